@@ -1,0 +1,44 @@
+# `make run` and `make test` do all their set-up. Nothing but Python >= 3.11 and make is needed.
+PYTHON ?= python3
+HOME_DIR ?= var
+WORKERS ?= 2
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.PHONY: run test lint types contracts sync-twin check bench constraints clean
+.DEFAULT_GOAL := run
+
+run: $(STAMP)
+	@exec $(BIN)/python -m earmark serve --home "$(HOME_DIR)" $(ARGS)
+
+test: $(STAMP)
+	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+
+check: lint types contracts sync-twin
+
+lint: $(STAMP)
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
+
+types: $(STAMP)
+	$(BIN)/python -m mypy
+
+contracts: $(STAMP)
+	$(BIN)/python -c "import sys; from importlinter.cli import lint_imports_command; sys.exit(lint_imports_command())"
+
+sync-twin: $(STAMP)
+	$(BIN)/python tools/generate_sync.py --check
+
+constraints: $(STAMP)
+	$(BIN)/python -m uv pip compile --universal --python-version 3.11 --all-extras --no-header --no-annotate --upgrade -o constraints.txt pyproject.toml
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Earmark needs Python 3.11 or newer; point PYTHON at one: make PYTHON=python3.12 run" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@if command -v uv >/dev/null 2>&1; \
+	then uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[dev]'; \
+	else $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'; fi
+	@touch $@
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,72 @@
+"""Settings: `EARMARK_*` environment variables, read once by the command line; its flags win over them."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+DEFAULT_TYPES = ("image/jpeg", "image/png", "image/webp", "image/gif", "image/avif")
+
+Seconds = Annotated[float, Field(gt=0)]
+
+
+class Settings(BaseSettings):
+    """Everything that can be set. Durations are seconds, sizes are bytes.
+
+    Raises:
+        pydantic.ValidationError: A variable does not parse; the message names it.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="EARMARK_", frozen=True, extra="ignore")
+
+    home: Path = Path("var")
+    """Folder of the embedded PostgreSQL, the local store and the local sign-in secret."""
+    database_url: SecretStr | None = None
+    """PostgreSQL 15 or newer; unset: the embedded server under `home`."""
+    storage_url: str | None = None
+    """`s3://bucket/prefix` and the like; unset: the local store under `home`."""
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = 8787
+    public_url: str | None = None
+    """Where browsers reach the service; unset: the address it listens on."""
+    default_plan: str | None = None
+    """Plan of a subject seen for the first time; unset: `pro` with the embedded server, else such a subject is refused."""
+    jwt_secret: SecretStr | None = None
+    """HS256 secret of the bearer tokens; unset: one is made and kept under `home`."""
+    log_format: Literal["auto", "console", "json"] = "auto"
+
+    upload_ttl_seconds: Seconds = 900
+    """From the reservation until the upload must be complete."""
+    queue_ttl_seconds: Seconds = 3600
+    """From a complete upload until a worker must have started on it."""
+    processing_ttl_seconds: Seconds = 60
+    """Between two heartbeats of a worker; after that it is taken for dead."""
+    evidence_ttl_seconds: Seconds = 120
+    """How long a hold outlives its stage's deadline, so that the sweeper can look at the evidence first."""
+    sweep_interval_seconds: Seconds = 5
+    processing_attempts: Annotated[int, Field(ge=1, le=100)] = 4
+    retry_base_seconds: Seconds = 1
+    retry_cap_seconds: Seconds = 60
+
+    max_file_bytes: Annotated[int, Field(gt=0)] = 25_000_000
+    max_frame_pixels: Annotated[int, Field(gt=0)] = 50_000_000
+    max_total_pixels: Annotated[int, Field(gt=0)] = 200_000_000
+    """Over all frames of an animation."""
+    allowed_types: Annotated[tuple[str, ...], NoDecode] = DEFAULT_TYPES
+    """Comma-separated content types that may be uploaded."""
+    inspection_timeout_seconds: Seconds = 30
+    processes: Annotated[int, Field(ge=1, le=64)] = 2
+    """Processes that decode and process images."""
+    processor: str = "earmark.uploads.processing:make_thumbnail"
+    """What processing does: `module:callable`."""
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the embedded server is used."""
+        return self.database_url is None
+
+    @property
+    def plan_of_newcomers(self) -> str | None:
+        """Plan of a subject seen for the first time, or None where such a subject is refused."""
+        return self.default_plan or ("pro" if self.is_local else None)

@@ -1,0 +1,140 @@
+"""Every error Earmark raises: one table of class, SQLSTATE and HTTP status.
+
+The SQL functions raise SQLSTATEs of the private class `QT` with a JSON object in DETAIL; `from_database` turns them
+into these classes. Expected outcomes (denied, already rolled back…) are values, not errors; psycopg's own errors pass
+through untouched.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
+
+import psycopg
+
+
+class EarmarkError(Exception):
+    """Base of every error raised by Earmark.
+
+    Attributes:
+        detail: What a program needs to act on the error, as JSON values.
+    """
+
+    sqlstate: ClassVar[str | None] = None
+    status: ClassVar[int] = 500
+    slug: ClassVar[str] = "internal-error"
+
+    def __init__(self, message: str, detail: Mapping[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.detail: dict[str, Any] = dict(detail or {})
+
+
+class InvalidRequest(EarmarkError):  # noqa: N818 - the name users read, as in HTTP's own vocabulary
+    """A request no state of the ledger could grant: a bad amount, a missing field, an unknown cause."""
+
+    sqlstate = "QT001"
+    status = 422
+    slug = "invalid-request"
+
+
+class UnknownSubject(EarmarkError):  # noqa: N818 - named for what is wrong
+    """A subject that was never registered, where no default plan is configured."""
+
+    sqlstate = "QT002"
+    status = 404
+    slug = "unknown-subject"
+
+
+class UnknownPlan(EarmarkError):  # noqa: N818 - named for what is wrong
+    """A plan that does not exist."""
+
+    sqlstate = "QT003"
+    status = 422
+    slug = "unknown-plan"
+
+
+class UnknownResource(EarmarkError):  # noqa: N818 - named for what is wrong
+    """A resource that the subject's plan does not count."""
+
+    sqlstate = "QT004"
+    status = 422
+    slug = "unknown-resource"
+
+
+class Forbidden(EarmarkError):  # noqa: N818 - named for what is wrong
+    """A caller naming somebody else, or stating a cause that is not his to state."""
+
+    sqlstate = "QT005"
+    status = 403
+    slug = "forbidden"
+
+
+class SchemaMismatch(EarmarkError):  # noqa: N818 - named for what is wrong
+    """The database's schema is older or newer than this library can work with; run `earmark migrate` or upgrade."""
+
+    sqlstate = "QT006"
+    status = 503
+    slug = "schema-mismatch"
+
+
+class KeyConflict(EarmarkError):  # noqa: N818 - named for what is wrong
+    """An idempotency key that was used before for a different request; `detail["differs"]` names the fields."""
+
+    status = 422
+    slug = "idempotency-key-reused"
+
+
+class QuotaExceeded(EarmarkError):  # noqa: N818 - named for what is wrong
+    """A denied reservation was entered as a context manager; `detail["short"]` says what was missing."""
+
+    status = 429
+    slug = "quota-exceeded"
+
+
+class NotFound(EarmarkError):  # noqa: N818 - named for what is wrong
+    """A reservation that does not exist, or is somebody else's."""
+
+    status = 404
+    slug = "not-found"
+
+
+class AlreadySettled(EarmarkError):  # noqa: N818 - named for what is wrong
+    """Leaving a reservation's block normally found its holds rolled back; the work done in it is not paid for."""
+
+    status = 409
+    slug = "already-settled"
+
+
+ALL_ERRORS: tuple[type[EarmarkError], ...] = (
+    InvalidRequest,
+    UnknownSubject,
+    UnknownPlan,
+    UnknownResource,
+    Forbidden,
+    SchemaMismatch,
+    KeyConflict,
+    QuotaExceeded,
+    NotFound,
+    AlreadySettled,
+)
+_BY_SQLSTATE = {error.sqlstate: error for error in ALL_ERRORS if error.sqlstate is not None}
+
+
+def from_database(error: psycopg.Error) -> Exception:
+    """The Earmark error that a database error stands for, or the database error itself."""
+    kind = _BY_SQLSTATE.get(error.sqlstate or "")
+    if kind is None:
+        return error
+    return kind(error.diag.message_primary or str(error), json.loads(error.diag.message_detail or "{}"))
+
+
+class translated:  # noqa: N801 - reads as a phrase: `with translated():`
+    """Block in which psycopg errors of class `QT` leave as Earmark errors, the original as their cause."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if isinstance(error, psycopg.Error):
+            known = from_database(error)
+            if known is not error:
+                raise known from error

@@ -1,0 +1,127 @@
+"""Brings a database's `earmark` schema to this library's version, and tells whether it is there.
+
+Migrations are numbered and forward-only; functions are one file each and re-applied when their text has changed.
+Everything happens in one transaction under one advisory lock, so any number of migrators may start at once.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from typing import Any, LiteralString, cast
+
+import psycopg
+from psycopg import sql
+
+from earmark.errors import SchemaMismatch, UnknownPlan
+
+_LOCK = 0x6561726D61726B  # "earmark" in ASCII
+_SQL = files("earmark") / "sql"
+
+_BOOTSTRAP = """
+CREATE SCHEMA IF NOT EXISTS earmark;
+CREATE TABLE IF NOT EXISTS earmark._private_migration (
+    file text PRIMARY KEY,
+    sha256 text NOT NULL,
+    applied_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """One SQL file: its path below `sql/`, and its text."""
+
+    file: str
+    text: LiteralString
+
+    @property
+    def sha256(self) -> str:
+        """Hex digest of the text."""
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+
+def scripts(*folders: str) -> list[Script]:
+    """The SQL files of these folders, in the order of their names within each folder."""
+
+    def read(folder: str, file: Traversable) -> Script:
+        return Script(f"{folder}/{file.name}", cast("LiteralString", file.read_text(encoding="utf-8")))
+
+    return [
+        read(folder, file)
+        for folder in folders
+        for file in sorted((_SQL / folder).iterdir(), key=lambda file: file.name)
+        if file.name.endswith(".sql")
+    ]
+
+
+def migrate(connection: psycopg.Connection[Any], *, default_plan: str | None = None) -> list[str]:
+    """Applies what is missing, in one transaction.
+
+    Args:
+        connection: Of a role that may create a schema; not inside a transaction of its own.
+        default_plan: Plan of subjects seen for the first time; None leaves the setting as it is.
+
+    Returns:
+        The files applied, in order; empty where the schema was current.
+
+    Raises:
+        SchemaMismatch: The database was migrated by a newer Earmark, or a released migration's text has changed.
+        UnknownPlan: `default_plan` does not exist.
+    """
+    with connection.transaction():
+        connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
+        connection.execute(_BOOTSTRAP)
+        connection.execute("SET LOCAL check_function_bodies = off")
+        applied = dict(connection.execute("SELECT file, sha256 FROM earmark._private_migration").fetchall())
+        _refuse_foreign(applied)
+        done = [script for script in scripts("migrations") if script.file not in applied]
+        done += [script for script in scripts("functions", "compat") if applied.get(script.file) != script.sha256]
+        for script in done:
+            connection.execute(script.text)
+            connection.execute(
+                "INSERT INTO earmark._private_migration (file, sha256) VALUES (%s, %s) "
+                "ON CONFLICT (file) DO UPDATE SET sha256 = excluded.sha256, applied_at = clock_timestamp()",
+                (script.file, script.sha256),
+            )
+        if done:
+            connection.execute("REVOKE ALL ON ALL FUNCTIONS IN SCHEMA earmark FROM PUBLIC")
+        if default_plan is not None:
+            _set_default_plan(connection, default_plan)
+    return [script.file for script in done]
+
+
+def check_schema(connection: psycopg.Connection[Any]) -> None:
+    """Raises SchemaMismatch, saying what to do, unless the database's schema is the one this library was made for."""
+    exists = connection.execute("SELECT to_regclass('earmark._private_migration') IS NOT NULL").fetchone()
+    if exists != (True,):
+        raise SchemaMismatch("The database has no earmark schema yet: run `earmark migrate`.")
+    applied = dict(connection.execute("SELECT file, sha256 FROM earmark._private_migration").fetchall())
+    _refuse_foreign(applied)
+    missing = [script.file for script in scripts("migrations", "functions", "compat") if script.file not in applied]
+    if missing:
+        raise SchemaMismatch(
+            "The database's schema is older than this Earmark: run `earmark migrate`.", {"missing": missing}
+        )
+
+
+def _refuse_foreign(applied: dict[str, str]) -> None:
+    ours = {script.file: script.sha256 for script in scripts("migrations")}
+    foreign = [
+        file for file, sha256 in applied.items() if file.startswith("migrations/") and ours.get(file, "") != sha256
+    ]
+    if foreign:
+        raise SchemaMismatch(
+            "The database was migrated by another version of Earmark: upgrade this one.", {"unknown": sorted(foreign)}
+        )
+
+
+def _set_default_plan(connection: psycopg.Connection[Any], plan: str) -> None:
+    if connection.execute("SELECT FROM earmark.plans() WHERE plan = %s", (plan,)).fetchone() is None:
+        raise UnknownPlan(f"There is no plan {plan!r}; create it first, or take one of free, pro, enterprise.")
+    connection.execute(
+        sql.SQL(
+            "INSERT INTO earmark._private_setting (name, value) VALUES ('default_plan', {plan}) "
+            "ON CONFLICT (name) DO UPDATE SET value = excluded.value"
+        ).format(plan=sql.Literal(plan))
+    )

@@ -1,0 +1,32 @@
+CREATE OR REPLACE FUNCTION earmark._private_reserve_lines(requests earmark._private_request[], moment timestamptz)
+RETURNS earmark._private_line[] LANGUAGE plpgsql STABLE SET search_path = earmark, pg_temp AS $$
+DECLARE
+    lines _private_line[];
+    unknown record;
+BEGIN
+    WITH asked AS (
+        SELECT r.ordinal, i.key AS item, a.key AS resource, a.value::text::bigint AS amount, r.subject
+        FROM unnest(requests) r
+        CROSS JOIN LATERAL jsonb_each(r.request->'items') i
+        CROSS JOIN LATERAL jsonb_each(i.value) a
+        WHERE r.outcome IS NULL AND r.first = r.ordinal
+    ), quota AS MATERIALIZED (
+        SELECT q.*, row_number() OVER ()::int AS balance
+        FROM _private_quota(ARRAY(SELECT DISTINCT a.subject FROM asked a), moment) q
+        WHERE EXISTS (SELECT FROM asked a WHERE a.subject = q.subject AND a.resource = q.resource)
+    )
+    SELECT array_agg(ROW(a.ordinal, a.item, a.amount, q.balance, q.root, a.subject, a.resource,
+        q.period_start, q.period_end, q.quota, q.committed + q.held)::_private_line ORDER BY a.ordinal, a.item, a.resource)
+    INTO lines
+    FROM asked a
+    LEFT JOIN quota q ON (q.subject, q.resource) = (a.subject, a.resource);
+
+    SELECT l.subject, l.resource INTO unknown FROM unnest(lines) l WHERE l.balance IS NULL LIMIT 1;
+    IF FOUND THEN
+        PERFORM _private_raise('QT004', format('The plan of subject %s does not count %s.', to_jsonb(unknown.subject), unknown.resource),
+            to_jsonb(unknown));
+    END IF;
+    RETURN coalesce(lines, '{}');
+END $$;
+COMMENT ON FUNCTION earmark._private_reserve_lines IS
+    'The undecided requests as lines, one per item and resource, each with the quota, the period and the use it is decided against; QT004 for a resource the plan lacks.';

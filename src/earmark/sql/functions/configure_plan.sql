@@ -1,0 +1,27 @@
+CREATE OR REPLACE FUNCTION earmark.configure_plan(plan text, features jsonb DEFAULT NULL, quotas jsonb DEFAULT '{}')
+RETURNS void LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = earmark, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+    resource record;
+BEGIN
+    PERFORM _private_authorize(NULL);
+    IF configure_plan.plan !~ '^[a-z0-9][a-z0-9_-]{0,62}$' THEN
+        PERFORM _private_raise('QT001', 'A plan is named by 1 to 63 lower-case letters, digits, - and _.', '{"field": "plan"}');
+    END IF;
+    INSERT INTO _private_plan (plan, features) VALUES (configure_plan.plan, coalesce(configure_plan.features, '{}'))
+    ON CONFLICT (plan) DO UPDATE SET features = coalesce(configure_plan.features, _private_plan.features);
+    FOR resource IN SELECT * FROM jsonb_each(quotas) LOOP
+        IF resource.key !~ '^[a-z][a-z0-9_]{0,62}$' OR coalesce(resource.value->>'period', 'lifetime') !~ '^(lifetime|P[1-9][0-9]{0,3}[DWMY])$' THEN
+            PERFORM _private_raise('QT001',
+                'A resource is named by lower-case letters, digits and _; its period is lifetime or one ISO 8601 unit such as P1D, P7D, P1M, P1Y.',
+                jsonb_build_object('field', resource.key));
+        END IF;
+        INSERT INTO _private_plan_quota (plan, resource, quota, period, refundable)
+        VALUES (configure_plan.plan, resource.key, nullif(_private_check_amount(resource.value->'quota', resource.key, -1), -1),
+            coalesce(resource.value->>'period', 'lifetime'), coalesce((resource.value->>'refundable')::boolean, false))
+        ON CONFLICT (plan, resource) DO UPDATE
+        SET quota = excluded.quota, period = excluded.period, refundable = excluded.refundable;
+    END LOOP;
+END $$;
+COMMENT ON FUNCTION earmark.configure_plan IS
+'Creates or changes a plan. quotas: {resource: {quota (-1: unlimited), period? (lifetime), refundable? (false)}}; resources not named stay. A change takes effect at the next grant. Errors: QT001, QT005.';

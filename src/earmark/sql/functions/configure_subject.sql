@@ -1,0 +1,37 @@
+CREATE OR REPLACE FUNCTION earmark.configure_subject(subject text, plan text DEFAULT NULL, quotas jsonb DEFAULT '{}', anchor timestamptz DEFAULT NULL)
+RETURNS void LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = earmark, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+    chosen text := plan;
+    owner record;
+BEGIN
+    PERFORM _private_authorize(NULL);
+    IF coalesce(length(configure_subject.subject), 0) NOT BETWEEN 1 AND 255 THEN
+        PERFORM _private_raise('QT001', 'subject must be a text of 1 to 255 characters.', '{"field": "subject"}');
+    END IF;
+    IF chosen IS NOT NULL AND NOT EXISTS (SELECT FROM _private_plan p WHERE p.plan = chosen) THEN
+        PERFORM _private_raise('QT003', format('There is no plan %s.', to_jsonb(chosen)), jsonb_build_object('plan', chosen));
+    END IF;
+    IF chosen IS NOT NULL THEN
+        INSERT INTO _private_subject (root, subject, plan) VALUES (configure_subject.subject, configure_subject.subject, chosen)
+        ON CONFLICT DO NOTHING;
+    END IF;
+    PERFORM _private_lock_subjects(ARRAY[configure_subject.subject]);
+    UPDATE _private_subject s
+    SET plan = coalesce(chosen, s.plan), anchor = coalesce(configure_subject.anchor, s.anchor)
+    WHERE s.subject = configure_subject.subject
+    RETURNING s.root, s.plan INTO owner;
+
+    PERFORM _private_raise('QT004', format('The plan %s does not count %s.', owner.plan, q.key),
+        jsonb_build_object('plan', owner.plan, 'resource', q.key))
+    FROM jsonb_each(quotas) q
+    WHERE NOT EXISTS (SELECT FROM _private_plan_quota p WHERE (p.plan, p.resource) = (owner.plan, q.key));
+    DELETE FROM _private_subject_quota o
+    USING jsonb_each(quotas) q WHERE (o.root, o.subject, o.resource) = (owner.root, configure_subject.subject, q.key);
+    INSERT INTO _private_subject_quota (root, subject, resource, quota)
+    SELECT owner.root, configure_subject.subject, q.key, nullif(_private_check_amount(q.value, q.key, -1), -1)
+    FROM jsonb_each(quotas) q WHERE q.value <> 'null';
+END $$;
+COMMENT ON FUNCTION earmark.configure_subject IS
+'Registers or changes a subject: his plan, quotas of his own ({resource: n}; -1: unlimited, null: the plan''s again), the anchor of his periods.
+Takes effect at the next grant; what is held or committed stays. Errors: QT001, QT002, QT003, QT004, QT005.';

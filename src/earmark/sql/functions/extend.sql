@@ -1,0 +1,33 @@
+CREATE OR REPLACE FUNCTION earmark.extend(requests jsonb)
+RETURNS TABLE (ordinal int, outcome text, subject text, detail jsonb)
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = earmark, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+    moment timestamptz;
+BEGIN
+    PERFORM _private_check_settle(requests);
+    PERFORM _private_raise('QT001', 'ttl_seconds must be a number above 0, at most ten years.', '{"field": "ttl_seconds"}')
+    FROM jsonb_array_elements(requests) r
+    WHERE jsonb_typeof(r->'ttl_seconds') IS DISTINCT FROM 'number' OR (r->>'ttl_seconds')::numeric NOT BETWEEN 0.001 AND 315360000;
+    PERFORM _private_authorize(r->>'subject') FROM jsonb_array_elements(requests) r;
+    PERFORM _private_lock_reservations(requests);
+    moment := _private_now();
+    UPDATE _private_hold h
+    SET expires_at = greatest(h.expires_at, t.expires_at)
+    FROM (
+        SELECT t.root, t.reservation, t.item, t.resource,
+            max(moment + (t.request->>'ttl_seconds')::float8 * interval '1 second') AS expires_at
+        FROM _private_settle_targets(requests) t GROUP BY 1, 2, 3, 4
+    ) t
+    WHERE (h.root, h.reservation, h.item, h.resource) = (t.root, t.reservation, t.item, t.resource) AND h.state = 'held';
+    RETURN QUERY
+    SELECT a.ordinal, CASE a.outcome WHEN 'held' THEN 'extended' ELSE a.outcome END, a.subject, a.detail - 'returned' - 'committed'
+    FROM _private_settle_answers(requests, ARRAY(
+        SELECT DISTINCT ROW(t.ordinal, t.root, t.reservation, t.item, NULL, NULL, NULL, NULL, NULL)::_private_settlement
+        FROM _private_settle_targets(requests) t), 'held') a
+    ORDER BY a.ordinal;
+END $$;
+COMMENT ON FUNCTION earmark.extend IS
+'Moves the deadline of what is still held to ttl_seconds from now; never to an earlier time.
+requests: [{reservation, ttl_seconds, subject?, items?: [item]}].
+outcome: extended, already_committed, already_rolled_back, already_refunded, not_found. Errors: QT001, QT005.';

@@ -1,0 +1,159 @@
+-- The ledger. Tables are private to the functions; every key leads with `root`, the top of the subject's tree.
+-- The lock of a subject's whole ledger is his row in _private_subject, taken in the order (root, subject).
+
+CREATE TABLE earmark._private_setting (
+    name text PRIMARY KEY,
+    value text NOT NULL
+);
+COMMENT ON TABLE earmark._private_setting IS 'Settings the functions read: default_plan';
+
+CREATE TABLE earmark._private_plan (
+    plan text PRIMARY KEY CHECK (plan ~ '^[a-z0-9][a-z0-9_-]{0,62}$'),
+    features jsonb NOT NULL DEFAULT '{}' CHECK (jsonb_typeof(features) = 'object')
+);
+
+CREATE TABLE earmark._private_plan_quota (
+    plan text NOT NULL REFERENCES earmark._private_plan,
+    resource text NOT NULL CHECK (resource ~ '^[a-z][a-z0-9_]{0,62}$'),
+    quota bigint CHECK (quota >= 0),
+    period text NOT NULL DEFAULT 'lifetime' CHECK (period ~ '^(lifetime|P[1-9][0-9]{0,3}[DWMY])$'),
+    refundable boolean NOT NULL DEFAULT false,
+    PRIMARY KEY (plan, resource)
+);
+COMMENT ON COLUMN earmark._private_plan_quota.quota IS 'NULL: unlimited';
+
+INSERT INTO earmark._private_plan (plan, features) VALUES
+    ('free', '{"max_bulk_upload": 1}'),
+    ('pro', '{"max_bulk_upload": 20}'),
+    ('enterprise', '{"max_bulk_upload": 50}');
+INSERT INTO earmark._private_plan_quota (plan, resource, quota, period, refundable) VALUES
+    ('free', 'images', 10, 'P1M', false),
+    ('free', 'storage_bytes', 250000000, 'lifetime', true),
+    ('pro', 'images', 500, 'P1M', false),
+    ('pro', 'storage_bytes', 25000000000, 'lifetime', true),
+    ('enterprise', 'images', NULL, 'P1M', false),
+    ('enterprise', 'storage_bytes', 1000000000000, 'lifetime', true);
+
+CREATE TABLE earmark._private_subject (
+    root text NOT NULL,
+    subject text NOT NULL CHECK (length(subject) BETWEEN 1 AND 255),
+    parent text,
+    plan text NOT NULL REFERENCES earmark._private_plan,
+    anchor timestamptz NOT NULL DEFAULT '1970-01-01T00:00:00Z',
+    entries bigint NOT NULL DEFAULT 0 CHECK (entries >= 0),
+    created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (root, subject)
+) WITH (fillfactor = 70);
+CREATE UNIQUE INDEX _private_subject_name ON earmark._private_subject (subject);
+COMMENT ON COLUMN earmark._private_subject.anchor IS 'Periods begin at the anchor plus whole multiples of their length, in UTC';
+COMMENT ON COLUMN earmark._private_subject.entries IS 'Journal entries written so far; the last one''s seq';
+
+CREATE TABLE earmark._private_subject_quota (
+    root text NOT NULL,
+    subject text NOT NULL,
+    resource text NOT NULL,
+    quota bigint CHECK (quota >= 0),
+    PRIMARY KEY (root, subject, resource),
+    FOREIGN KEY (root, subject) REFERENCES earmark._private_subject
+);
+COMMENT ON TABLE earmark._private_subject_quota IS 'Overrides of the plan for one subject; NULL: unlimited';
+
+CREATE TABLE earmark._private_balance (
+    root text NOT NULL,
+    subject text NOT NULL,
+    resource text NOT NULL,
+    period_start timestamptz NOT NULL,
+    period_end timestamptz NOT NULL,
+    committed bigint NOT NULL DEFAULT 0 CHECK (committed >= 0),
+    held bigint NOT NULL DEFAULT 0 CHECK (held >= 0),
+    ceiling bigint,
+    PRIMARY KEY (root, subject, resource, period_start),
+    CHECK (committed + held <= ceiling)
+) WITH (fillfactor = 70);
+COMMENT ON COLUMN earmark._private_balance.ceiling IS
+    'The quota under which the last grant was made; NULL: unlimited. Makes "no grant passes the quota" a constraint';
+
+CREATE TABLE earmark._private_reservation (
+    root text NOT NULL,
+    reservation uuid NOT NULL,
+    subject text NOT NULL,
+    key text CHECK (length(key) BETWEEN 1 AND 255),
+    request jsonb NOT NULL,
+    outcome text NOT NULL CHECK (outcome IN ('granted', 'denied')),
+    detail jsonb,
+    expires_at timestamptz NOT NULL,
+    created_at timestamptz NOT NULL,
+    PRIMARY KEY (root, reservation)
+);
+CREATE UNIQUE INDEX _private_reservation_id ON earmark._private_reservation (reservation);
+CREATE UNIQUE INDEX _private_reservation_key ON earmark._private_reservation (root, subject, key) WHERE key IS NOT NULL;
+COMMENT ON COLUMN earmark._private_reservation.request IS 'What was asked for: a second request under the same key must equal it';
+
+CREATE TABLE earmark._private_hold (
+    root text NOT NULL,
+    reservation uuid NOT NULL,
+    item text NOT NULL,
+    resource text NOT NULL,
+    subject text NOT NULL,
+    period_start timestamptz NOT NULL,
+    amount bigint NOT NULL CHECK (amount > 0),
+    committed bigint NOT NULL DEFAULT 0 CHECK (committed BETWEEN 0 AND amount),
+    state text NOT NULL DEFAULT 'held' CHECK (state IN ('held', 'committed', 'refunded', 'rolled_back')),
+    expires_at timestamptz NOT NULL,
+    cause text CHECK (cause IN ('upload_failed', 'processing_failed', 'cancelled', 'validation_failed', 'expired', 'admin')),
+    settled_at timestamptz,
+    settled_by text,
+    PRIMARY KEY (root, reservation, item, resource),
+    CHECK ((state = 'held') = (settled_at IS NULL)),
+    CHECK ((state = 'held') = (settled_by IS NULL)),
+    CHECK ((state = 'rolled_back') = (cause IS NOT NULL)),
+    CHECK (state IN ('committed', 'refunded') OR committed = 0)
+) WITH (fillfactor = 80);
+CREATE INDEX _private_hold_deadline ON earmark._private_hold (expires_at) WHERE state = 'held';
+CREATE INDEX _private_hold_open ON earmark._private_hold (root, subject, resource, reservation, item) WHERE state = 'held';
+
+CREATE TABLE earmark._private_journal (
+    root text NOT NULL,
+    subject text NOT NULL,
+    seq bigint NOT NULL,
+    at timestamptz NOT NULL,
+    kind text NOT NULL CHECK (kind IN ('reserve', 'commit', 'rollback', 'refund', 'adjust')),
+    resource text NOT NULL,
+    period_start timestamptz NOT NULL,
+    reservation uuid,
+    item text,
+    committed bigint NOT NULL,
+    held bigint NOT NULL,
+    cause text,
+    actor text NOT NULL,
+    reason text,
+    transaction xid8 NOT NULL DEFAULT pg_current_xact_id(),
+    PRIMARY KEY (root, subject, seq)
+);
+COMMENT ON TABLE earmark._private_journal IS
+    'Append-only. committed and held are what the entry added to the balance; the entries sum to the balances';
+
+CREATE FUNCTION earmark._private_refuse_change() RETURNS trigger
+LANGUAGE plpgsql SET search_path = earmark, pg_temp AS $$
+BEGIN
+    RAISE EXCEPTION 'the journal is append-only: % refused', TG_OP USING ERRCODE = 'restrict_violation';
+END $$;
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON earmark._private_journal
+    FOR EACH STATEMENT EXECUTE FUNCTION earmark._private_refuse_change();
+
+CREATE TYPE earmark._private_entry AS (
+    root text, subject text, kind text, resource text, period_start timestamptz, reservation uuid, item text,
+    committed bigint, held bigint, cause text, actor text, reason text
+);
+
+CREATE TYPE earmark._private_request AS (
+    ordinal int, subject text, key text, actor text, request jsonb, first int,
+    outcome text, reservation uuid, expires_at timestamptz, replayed boolean, detail jsonb
+);
+CREATE TYPE earmark._private_line AS (
+    ordinal int, item text, amount bigint, balance int, root text, subject text, resource text,
+    period_start timestamptz, period_end timestamptz, quota bigint, used bigint
+);
+CREATE TYPE earmark._private_settlement AS (
+    ordinal int, root text, reservation uuid, item text, state text, cause text, actor text, reason text, amounts jsonb
+);
