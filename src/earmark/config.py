@@ -31,7 +31,7 @@ class Settings(BaseSettings):
     public_url: str | None = None
     """Where browsers reach the service; unset: the address it listens on."""
     default_plan: str | None = None
-    """Plan of a subject seen for the first time; unset: `pro` with the embedded server, else such a subject is refused."""
+    """Plan of a subject seen for the first time; unset: `pro` with the embedded server, else he is refused."""
     jwt_secret: SecretStr | None = None
     """HS256 secret of the bearer tokens; unset: one is made and kept under `home`."""
     log_format: Literal["auto", "console", "json"] = "auto"

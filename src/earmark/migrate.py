@@ -8,7 +8,7 @@ import hashlib
 from dataclasses import dataclass
 from importlib.resources import files
 from importlib.resources.abc import Traversable
-from typing import Any, LiteralString, cast
+from typing import Any, LiteralString
 
 import psycopg
 from psycopg import sql
@@ -45,7 +45,7 @@ def scripts(*folders: str) -> list[Script]:
     """The SQL files of these folders, in the order of their names within each folder."""
 
     def read(folder: str, file: Traversable) -> Script:
-        return Script(f"{folder}/{file.name}", cast("LiteralString", file.read_text(encoding="utf-8")))
+        return Script(f"{folder}/{file.name}", file.read_text(encoding="utf-8"))
 
     return [
         read(folder, file)

@@ -1,0 +1,296 @@
+"""The ledger's calls, without I/O: the SQL, its parameters, and the decoding of its rows."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Generic, LiteralString, TypeVar
+from uuid import UUID
+
+from psycopg.types.json import Jsonb
+
+from earmark.errors import InvalidRequest, KeyConflict
+from earmark.model import (
+    Amounts,
+    Cause,
+    Drift,
+    Entry,
+    Expired,
+    Grant,
+    Item,
+    Late,
+    Plan,
+    PlanQuota,
+    ReservationStory,
+    ResourceUsage,
+    Returned,
+    Settlement,
+    Shortage,
+    Usage,
+)
+
+T = TypeVar("T")
+Row = tuple[Any, ...]
+Json = dict[str, Any]
+
+DEFAULT_TTL = timedelta(minutes=15)
+
+BATCH_SQL: Mapping[str, LiteralString] = {
+    "reserve": "SELECT outcome, reservation, expires_at, replayed, detail FROM earmark.reserve(%s) ORDER BY ordinal",
+    "commit": "SELECT outcome, subject, detail FROM earmark.commit(%s) ORDER BY ordinal",
+    "rollback": "SELECT outcome, subject, detail FROM earmark.rollback(%s) ORDER BY ordinal",
+    "refund": "SELECT outcome, subject, detail FROM earmark.refund(%s) ORDER BY ordinal",
+    "extend": "SELECT outcome, subject, detail FROM earmark.extend(%s) ORDER BY ordinal",
+}
+"""The functions that take many requests at once and answer one row each, in order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batched(Generic[T]):
+    """A request to one of the functions of BATCH_SQL; may be sent together with others of the same verb."""
+
+    verb: str
+    request: Json
+    decode: Callable[[Row], T]
+
+
+@dataclass(frozen=True, slots=True)
+class Query(Generic[T]):
+    """A call of its own."""
+
+    sql: LiteralString
+    parameters: tuple[object, ...]
+    decode: Callable[[list[Row]], T]
+
+
+def batch_parameters(requests: Sequence[Json]) -> tuple[Jsonb]:
+    """The parameter of a batch function."""
+    return (Jsonb(list(requests)),)
+
+
+def reserve(
+    subject: str, items: Mapping[str, Amounts], *, key: str | None, ttl: timedelta, actor: str | None
+) -> Batched[Grant]:
+    """A request to reserve; every item with its amounts."""
+    request: Json = {
+        "subject": subject,
+        "items": {item: dict(amounts) for item, amounts in items.items()},
+        "ttl_seconds": ttl.total_seconds(),
+    }
+    return Batched("reserve", _with(request, key=key, actor=actor), _grant)
+
+
+def commit(
+    reservation: UUID,
+    *,
+    subject: str | None,
+    items: Sequence[str] | Mapping[str, Amounts] | None,
+    amounts: Amounts | None,
+    late: Late,
+    actor: str | None,
+    reason: str | None,
+) -> Batched[Settlement]:
+    """A request to commit."""
+    if isinstance(items, Mapping):
+        items = {item: dict(actual) for item, actual in items.items()}
+    return Batched(
+        "commit",
+        _settle(reservation, subject, items, actor, reason, late=late.value, amounts=amounts and dict(amounts)),
+        _settlement,
+    )
+
+
+def rollback(
+    reservation: UUID,
+    *,
+    cause: Cause,
+    subject: str | None,
+    items: Sequence[str] | None,
+    actor: str | None,
+    reason: str | None,
+) -> Batched[Settlement]:
+    """A request to roll back."""
+    request = _settle(reservation, subject, items, actor, reason, cause=Cause(cause).value)
+    return Batched("rollback", request, _settlement)
+
+
+def refund(
+    reservation: UUID, *, subject: str | None, items: Sequence[str] | None, actor: str | None, reason: str | None
+) -> Batched[Settlement]:
+    """A request to give back committed use."""
+    return Batched("refund", _settle(reservation, subject, items, actor, reason), _settlement)
+
+
+def extend(
+    reservation: UUID, *, ttl: timedelta, subject: str | None, items: Sequence[str] | None
+) -> Batched[Settlement]:
+    """A request to move the deadline."""
+    return Batched(
+        "extend", _settle(reservation, subject, items, None, None, ttl_seconds=ttl.total_seconds()), _settlement
+    )
+
+
+def rollback_newest(
+    subject: str, resource: str, max_amount: int, *, cause: Cause, actor: str | None, reason: str | None
+) -> Query[tuple[Returned, ...]]:
+    """The count form of rollback."""
+    return Query(
+        "SELECT reservation, item, returned FROM earmark.rollback_newest(%s, %s, %s, %s, %s, %s)",
+        (subject, resource, max_amount, Cause(cause).value, actor, reason),
+        lambda rows: tuple(Returned(*row) for row in rows),
+    )
+
+
+def usage(subject: str) -> Query[Usage]:
+    """What a subject may use and uses."""
+
+    def decode(rows: list[Row]) -> Usage:
+        return Usage(subject, rows[0][0], rows[0][1], {row[2]: ResourceUsage(*row[3:]) for row in rows})
+
+    return Query(
+        "SELECT plan, features, resource, quota_limit, committed, held, used, remaining, over_by, period, "
+        "period_start, period_end FROM earmark.usage(%s)",
+        (subject,),
+        decode,
+    )
+
+
+def history(subject: str, *, before: int | None, limit: int) -> Query[tuple[Entry, ...]]:
+    """A page of the journal, newest first."""
+    return Query(
+        "SELECT seq, at, kind, resource, period_start, reservation, item, committed, held, cause, actor, reason "
+        "FROM earmark.history(%s, %s, %s)",
+        (subject, before, limit),
+        lambda rows: tuple(Entry(*[*row[:9], _cause(row[9]), *row[10:]]) for row in rows),
+    )
+
+
+def reservation(reservation: UUID, *, subject: str | None) -> Query[ReservationStory | None]:
+    """A reservation as it stands."""
+
+    def decode(rows: list[Row]) -> ReservationStory | None:
+        if not rows:
+            return None
+        items: dict[str, Item] = {}
+        for _, _, _, name, resource, amount, committed, state, cause, at, by, expires_at in rows:
+            known = items.get(name)
+            amounts = {**(known.amounts if known else {}), resource: amount}
+            settled = {**(known.committed if known else {}), resource: committed}
+            items[name] = Item(state, _cause(cause), at, by, expires_at, amounts, settled)
+        owner, key, created_at = rows[0][:3]
+        return ReservationStory(reservation, owner, key, created_at, items)
+
+    return Query(
+        "SELECT subject, key, created_at, item, resource, amount, committed, state, cause, settled_at, settled_by, "
+        "expires_at FROM earmark.reservation(%s, %s)",
+        (reservation, subject),
+        decode,
+    )
+
+
+def expire(max_holds: int) -> Query[tuple[Expired, ...]]:
+    """One batch of the sweeper."""
+    return Query(
+        "SELECT subject, reservation, item, resource, amount, expired_at FROM earmark.expire(%s)",
+        (max_holds,),
+        lambda rows: tuple(Expired(*row) for row in rows),
+    )
+
+
+def verify(subject: str | None) -> Query[tuple[Drift, ...]]:
+    """What does not agree."""
+    return Query(
+        "SELECT subject, resource, period_start, figure, balance, holds, journal FROM earmark.verify(%s)",
+        (subject,),
+        lambda rows: tuple(Drift(*row) for row in rows),
+    )
+
+
+def plans() -> Query[tuple[Plan, ...]]:
+    """All plans."""
+
+    def decode(rows: list[Row]) -> tuple[Plan, ...]:
+        found: dict[str, Plan] = {}
+        for name, features, resource, *quota in rows:
+            plan = found.get(name, Plan(name, features, {}))
+            quotas = {**plan.quotas, resource: PlanQuota(*quota)} if resource else plan.quotas
+            found[name] = Plan(name, features, quotas)
+        return tuple(found.values())
+
+    return Query("SELECT plan, features, resource, quota_limit, period, refundable FROM earmark.plans()", (), decode)
+
+
+def configure_plan(plan: str, *, features: Mapping[str, object] | None, quotas: Mapping[str, PlanQuota]) -> Query[None]:
+    """Create or change a plan."""
+    document = {
+        resource: {"quota": quota.quota_limit, "period": quota.period, "refundable": quota.refundable}
+        for resource, quota in quotas.items()
+    }
+    return Query(
+        "SELECT earmark.configure_plan(%s, %s, %s)",
+        (plan, None if features is None else Jsonb(dict(features)), Jsonb(document)),
+        lambda _: None,
+    )
+
+
+def configure_subject(
+    subject: str, *, plan: str | None, quotas: Mapping[str, int | None], anchor: datetime | None
+) -> Query[None]:
+    """Register or change a subject."""
+    return Query(
+        "SELECT earmark.configure_subject(%s, %s, %s, %s)",
+        (subject, plan, Jsonb(dict(quotas)), anchor),
+        lambda _: None,
+    )
+
+
+def _settle(
+    reservation: UUID,
+    subject: str | None,
+    items: Sequence[str] | Mapping[str, Amounts] | None,
+    actor: str | None,
+    reason: str | None,
+    **more: object,
+) -> Json:
+    if isinstance(items, str):
+        raise InvalidRequest("items must be a sequence of names, not one text.", {"field": "items"})
+    named = None if items is None else dict(items) if isinstance(items, Mapping) else list(items)
+    return _with({"reservation": str(reservation)}, subject=subject, items=named, actor=actor, reason=reason, **more)
+
+
+def _with(request: Json, **optional: object) -> Json:
+    return request | {name: value for name, value in optional.items() if value is not None}
+
+
+def _cause(value: str | None) -> Cause | None:
+    return None if value is None else Cause(value)
+
+
+def _short(detail: Json | None) -> tuple[Shortage, ...]:
+    return tuple(Shortage(**shortage) for shortage in (detail or {}).get("short", ()))
+
+
+def _grant(row: Row) -> Grant:
+    outcome, reservation, expires_at, replayed, detail = row
+    if outcome == "conflict":
+        raise KeyConflict(
+            f"This key was used before for a different request; it differs in {', '.join(detail['differs'])}.", detail
+        )
+    return Grant(outcome, reservation, expires_at, replayed, _short(detail))
+
+
+def _settlement(row: Row) -> Settlement:
+    outcome, subject, detail = row
+    items = {name: _item(story) for name, story in detail["items"].items()}
+    return Settlement(outcome, subject, detail.get("returned", {}), detail.get("committed", {}), items, _short(detail))
+
+
+def _item(story: Json) -> Item:
+    return Item(
+        story["state"],
+        _cause(story["cause"]),
+        story["at"] and datetime.fromisoformat(story["at"]),
+        story["by"],
+        datetime.fromisoformat(story["expires_at"]),
+        story["amounts"],
+        story["committed"],
+    )

@@ -1,0 +1,470 @@
+"""The ledger without asyncio. Generated from `_async.py` by `tools/generate_sync.py`; do not edit."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from types import TracebackType
+from typing import Any, Self
+from uuid import UUID
+
+from psycopg import Connection
+from psycopg_pool import ConnectionPool
+
+from earmark.errors import AlreadySettled, QuotaExceeded
+from earmark.ledger import _calls
+from earmark.ledger._batching import UNREACHABLE, Transport
+from earmark.model import (
+    Amounts,
+    Cause,
+    Drift,
+    Entry,
+    Expired,
+    Grant,
+    Late,
+    Plan,
+    PlanQuota,
+    ReservationStory,
+    Returned,
+    Settlement,
+    Shortage,
+    Usage,
+)
+
+_logger = logging.getLogger("earmark.ledger")
+
+
+class Reservation:
+    """A reservation that was asked for. As a context manager it settles itself.
+
+    Leaving the block normally commits what is still held; leaving it by an exception rolls it back: with the
+    exception's own `cause` attribute where it has one, `cancelled` when the block was interrupted, and
+    otherwise with the `on_error` it was reserved with.
+
+    Raises:
+        QuotaExceeded: On entering the block of a denied reservation.
+        AlreadySettled: On leaving the block normally when the holds had been rolled back, so that the work is not
+            paid for.
+    """
+
+    def __init__(self, ledger: "Ledger", subject: str, grant: Grant, on_error: Cause) -> None:
+        self._ledger = ledger
+        self._on_error = on_error
+        self._settles_itself = True
+        self.subject = subject
+        self.grant = grant
+
+    @property
+    def id(self) -> UUID:
+        """Its id.
+
+        Raises:
+            QuotaExceeded: It was denied.
+        """
+        if self.grant.reservation is None:
+            short = ", ".join(f"{s.requested} {s.resource} with {s.remaining} left" for s in self.short)
+            raise QuotaExceeded(
+                f"Quota of {self.subject} exceeded: {short}.",
+                {
+                    "subject": self.subject,
+                    "short": [{"resource": s.resource, "remaining": s.remaining} for s in self.short],
+                },
+            )
+        return self.grant.reservation
+
+    @property
+    def granted(self) -> bool:
+        """Whether quota was taken."""
+        return self.grant.granted
+
+    @property
+    def short(self) -> tuple[Shortage, ...]:
+        """When denied, what was missing."""
+        return self.grant.short
+
+    @property
+    def expires_at(self) -> datetime | None:
+        """The deadline it was granted with."""
+        return self.grant.expires_at
+
+    def __bool__(self) -> bool:
+        return self.granted
+
+    def commit(
+        self, *, items: Sequence[str] | Mapping[str, Amounts] | None = None, amounts: Amounts | None = None
+    ) -> Settlement:
+        """Commits all that is held, some items, or less than was held; see `Ledger.commit`."""
+        return self._ledger.commit(self.id, items=items, amounts=amounts)
+
+    def rollback(
+        self, cause: Cause = Cause.CANCELLED, *, items: Sequence[str] | None = None, reason: str | None = None
+    ) -> Settlement:
+        """Gives back all that is held, or some items; see `Ledger.rollback`."""
+        if items is None:
+            self._settles_itself = False
+        return self._ledger.rollback(self.id, cause=cause, items=items, reason=reason)
+
+    def extend(self, ttl: timedelta) -> Settlement:
+        """Moves the deadline to `ttl` from now."""
+        return self._ledger.extend(self.id, ttl=ttl)
+
+    def detach(self) -> UUID:
+        """Lets the holds outlive the block; who settles them later needs the id that is returned."""
+        self._settles_itself = False
+        return self.id
+
+    def __enter__(self) -> Self:
+        _ = self.id
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if not self._settles_itself:
+            return
+        if error is not None:
+            self._roll_back_after(error)
+            return
+        settlement = self._ledger.commit(self.id)
+        if settlement.outcome in {"denied", "already_rolled_back"}:
+            raise AlreadySettled(
+                f"Reservation {self.id} had been rolled back before its block ended; its work is not paid for.",
+                {"reservation": str(self.id), "subject": self.subject, "outcome": settlement.outcome},
+            )
+
+    def _roll_back_after(self, error: BaseException) -> None:
+        cause = getattr(error, "cause", None)
+        if not isinstance(cause, Cause):
+            interrupted = isinstance(error, (KeyboardInterrupt, GeneratorExit))
+            cause = Cause.CANCELLED if interrupted else self._on_error
+        try:
+            self._ledger.rollback(self.id, cause=cause, reason=type(error).__name__)
+        except UNREACHABLE:  # logged by rollback(); the error of the block is the one to be heard
+            error.add_note(f"Reservation {self.id} could not be rolled back; its quota returns at {self.expires_at}.")
+
+
+class Ledger:
+    """Quota of subjects: reserve, settle, look. Decided in PostgreSQL; this class carries the calls.
+
+    Every method takes the caller's own `connection`: then it is part of his transaction.
+
+    Args:
+        database: A connection string, for which a pool is opened and closed with this ledger, or an open pool.
+        max_connections: Of the ledger's own pool.
+    """
+
+    def __init__(self, database: str | ConnectionPool, *, max_connections: int = 4) -> None:
+        self._owns_pool = isinstance(database, str)
+        self._pool = (
+            ConnectionPool(database, min_size=1, max_size=max_connections, open=False, kwargs={"autocommit": True})
+            if isinstance(database, str)
+            else database
+        )
+        self._transport = Transport(self._pool)
+
+    def open(self) -> None:
+        """Connects, where the pool is the ledger's own.
+
+        Raises:
+            psycopg_pool.PoolTimeout: The database does not answer within 30 seconds.
+        """
+        if self._owns_pool:
+            self._pool.open(wait=True)
+
+    def close(self) -> None:
+        """Closes the ledger's own pool; one that was handed in stays open."""
+        if self._owns_pool:
+            self._pool.close()
+
+    def __enter__(self) -> Self:
+        self.open()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def reserve(
+        self,
+        subject: str,
+        amounts: Amounts | None = None,
+        *,
+        items: Mapping[str, Amounts] | None = None,
+        key: str | None = None,
+        ttl: timedelta = _calls.DEFAULT_TTL,
+        on_error: Cause = Cause.PROCESSING_FAILED,
+        actor: str | None = None,
+        connection: Connection[Any] | None = None,
+    ) -> Reservation:
+        """Takes quota, all of it or none.
+
+        Args:
+            subject: Whose quota, 1 to 255 characters.
+            amounts: Per resource, whole numbers from 1: one item, named "1".
+            items: Instead of `amounts`: several items, each to be settled on its own.
+            key: Idempotency key: the same request under it gets the same answer, granted or denied.
+            ttl: How long the holds last unless extended.
+            on_error: Cause with which the reservation's block rolls back on an exception without one of its own.
+            actor: Who asks, for the journal; the subject himself by default.
+            connection: The caller's own connection, whose transaction the call joins.
+
+        Raises:
+            InvalidRequest: An amount, a name or the ttl is out of range.
+            KeyConflict: The key was used for a different request.
+            UnknownSubject: No such subject, and no default plan.
+            UnknownResource: The subject's plan does not count this resource.
+        """
+        named = items if items is not None else {"1": amounts or {}}
+        call = _calls.reserve(subject, named, key=key, ttl=ttl, actor=actor)
+        return Reservation(self, subject, self._transport.run(call, connection), on_error)
+
+    def commit(
+        self,
+        reservation: UUID,
+        *,
+        items: Sequence[str] | Mapping[str, Amounts] | None = None,
+        amounts: Amounts | None = None,
+        subject: str | None = None,
+        late: Late = Late.REACQUIRE,
+        actor: str | None = None,
+        reason: str | None = None,
+        connection: Connection[Any] | None = None,
+    ) -> Settlement:
+        """Turns holds into committed use.
+
+        Args:
+            reservation: Its id.
+            items: Which items; or a mapping of items to what was really used, the rest of which returns at once.
+            amounts: What was really used, for a reservation of one item.
+            subject: Where given, only a reservation of this subject is found.
+            late: Whether a commit after expiry takes quota anew, or is refused.
+            actor: Who commits, for the journal.
+            reason: Free text for the journal.
+            connection: The caller's own connection.
+
+        Raises:
+            InvalidRequest: An amount is negative or not a whole number.
+        """
+        call = _calls.commit(
+            reservation, subject=subject, items=items, amounts=amounts, late=late, actor=actor, reason=reason
+        )
+        return self._transport.run(call, connection)
+
+    def rollback(
+        self,
+        reservation: UUID,
+        *,
+        cause: Cause,
+        items: Sequence[str] | None = None,
+        subject: str | None = None,
+        actor: str | None = None,
+        reason: str | None = None,
+        connection: Connection[Any] | None = None,
+    ) -> Settlement:
+        """Gives back what the holds took: exactly that, exactly once. Logged, and journaled, with its cause.
+
+        On a pooled connection it is repeated, a bounded number of times, while the database is out of reach.
+
+        Raises:
+            psycopg.OperationalError: The database stayed out of reach; the holds return at their deadline.
+            Forbidden: With JWT claims present, a cause that is not the user's to state.
+        """
+        call = _calls.rollback(reservation, cause=cause, subject=subject, items=items, actor=actor, reason=reason)
+        try:
+            if connection is not None:
+                settlement = self._transport.run(call, connection)
+            else:
+                settlement = self._transport.insist(lambda: self._transport.run(call))
+        except UNREACHABLE as error:
+            _logger.error(  # noqa: TRY400 - what is needed to act is in the fields; the trace is the caller's
+                "rollback_failed",
+                extra={
+                    "subject": subject,
+                    "reservation": str(reservation),
+                    "items": items,
+                    "cause": Cause(cause).value,
+                    "actor": actor,
+                    "error": str(error),
+                    "action": "none needed: the holds return at their deadline; or run `earmark rollback`",
+                },
+            )
+            raise
+        _log_rollback(reservation, settlement, cause, actor, reason)
+        return settlement
+
+    def rollback_newest(
+        self,
+        subject: str,
+        resource: str,
+        max_amount: int,
+        *,
+        cause: Cause = Cause.CANCELLED,
+        actor: str | None = None,
+        reason: str | None = None,
+        connection: Connection[Any] | None = None,
+    ) -> tuple[Returned, ...]:
+        """The count form: gives back the subject's own open items, newest first, up to `max_amount` of the resource."""
+        call = _calls.rollback_newest(subject, resource, max_amount, cause=cause, actor=actor, reason=reason)
+        returned = self._transport.run(call, connection)
+        for one in returned:
+            _log_item(subject, one.reservation, one.item, one.amounts, cause, actor or subject, reason or "count")
+        return returned
+
+    def refund(
+        self,
+        reservation: UUID,
+        *,
+        items: Sequence[str] | None = None,
+        subject: str | None = None,
+        actor: str | None = None,
+        reason: str | None = None,
+        connection: Connection[Any] | None = None,
+    ) -> Settlement:
+        """Gives back committed use of what was deleted: once per item, and only what the plan marks as refundable."""
+        call = _calls.refund(reservation, subject=subject, items=items, actor=actor, reason=reason)
+        return self._transport.run(call, connection)
+
+    def extend(
+        self,
+        reservation: UUID,
+        *,
+        ttl: timedelta,
+        items: Sequence[str] | None = None,
+        subject: str | None = None,
+        connection: Connection[Any] | None = None,
+    ) -> Settlement:
+        """Moves the deadline to `ttl` from now; never to an earlier time."""
+        call = _calls.extend(reservation, ttl=ttl, subject=subject, items=items)
+        return self._transport.run(call, connection)
+
+    def usage(self, subject: str, *, connection: Connection[Any] | None = None) -> Usage:
+        """What the subject may use and uses now.
+
+        Raises:
+            UnknownSubject: No such subject, and no default plan.
+        """
+        return self._transport.run(_calls.usage(subject), connection)
+
+    def reservation(
+        self, reservation: UUID, *, subject: str | None = None, connection: Connection[Any] | None = None
+    ) -> ReservationStory | None:
+        """The reservation as it stands; None where there is none or, with a subject, it is not his."""
+        return self._transport.run(_calls.reservation(reservation, subject=subject), connection)
+
+    def history(
+        self,
+        subject: str,
+        *,
+        before: int | None = None,
+        limit: int = 50,
+        connection: Connection[Any] | None = None,
+    ) -> tuple[Entry, ...]:
+        """The subject's journal, newest first, at most 1000 entries; the next page is `before` the last `seq`."""
+        return self._transport.run(_calls.history(subject, before=before, limit=limit), connection)
+
+    def sweep(
+        self,
+        *,
+        max_holds: int = 1000,
+        max_batches: int = 1000,
+        connection: Connection[Any] | None = None,
+    ) -> tuple[Expired, ...]:
+        """Rolls back what is overdue, batch by batch, until nothing is left or `max_batches` were done.
+
+        Any number of sweepers may run: each passes over the subjects another one has locked.
+        """
+        expired: list[Expired] = []
+        for _ in range(max_batches):
+            batch = self._transport.run(_calls.expire(max_holds), connection)
+            for hold in batch:
+                _log_item(
+                    hold.subject,
+                    hold.reservation,
+                    hold.item,
+                    {hold.resource: hold.amount},
+                    Cause.EXPIRED,
+                    "deadline",
+                    "sweep",
+                )
+            expired += batch
+            if not batch:
+                break
+        return tuple(expired)
+
+    def verify(self, subject: str | None = None, *, connection: Connection[Any] | None = None) -> tuple[Drift, ...]:
+        """What does not agree between balances, holds and journal, in one snapshot; empty when all is well."""
+        return self._transport.run(_calls.verify(subject), connection)
+
+    def plans(self, *, connection: Connection[Any] | None = None) -> tuple[Plan, ...]:
+        """All plans."""
+        return self._transport.run(_calls.plans(), connection)
+
+    def configure_plan(
+        self,
+        plan: str,
+        *,
+        features: Mapping[str, object] | None = None,
+        quotas: Mapping[str, PlanQuota] | None = None,
+        connection: Connection[Any] | None = None,
+    ) -> None:
+        """Creates or changes a plan; resources not named stay. Takes effect at the next grant.
+
+        Raises:
+            InvalidRequest: A name, quota or period is not allowed.
+        """
+        self._transport.run(_calls.configure_plan(plan, features=features, quotas=quotas or {}), connection)
+
+    def configure_subject(
+        self,
+        subject: str,
+        *,
+        plan: str | None = None,
+        quotas: Mapping[str, int | None] | None = None,
+        anchor: datetime | None = None,
+        connection: Connection[Any] | None = None,
+    ) -> None:
+        """Registers or changes a subject. A quota of -1 is unlimited; None is the plan's again.
+
+        Raises:
+            UnknownPlan: There is no such plan.
+            UnknownResource: The plan does not count a resource named in `quotas`.
+            UnknownSubject: A new subject without a plan, and no default plan.
+        """
+        call = _calls.configure_subject(subject, plan=plan, quotas=quotas or {}, anchor=anchor)
+        self._transport.run(call, connection)
+
+
+def _log_rollback(
+    reservation: UUID, settlement: Settlement, cause: Cause, actor: str | None, reason: str | None
+) -> None:
+    if settlement.outcome != "rolled_back":
+        _logger.info(
+            "rollback_without_effect",
+            extra={
+                "reservation": str(reservation),
+                "outcome": settlement.outcome,
+                "cause": Cause(cause).value,
+                "actor": actor,
+            },
+        )
+        return
+    for name, item in settlement.items.items():
+        if item.state == "rolled_back" and item.cause == cause:
+            _log_item(settlement.subject or "", reservation, name, item.amounts, cause, item.by or "", reason)
+
+
+def _log_item(
+    subject: str, reservation: UUID, item: str, amounts: Amounts, cause: Cause, actor: str, trigger: str | None
+) -> None:
+    _logger.info(
+        "rollback",
+        extra={
+            "subject": subject,
+            "reservation": str(reservation),
+            "item": item,
+            "amounts": dict(amounts),
+            "cause": Cause(cause).value,
+            "actor": actor,
+            "trigger": trigger,
+        },
+    )

@@ -1,0 +1,221 @@
+"""What the ledger is asked and what it answers: frozen values, the same words as in SQL, JSON and the documentation."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+Amounts = Mapping[str, int]
+"""Amount per resource: whole numbers, 64 bits."""
+
+UNLIMITED = -1
+"""How an unlimited `quota_limit` or `remaining` is written."""
+
+
+class Cause(StrEnum):
+    """Why a hold was rolled back. A closed set."""
+
+    UPLOAD_FAILED = "upload_failed"
+    PROCESSING_FAILED = "processing_failed"
+    CANCELLED = "cancelled"
+    VALIDATION_FAILED = "validation_failed"
+    EXPIRED = "expired"
+    ADMIN = "admin"
+
+
+USER_CAUSES = frozenset({Cause.CANCELLED, Cause.UPLOAD_FAILED})
+"""The causes that a user may state of his own holds; the others are a service's to state."""
+
+
+class Late(StrEnum):
+    """What a commit does that arrives after its hold has expired."""
+
+    REACQUIRE = "reacquire"
+    REFUSE = "refuse"
+
+
+@dataclass(frozen=True, slots=True)
+class Shortage:
+    """A resource that a denied reservation was short of."""
+
+    resource: str
+    requested: int
+    quota_limit: int
+    used: int
+    remaining: int
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """The answer to a request to reserve.
+
+    Attributes:
+        outcome: `granted` or `denied`.
+        reservation: Its id; None when denied.
+        expires_at: The deadline; None when denied.
+        replayed: The answer was stored under the key by an earlier, equal request.
+        short: When denied, what was missing.
+    """
+
+    outcome: str
+    reservation: UUID | None
+    expires_at: datetime | None
+    replayed: bool
+    short: tuple[Shortage, ...] = ()
+
+    @property
+    def granted(self) -> bool:
+        """Whether quota was taken."""
+        return self.outcome == "granted"
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One item of a reservation, and what happened to it.
+
+    Attributes:
+        state: `held`, `committed`, `refunded` or `rolled_back`.
+        cause: Why it was rolled back, else None.
+        at: When it was settled, None while held.
+        by: Who settled it, None while held.
+        amounts: What was reserved.
+        committed: What was committed.
+    """
+
+    state: str
+    cause: Cause | None
+    at: datetime | None
+    by: str | None
+    expires_at: datetime
+    amounts: Amounts
+    committed: Amounts
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """The answer to a commit, rollback, refund or extend.
+
+    Attributes:
+        outcome: `committed`, `rolled_back`, `refunded`, `extended`: this call did it. `already_committed`,
+            `already_rolled_back`, `already_refunded`: an earlier one had. `exceeds_hold`, `denied`, `not_committed`,
+            `not_found`: nothing was done.
+        subject: Whose; None when not found.
+        returned: What this call gave back.
+        committed: What this call committed.
+        items: Every item named, and what happened to it.
+        short: When a late commit was denied, what was missing.
+    """
+
+    outcome: str
+    subject: str | None
+    returned: Amounts
+    committed: Amounts
+    items: Mapping[str, Item]
+    short: tuple[Shortage, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Returned:
+    """One item given back by the count form of rollback."""
+
+    reservation: UUID
+    item: str
+    amounts: Amounts
+
+
+@dataclass(frozen=True, slots=True)
+class Expired:
+    """One hold given back by the sweeper."""
+
+    subject: str
+    reservation: UUID
+    item: str
+    resource: str
+    amount: int
+    expired_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceUsage:
+    """Use of one resource in its current period; `quota_limit` and `remaining` are -1 where unlimited."""
+
+    quota_limit: int
+    committed: int
+    held: int
+    used: int
+    remaining: int
+    over_by: int
+    period: str
+    period_start: datetime | None
+    period_end: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a subject may use and uses now."""
+
+    subject: str
+    plan: str
+    features: Mapping[str, object]
+    resources: Mapping[str, ResourceUsage]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One journal entry; `committed` and `held` are what it added to the balance."""
+
+    seq: int
+    at: datetime
+    kind: str
+    resource: str
+    period_start: datetime | None
+    reservation: UUID | None
+    item: str | None
+    committed: int
+    held: int
+    cause: Cause | None
+    actor: str
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ReservationStory:
+    """A reservation as it stands."""
+
+    reservation: UUID
+    subject: str
+    key: str | None
+    created_at: datetime
+    items: Mapping[str, Item] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """A figure that does not agree: the balance, what the holds say, what the journal says."""
+
+    subject: str
+    resource: str
+    period_start: datetime | None
+    figure: str
+    balance: int
+    holds: int
+    journal: int
+
+
+@dataclass(frozen=True, slots=True)
+class PlanQuota:
+    """What a plan grants of one resource; `quota_limit` is -1 where unlimited."""
+
+    quota_limit: int
+    period: str
+    refundable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A named set of quotas and features."""
+
+    plan: str
+    features: Mapping[str, object]
+    quotas: Mapping[str, PlanQuota]
