@@ -104,6 +104,41 @@ class AlreadySettled(EarmarkError):  # noqa: N818 - named for what is wrong
     slug = "already-settled"
 
 
+class BulkLimitExceeded(EarmarkError):  # noqa: N818 - named for what is wrong
+    """More files in one request than the plan's `max_bulk_upload`; nothing was reserved."""
+
+    status = 422
+    slug = "bulk-limit-exceeded"
+
+
+class InvalidFile(EarmarkError):  # noqa: N818 - named for what is wrong
+    """A declared file that would never be accepted; nothing was reserved. `detail` has index, filename and reason."""
+
+    status = 422
+    slug = "invalid-file"
+
+
+class UploadFailed(EarmarkError):  # noqa: N818 - named for what is wrong
+    """The object is not in the store, or not of the declared size; its quota was given back."""
+
+    status = 422
+    slug = "upload-failed"
+
+
+class ValidationFailed(EarmarkError):  # noqa: N818 - named for what is wrong
+    """The content was refused; its quota was given back."""
+
+    status = 422
+    slug = "validation-failed"
+
+
+class StaleAttempt(EarmarkError):  # noqa: N818 - named for what is wrong
+    """A worker whose attempt was superseded, or whose image is settled: it can neither finish nor fail anything."""
+
+    status = 409
+    slug = "stale-attempt"
+
+
 ALL_ERRORS: tuple[type[EarmarkError], ...] = (
     InvalidRequest,
     UnknownSubject,
@@ -115,6 +150,11 @@ ALL_ERRORS: tuple[type[EarmarkError], ...] = (
     QuotaExceeded,
     NotFound,
     AlreadySettled,
+    BulkLimitExceeded,
+    InvalidFile,
+    UploadFailed,
+    ValidationFailed,
+    StaleAttempt,
 )
 _BY_SQLSTATE = {error.sqlstate: error for error in ALL_ERRORS if error.sqlstate is not None}
 

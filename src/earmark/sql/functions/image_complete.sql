@@ -1,0 +1,28 @@
+CREATE OR REPLACE FUNCTION earmark.image_complete(
+    image uuid, attempt int, content_type text, metadata jsonb, outputs jsonb, actual jsonb DEFAULT '{}', actor text DEFAULT 'worker'
+) RETURNS TABLE (outcome text, document jsonb)
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = earmark, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+    found _private_image := _private_lock_image(image_complete.image, NULL);
+    answer text := 'stale';
+BEGIN
+    PERFORM _private_authorize(NULL);
+    IF found.state = 'completed' AND found.attempt = image_complete.attempt THEN
+        answer := 'already_completed';
+    ELSIF found.state = 'processing' AND found.attempt = image_complete.attempt THEN
+        SELECT c.outcome INTO answer FROM commit(jsonb_build_array(jsonb_build_object(
+            'reservation', found.reservation, 'items', jsonb_build_object(found.item, actual), 'actor', actor))) c;
+        IF answer IN ('committed', 'already_committed') THEN
+            answer := 'completed';
+            UPDATE _private_image i
+            SET state = 'completed', content_type = image_complete.content_type, metadata = image_complete.metadata,
+                outputs = image_complete.outputs, reason = NULL, due_at = NULL, updated_at = _private_now()
+            WHERE (i.root, i.image) = (found.root, found.image);
+        END IF;
+    END IF;
+    RETURN QUERY SELECT answer, _private_image_document(found.image);
+END $$;
+COMMENT ON FUNCTION earmark.image_complete IS
+'processing -> completed, and the hold is committed, at the actual amounts where given. Only the current attempt can.
+outcome: completed, already_completed, stale (its output is to be thrown away), exceeds_hold (actual is more than was held; nothing was done).';

@@ -1,0 +1,16 @@
+CREATE OR REPLACE FUNCTION earmark.image_heartbeat(image uuid, attempt int, ttl_seconds float8, evidence_seconds float8)
+RETURNS TABLE (outcome text, document jsonb)
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = earmark, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+    found _private_image := _private_lock_image(image_heartbeat.image, NULL);
+    alive boolean := coalesce(found.state = 'processing' AND found.attempt = image_heartbeat.attempt, false);
+BEGIN
+    PERFORM _private_authorize(NULL);
+    IF alive THEN
+        PERFORM _private_move_image(found, 'processing', ttl_seconds, evidence_seconds);
+    END IF;
+    RETURN QUERY SELECT CASE WHEN alive THEN 'alive' ELSE 'stale' END, _private_image_document(found.image);
+END $$;
+COMMENT ON FUNCTION earmark.image_heartbeat IS
+'A worker''s sign of life: moves the deadline. outcome: alive, or stale (cancelled, settled, or another attempt has begun: stop working).';

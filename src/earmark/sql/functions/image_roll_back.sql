@@ -1,0 +1,29 @@
+CREATE OR REPLACE FUNCTION earmark.image_roll_back(
+    image uuid, cause text, subject text DEFAULT NULL, attempt int DEFAULT NULL, reason text DEFAULT NULL, actor text DEFAULT NULL
+) RETURNS TABLE (outcome text, returned jsonb, document jsonb)
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = earmark, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+    found _private_image := _private_lock_image(image_roll_back.image, image_roll_back.subject);
+    answer text;
+    amounts jsonb := '{}';
+BEGIN
+    PERFORM _private_authorize(found.subject, image_roll_back.cause);
+    IF found.image IS NULL THEN
+        answer := 'not_found';
+    ELSIF found.due_at IS NOT NULL AND image_roll_back.attempt IS NOT NULL
+        AND (found.state, found.attempt) IS DISTINCT FROM ('processing', image_roll_back.attempt) THEN
+        answer := 'stale';
+    ELSE
+        SELECT r.outcome, r.detail->'returned' INTO answer, amounts FROM rollback(jsonb_build_array(jsonb_strip_nulls(jsonb_build_object(
+            'reservation', found.reservation, 'items', jsonb_build_array(found.item), 'subject', found.subject,
+            'cause', image_roll_back.cause, 'reason', image_roll_back.reason, 'actor', coalesce(image_roll_back.actor, found.subject))))) r;
+        IF answer = 'rolled_back' THEN
+            UPDATE _private_image i SET reason = image_roll_back.reason WHERE (i.root, i.image) = (found.root, found.image);
+        END IF;
+    END IF;
+    RETURN QUERY SELECT answer, amounts, _private_image_document(found.image);
+END $$;
+COMMENT ON FUNCTION earmark.image_roll_back IS
+'Any open state -> failed, rejected, cancelled or expired, by the cause; the hold is rolled back in the same transaction. With an attempt, only if it is the current one.
+outcome: rolled_back, already_rolled_back, already_committed, already_refunded, stale, not_found. Errors: QT001, QT005.';

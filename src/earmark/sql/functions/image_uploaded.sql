@@ -1,0 +1,20 @@
+CREATE OR REPLACE FUNCTION earmark.image_uploaded(image uuid, subject text, ttl_seconds float8, evidence_seconds float8)
+RETURNS TABLE (outcome text, document jsonb)
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = earmark, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+    found _private_image := _private_lock_image(image_uploaded.image, image_uploaded.subject);
+BEGIN
+    PERFORM _private_authorize(NULL);
+    IF found.state IN ('reserved', 'uploading') THEN
+        PERFORM _private_move_image(found, 'uploaded', ttl_seconds, evidence_seconds);
+    END IF;
+    RETURN QUERY SELECT CASE
+        WHEN found.image IS NULL THEN 'not_found'
+        WHEN found.state IN ('reserved', 'uploading') THEN 'uploaded'
+        WHEN found.state IN ('uploaded', 'processing', 'completed') THEN 'already_uploaded'
+        ELSE 'over' END, _private_image_document(found.image);
+END $$;
+COMMENT ON FUNCTION earmark.image_uploaded IS
+'reserved or uploading -> uploaded: the object is there and passed the first look; the caller enqueues its job in the same transaction.
+outcome: uploaded, already_uploaded (nothing to enqueue), over (the quota was given back), not_found.';

@@ -1,0 +1,10 @@
+CREATE OR REPLACE FUNCTION earmark.images_due(max_images int DEFAULT 100)
+RETURNS SETOF jsonb LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = earmark, pg_temp AS $$
+DECLARE
+    moment timestamptz := _private_now();
+BEGIN
+    PERFORM _private_authorize(NULL);
+    RETURN QUERY
+    SELECT _private_image_document(i.image) FROM _private_image i WHERE i.due_at <= moment ORDER BY i.due_at LIMIT max_images;
+END $$;
+COMMENT ON FUNCTION earmark.images_due IS 'Open images whose stage is overdue, longest first: the evidence is to be looked at.';

@@ -1,0 +1,47 @@
+CREATE OR REPLACE FUNCTION earmark.images_reserve(
+    subject text, files jsonb, ttl_seconds float8, evidence_seconds float8, key text DEFAULT NULL, actor text DEFAULT NULL
+) RETURNS TABLE (outcome text, reservation uuid, replayed boolean, detail jsonb, images jsonb)
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = earmark, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+    bulk_limit bigint;
+    answer record;
+    moment timestamptz;
+BEGIN
+    PERFORM _private_authorize(images_reserve.subject);
+    PERFORM _private_lock_subjects(ARRAY[images_reserve.subject]);
+    SELECT (p.features->>'max_bulk_upload')::bigint INTO bulk_limit
+    FROM _private_subject s JOIN _private_plan p USING (plan) WHERE s.subject = images_reserve.subject;
+    IF jsonb_array_length(files) > bulk_limit THEN
+        RETURN QUERY SELECT 'bulk_limit', NULL::uuid, false,
+            jsonb_build_object('limit', bulk_limit, 'count', jsonb_array_length(files)), NULL::jsonb;
+        RETURN;
+    END IF;
+
+    SELECT r.* INTO answer FROM reserve(jsonb_build_array(jsonb_strip_nulls(jsonb_build_object(
+        'subject', images_reserve.subject, 'key', images_reserve.key, 'actor', images_reserve.actor, 'note', files,
+        'ttl_seconds', ttl_seconds + evidence_seconds,
+        'items', (SELECT jsonb_object_agg(f.ordinality, jsonb_build_object('images', 1, 'storage_bytes', f.value->'size'))
+            FROM jsonb_array_elements(files) WITH ORDINALITY f))))) r;
+
+    IF answer.outcome = 'granted' AND NOT answer.replayed THEN
+        moment := answer.expires_at - (ttl_seconds + evidence_seconds) * interval '1 second';
+        INSERT INTO _private_image (root, image, subject, reservation, item, filename, content_type, size, key,
+            created_at, updated_at, due_at, upload_expires_at)
+        SELECT n.root, n.id, images_reserve.subject, answer.reservation, n.item, n.file->>'filename', n.file->>'content_type',
+            (n.file->>'size')::bigint, 'images/' || n.id, moment, moment,
+            moment + ttl_seconds * interval '1 second', moment + ttl_seconds * interval '1 second'
+        FROM (
+            SELECT s.root, _private_new_id(s.root) AS id, f.ordinality::text AS item, f.value AS file
+            FROM jsonb_array_elements(files) WITH ORDINALITY f
+            JOIN _private_subject s ON s.subject = images_reserve.subject
+        ) n;
+    END IF;
+    RETURN QUERY SELECT answer.outcome, answer.reservation, answer.replayed, answer.detail,
+        (SELECT jsonb_agg(_private_image_document(i.image) ORDER BY i.item::int) FROM _private_image i
+            WHERE i.reservation = answer.reservation);
+END $$;
+COMMENT ON FUNCTION earmark.images_reserve IS
+'Takes quota for a number of files, one image and its bytes each, and opens an image for each.
+files: [{filename, content_type, size}]. outcome: granted, denied, conflict (as reserve), or bulk_limit (more files than the plan''s max_bulk_upload).
+images: the open images in the order of files; again when replayed under the key. Errors: QT001, QT002, QT004, QT005.';
