@@ -1,0 +1,261 @@
+"""What the upload flow asks of an object store, and the errors a store answers with."""
+
+import re
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import quote
+
+from earmark.errors import EarmarkError, InvalidRequest
+
+_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,400}")
+_SEGMENT_BYTES_MAX = 255
+_TOKEN = r"[A-Za-z0-9!#$%&'*+.^_`|~-]+"  # noqa: S105 - RFC 9110's token, not a secret
+_CONTENT_TYPE = re.compile(rf"{_TOKEN}/{_TOKEN}(; ?{_TOKEN}={_TOKEN})*")
+_NOT_IN_A_NAME = re.compile(r"[\x00-\x1f\x7f/\\]")
+_NOT_QUOTABLE = re.compile(r'[^\x20-\x7e]|["\\%]')
+_ATTR_CHAR = "!#$&+-.^_`|~"
+
+
+@dataclass(frozen=True, slots=True)
+class SignedUpload:
+    """Permission to store one object once.
+
+    Attributes:
+        url: Where to send the bytes.
+        method: `PUT`.
+        headers: What must be sent along, exactly. `Content-Length` is signed too but not listed: every client derives
+            it from the body, and browsers forbid setting it.
+        expires_at: When the upload must have begun.
+    """
+
+    url: str
+    method: str
+    headers: dict[str, str]
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """One object as it is stored; `size` in bytes, `modified_at` in UTC, `etag` changes with the content."""
+
+    key: str
+    size: int
+    etag: str | None
+    modified_at: datetime
+
+
+class Storage(Protocol):
+    """An object store.
+
+    Every method raises InvalidKey for a key no store of ours would hold, and StorageError when the store fails:
+    StorageUnavailable is worth a retry.
+    """
+
+    def sign_upload(self, key: str, *, content_type: str, size: int, expires_at: datetime) -> SignedUpload:
+        """Permit one upload of exactly `size` bytes of `content_type`; no I/O.
+
+        Raises:
+            InvalidRequest: The content type or the size could not be sent in a header.
+        """
+        ...
+
+    def sign_download(self, key: str, *, content_type: str, filename: str | None, expires_at: datetime) -> str:
+        """A URL that shows the object in a browser as `content_type`, inline, under `filename`; no I/O.
+
+        Raises:
+            InvalidRequest: The content type could not be sent in a header.
+        """
+        ...
+
+    async def head(self, key: str) -> StoredObject | None:
+        """The object without its bytes, or None when there is none."""
+        ...
+
+    async def read_head(self, key: str, length: int) -> bytes:
+        """The object's first `length` bytes, or all of a shorter one.
+
+        Raises:
+            ObjectMissing: There is no such object.
+        """
+        ...
+
+    async def download(self, key: str, path: Path) -> None:
+        """Stream the object into the file `path`, overwriting it; a failure leaves no file.
+
+        Raises:
+            ObjectMissing: There is no such object.
+        """
+        ...
+
+    async def put(self, key: str, data: bytes, *, content_type: str) -> None:
+        """Store `data`, replacing what is there: for outputs, which a second attempt makes again."""
+        ...
+
+    async def delete(self, keys: Sequence[str]) -> None:
+        """Delete these objects; one that is missing already is fine."""
+        ...
+
+    def list(self, prefix: str = "") -> AsyncIterator[StoredObject]:
+        """Every object in the folder `prefix` (`a/b` holds `a/b/c` but not `a/bc`), in no particular order."""
+        ...
+
+    async def ready(self) -> None:
+        """Return when the store can be used.
+
+        Raises:
+            StorageUnavailable: It cannot; the message says what to do.
+        """
+        ...
+
+
+class StorageError(EarmarkError):
+    """The object store failed; the store's own error is the cause."""
+
+    slug = "storage-error"
+
+
+class StorageUnavailable(StorageError):  # noqa: N818 - named for what is wrong
+    """The object store cannot be reached or does not let us in; the message says what to do."""
+
+    status = 503
+    slug = "storage-unavailable"
+
+
+class StorageFull(StorageError):  # noqa: N818 - named for what is wrong
+    """The disk under the local store is full."""
+
+    status = 507
+    slug = "storage-full"
+
+
+class ObjectMissing(StorageError):  # noqa: N818 - named for what is wrong
+    """There is no object under this key."""
+
+    status = 404
+    slug = "object-missing"
+
+
+class InvalidKey(StorageError):  # noqa: N818 - named for what is wrong
+    """A key that is not one of ours, or that leads out of the store."""
+
+    status = 422
+    slug = "invalid-key"
+
+
+class UploadRefused(EarmarkError):  # noqa: N818 - named for what happened
+    """An upload, or a link to one, that the local store does not accept; nothing of it was kept."""
+
+    status = 403
+    slug = "upload-refused"
+
+
+class BadSignature(UploadRefused):
+    """The link was not signed by us, or was changed since."""
+
+    slug = "bad-signature"
+
+
+class LinkExpired(UploadRefused):
+    """The link was signed by us and is over."""
+
+    slug = "link-expired"
+
+
+class LengthRequired(UploadRefused):
+    """The request has neither a length nor a chunked body."""
+
+    status = 411
+    slug = "length-required"
+
+
+class WrongLength(UploadRefused):
+    """The body is, or says it is, shorter than the declared size; or its length is no number."""
+
+    status = 400
+    slug = "wrong-length"
+
+
+class TooLong(UploadRefused):
+    """The body is, or says it is, longer than the declared size."""
+
+    status = 413
+    slug = "too-long"
+
+
+class WrongType(UploadRefused):
+    """The content type is not the declared one."""
+
+    status = 415
+    slug = "wrong-type"
+
+
+class AlreadyUploaded(UploadRefused):
+    """The link was used before; what was stored first stays."""
+
+    status = 412
+    slug = "already-uploaded"
+
+
+def check_key(key: str) -> str:
+    """The key itself, when it is one of ours: ASCII, at most 401 characters, no empty, `.` or `..` segment.
+
+    Raises:
+        InvalidKey: It is not.
+    """
+    segments = key.split("/")
+    if (
+        not _KEY.fullmatch(key)
+        or any(segment in ("", ".", "..") for segment in segments)
+        or any(len(segment) > _SEGMENT_BYTES_MAX for segment in segments)
+    ):
+        raise InvalidKey(f"not a storage key: {key[:500]!r}")
+    return key
+
+
+def check_folder(prefix: str) -> str:
+    """The prefix without its closing slash, when it is empty or could be the folder of a key.
+
+    Raises:
+        InvalidKey: It could not.
+    """
+    return check_key(prefix.removesuffix("/")) if prefix else ""
+
+
+def check_content_type(content_type: str) -> str:
+    """The content type itself, when it can be sent in a header.
+
+    Raises:
+        InvalidRequest: It cannot.
+    """
+    if not _CONTENT_TYPE.fullmatch(content_type):
+        raise InvalidRequest(f"not a content type: {content_type[:200]!r}", {"contentType": content_type[:200]})
+    return content_type
+
+
+def check_size(size: int) -> int:
+    """The size itself, when it can be sent in a header.
+
+    Raises:
+        InvalidRequest: It cannot.
+    """
+    if size < 0:
+        raise InvalidRequest(f"a size cannot be {size} bytes", {"size": size})
+    return size
+
+
+def inline_disposition(filename: str | None) -> str:
+    """A Content-Disposition that shows the file in the browser and names it for a download (RFC 6266, RFC 8187).
+
+    The answer is ASCII whatever the name holds: controls and path separators become `_`, and a name that a quoted
+    string cannot hold is sent a second time, percent-encoded.
+    """
+    if not filename:
+        return "inline"
+    name = _NOT_IN_A_NAME.sub("_", filename)
+    fallback = _NOT_QUOTABLE.sub("_", name)
+    if fallback == name:
+        return f'inline; filename="{name}"'
+    return f"inline; filename=\"{fallback}\"; filename*=UTF-8''{quote(name, safe=_ATTR_CHAR, errors='replace')}"

@@ -1,0 +1,256 @@
+"""The local store: a folder, with upload and download links that we sign and our HTTP service answers."""
+
+import hashlib
+import hmac
+import json
+import re
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from pathlib import Path
+from urllib.parse import urlencode
+
+from earmark.uploads.storage.contract import (
+    AlreadyUploaded,
+    BadSignature,
+    LengthRequired,
+    LinkExpired,
+    ObjectMissing,
+    SignedUpload,
+    StoredObject,
+    TooLong,
+    WrongLength,
+    WrongType,
+    check_content_type,
+    check_key,
+    check_size,
+    inline_disposition,
+)
+from earmark.uploads.storage.disk import BATCH_BYTES, Folder, NewFile, in_thread
+
+_LIST_BATCH = 500
+_UPLOAD = "PUT"
+_DOWNLOAD = "GET"
+_LENGTH = re.compile("[0-9]{1,19}")
+
+
+@dataclass(frozen=True, slots=True)
+class UploadGrant:
+    """What a verified upload link permits: one object of exactly `size` bytes."""
+
+    key: str
+    content_type: str
+    size: int
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class DownloadGrant:
+    """What a verified download link shows."""
+
+    path: Path
+    content_type: str
+    disposition: str
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The response's headers: a browser takes the file for its type and nothing else, and runs nothing in it."""
+        return {
+            "Content-Type": self.content_type,
+            "Content-Disposition": self.disposition,
+            "Content-Security-Policy": "default-src 'none'; sandbox",
+            "X-Content-Type-Options": "nosniff",
+        }
+
+
+class LocalStorage:
+    """Objects as files in a folder; links look like `{public_url}/storage/{key}?…`.
+
+    Content types are not stored: they travel in the signed links.
+
+    Args:
+        root: The folder; made when first needed. Nothing else may keep files in it.
+        secret: Signs the links; may serve other purposes too, since the key in use is derived from it.
+        public_url: Where browsers reach the service.
+    """
+
+    def __init__(self, root: Path, *, secret: bytes, public_url: str) -> None:
+        self._folder = Folder(root)
+        self._signing_key = hmac.digest(secret, b"earmark local storage links, version 1", hashlib.sha256)
+        self._base = public_url.rstrip("/") + "/storage/"
+
+    def sign_upload(self, key: str, *, content_type: str, size: int, expires_at: datetime) -> SignedUpload:
+        """See Storage. The link's time has whole seconds; `expires_at` in the answer is exact."""
+        expires = int(expires_at.timestamp())
+        signed = {
+            "expires": str(expires),
+            "size": str(check_size(size)),
+            "type": check_content_type(content_type),
+        }
+        return SignedUpload(
+            url=self._link(_UPLOAD, key, signed),
+            method=_UPLOAD,
+            headers={"Content-Type": content_type, "If-None-Match": "*"},
+            expires_at=datetime.fromtimestamp(expires, UTC),
+        )
+
+    def sign_download(self, key: str, *, content_type: str, filename: str | None, expires_at: datetime) -> str:
+        """See Storage."""
+        signed = {
+            "expires": str(int(expires_at.timestamp())),
+            "disposition": inline_disposition(filename),
+            "type": check_content_type(content_type),
+        }
+        return self._link(_DOWNLOAD, key, signed)
+
+    def verify_upload(
+        self, key: str, query: Mapping[str, str], headers: Mapping[str, str], now: datetime
+    ) -> UploadGrant:
+        """What this PUT may do, judged before its body is read; no I/O.
+
+        Args:
+            key: The path after `/storage/`, decoded.
+            query: The link's parameters.
+            headers: The request's headers, their names in any case.
+            now: Aware time.
+
+        Raises:
+            UploadRefused: BadSignature or LinkExpired (403), WrongType (415), LengthRequired (411), TooLong (413) or
+                WrongLength (400).
+        """
+        signed = self._verified(_UPLOAD, key, query, ("expires", "size", "type"), now)
+        grant = UploadGrant(
+            key, signed["type"], int(signed["size"]), datetime.fromtimestamp(int(signed["expires"]), UTC)
+        )
+        _check_headers(grant, {name.lower(): value.strip() for name, value in headers.items()})
+        return grant
+
+    async def receive(self, grant: UploadGrant, chunks: AsyncIterator[bytes]) -> StoredObject:
+        """Store the body of a verified PUT: all of it, durably, or nothing; the first of several wins.
+
+        Reads no further than the first byte too many. An error of `chunks` passes through; whatever ends this early,
+        a cancellation included, leaves no file.
+
+        Raises:
+            UploadRefused: AlreadyUploaded (412), TooLong (413) or WrongLength (400).
+            StorageError: The disk failed; StorageFull when it is full.
+        """
+        if await in_thread(self._folder.stat, grant.key) is not None:
+            raise AlreadyUploaded(f"{grant.key} was uploaded before")
+        incoming = self._folder.incoming()
+        try:
+            await in_thread(self._folder.begin, incoming)
+            await _fill(incoming, grant.size, chunks)
+            return await in_thread(self._folder.publish, incoming, grant.key)
+        finally:
+            await in_thread(incoming.discard)
+
+    def verify_download(self, key: str, query: Mapping[str, str], now: datetime) -> DownloadGrant:
+        """What this GET shows: a file that exists, and the headers to send it with.
+
+        Raises:
+            UploadRefused: BadSignature or LinkExpired (403).
+            ObjectMissing: The link is good but the object is gone (404).
+        """
+        signed = self._verified(_DOWNLOAD, key, query, ("expires", "disposition", "type"), now)
+        if self._folder.stat(key) is None:
+            raise ObjectMissing(f"there is no object {key}")
+        return DownloadGrant(self._folder.locate(key), signed["type"], signed["disposition"])
+
+    async def head(self, key: str) -> StoredObject | None:
+        """See Storage."""
+        return await in_thread(self._folder.stat, key)
+
+    async def read_head(self, key: str, length: int) -> bytes:
+        """See Storage."""
+        return await in_thread(self._folder.read_head, key, length)
+
+    async def download(self, key: str, path: Path) -> None:
+        """See Storage."""
+        target = NewFile(path)
+        try:
+            await in_thread(self._folder.copy, key, target)
+        except BaseException:
+            await in_thread(target.discard)
+            raise
+
+    async def put(self, key: str, data: bytes, *, content_type: str) -> None:
+        """See Storage."""
+        check_content_type(content_type)
+        await in_thread(self._folder.replace, key, data)
+
+    async def delete(self, keys: Sequence[str]) -> None:
+        """See Storage."""
+        await in_thread(self._folder.delete, keys)
+
+    async def list(self, prefix: str = "") -> AsyncIterator[StoredObject]:
+        """See Storage."""
+        found = self._folder.walk(prefix)
+        while batch := await in_thread(lambda: tuple(islice(found, _LIST_BATCH))):
+            for stored in batch:
+                yield stored
+
+    async def ready(self) -> None:
+        """See Storage. Writes and removes a probe of one byte."""
+        await in_thread(self._folder.probe)
+
+    async def remove_abandoned(self, older_than: timedelta) -> int:
+        """Remove what killed uploads left: temporary files not written to for that long; return how many."""
+        return await in_thread(self._folder.remove_abandoned, datetime.now(UTC) - older_than)
+
+    def _link(self, method: str, key: str, signed: Mapping[str, str]) -> str:
+        signature = self._signature(method, check_key(key), signed)
+        return f"{self._base}{key}?{urlencode({**signed, 'signature': signature})}"
+
+    def _signature(self, method: str, key: str, signed: Mapping[str, str]) -> str:
+        # JSON keeps the parts apart, so no text can move from one into the next under the same signature.
+        message = json.dumps([method, key, sorted(signed.items())]).encode()
+        return hmac.digest(self._signing_key, message, hashlib.sha256).hex()
+
+    def _verified(
+        self, method: str, key: str, query: Mapping[str, str], names: Sequence[str], now: datetime
+    ) -> dict[str, str]:
+        signed = {name: query.get(name, "") for name in names}
+        expected = self._signature(method, key, signed)
+        if not hmac.compare_digest(expected.encode(), query.get("signature", "").encode(errors="replace")):
+            raise BadSignature("this link was not signed by this service, or was changed")
+        if now.timestamp() >= int(signed["expires"]):
+            raise LinkExpired("this link is over; ask for a new one")
+        return signed
+
+
+def _check_headers(grant: UploadGrant, headers: Mapping[str, str]) -> None:
+    if headers.get("content-type", "").lower() != grant.content_type.lower():
+        raise WrongType(f"send Content-Type: {grant.content_type}, as declared", {"declared": grant.content_type})
+    length = headers.get("content-length")
+    if length is None:
+        if headers.get("transfer-encoding", "").lower() != "chunked":
+            raise LengthRequired(f"send Content-Length: {grant.size}", {"declared": grant.size})
+    elif not _LENGTH.fullmatch(length):
+        raise WrongLength("Content-Length is not a length", {"declared": grant.size})
+    else:
+        _check_length(grant.size, int(length))
+
+
+def _check_length(declared: int, length: int) -> None:
+    detail = {"declared": declared, "received": length}
+    if length > declared:
+        raise TooLong(f"the file is longer than the {declared} bytes declared", detail)
+    if length < declared:
+        raise WrongLength(f"{length} bytes instead of the {declared} declared", detail)
+
+
+async def _fill(incoming: NewFile, size: int, chunks: AsyncIterator[bytes]) -> None:
+    received = 0
+    batch = bytearray()
+    async for chunk in chunks:
+        received += len(chunk)
+        if received > size:
+            raise TooLong(f"the file is longer than the {size} bytes declared", {"declared": size})
+        batch += chunk
+        if len(batch) >= BATCH_BYTES:
+            full, batch = batch, bytearray()
+            await in_thread(incoming.write, full)
+    _check_length(size, received)
+    await in_thread(incoming.write, batch)

@@ -1,0 +1,241 @@
+"""Any S3-compatible store: obstore moves the bytes, botocore signs the links.
+
+obstore's own signing covers only the host, so it could bind neither size nor type nor single use.
+"""
+
+import os
+import re
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlencode, urlsplit
+
+import obstore
+from botocore.auth import S3SigV4QueryAuth  # type: ignore[import-untyped] # botocore has no types
+from botocore.awsrequest import AWSRequest  # type: ignore[import-untyped] # botocore has no types
+from botocore.session import Session  # type: ignore[import-untyped] # botocore has no types
+from obstore.exceptions import BaseError, GenericError, PermissionDeniedError, UnauthenticatedError
+from obstore.store import S3Store
+
+from earmark.errors import InvalidRequest
+from earmark.uploads.storage.contract import (
+    ObjectMissing,
+    SignedUpload,
+    StorageError,
+    StorageUnavailable,
+    StoredObject,
+    check_content_type,
+    check_folder,
+    check_key,
+    check_size,
+    inline_disposition,
+)
+from earmark.uploads.storage.disk import BATCH_BYTES, NewFile, in_thread
+
+if TYPE_CHECKING:
+    from obstore import ObjectMeta
+    from obstore.store import ClientConfig, RetryConfig, S3Config, S3Credential
+
+_REGION = "us-east-1"
+_CODE = re.compile("<Code>([A-Za-z]+)</Code>")
+_REFUSALS = frozenset(
+    {
+        "AccessDenied",
+        "ExpiredToken",
+        "InvalidAccessKeyId",
+        "InvalidToken",
+        "RequestTimeTooSkewed",
+        "SignatureDoesNotMatch",
+    }
+)
+_SIGNED_SECONDS_MAX = 7 * 24 * 3600  # SigV4's own limit
+_CREDENTIALS_FOR = timedelta(minutes=10)  # botocore renews a role's well before; obstore asks again within 5 of the end
+_RETRIES: "RetryConfig" = {"max_retries": 3, "retry_timeout": timedelta(seconds=20)}
+_TIMEOUTS: "ClientConfig" = {
+    "connect_timeout": timedelta(seconds=5),
+    "read_timeout": timedelta(seconds=30),
+    "timeout": timedelta(minutes=5),
+}
+
+
+class S3Storage:
+    """Objects in a bucket, under an optional prefix. Browsers talk to the bucket directly: it needs a CORS rule.
+
+    Credentials are found as every AWS tool finds them; the region and the endpoint come from `AWS_REGION` (or
+    `AWS_DEFAULT_REGION`) and `AWS_ENDPOINT_URL_S3` (or `AWS_ENDPOINT_URL`). An endpoint of one's own is addressed
+    path-style.
+
+    Args:
+        url: `s3://bucket/prefix`.
+
+    Raises:
+        InvalidRequest: The URL names no bucket, or a prefix that no key could have.
+        StorageUnavailable: There are no credentials.
+    """
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        if not parts.netloc or parts.query or parts.fragment:
+            raise InvalidRequest(f"not a bucket: {url!r}; write s3://bucket/prefix", {"url": url})
+        self._bucket = parts.netloc
+        prefix = check_folder(parts.path.strip("/"))
+        self._region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or _REGION
+        endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+        self._credentials = Session().get_credentials()
+        if self._credentials is None:
+            raise StorageUnavailable("no AWS credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
+        config: S3Config = {
+            "region": self._region,
+            "virtual_hosted_style_request": endpoint is None and "." not in self._bucket,
+        }
+        if endpoint is not None:
+            config["endpoint"] = endpoint
+        self._store = S3Store(
+            self._bucket,
+            prefix=prefix or None,
+            config=config,
+            client_options={**_TIMEOUTS, "allow_http": bool(endpoint and endpoint.startswith("http://"))},
+            retry_config=_RETRIES,
+            credential_provider=self._current_credentials,
+        )
+        self._base = _address(self._bucket, self._region, endpoint) + (f"{prefix}/" if prefix else "")
+
+    def sign_upload(self, key: str, *, content_type: str, size: int, expires_at: datetime) -> SignedUpload:
+        """See Storage. SigV4 allows 7 days; the answer's `expires_at` is never later."""
+        headers = {"Content-Type": check_content_type(content_type), "If-None-Match": "*"}
+        signed = {**headers, "Content-Length": str(check_size(size))}
+        url, expires_at = self._sign("PUT", self._base + check_key(key), signed, expires_at)
+        return SignedUpload(url=url, method="PUT", headers=headers, expires_at=expires_at)
+
+    def sign_download(self, key: str, *, content_type: str, filename: str | None, expires_at: datetime) -> str:
+        """See Storage. S3 cannot be told to send `nosniff`; the type it sends is the signed one."""
+        query = urlencode(
+            {
+                "response-content-disposition": inline_disposition(filename),
+                "response-content-type": check_content_type(content_type),
+            }
+        )
+        url, _ = self._sign("GET", f"{self._base}{check_key(key)}?{query}", {}, expires_at)
+        return url
+
+    async def head(self, key: str) -> StoredObject | None:
+        """See Storage."""
+        try:
+            with self._errors(check_key(key)):
+                return _stored(key, await obstore.head_async(self._store, key))
+        except ObjectMissing:
+            return None
+
+    async def read_head(self, key: str, length: int) -> bytes:
+        """See Storage."""
+        stored = await self.head(key)
+        if stored is None:
+            raise ObjectMissing(f"there is no object {key}")
+        if not min(stored.size, length):
+            return b""  # an empty range is an error in HTTP
+        with self._errors(key):
+            return bytes(await obstore.get_range_async(self._store, key, start=0, length=min(stored.size, length)))
+
+    async def download(self, key: str, path: Path) -> None:
+        """See Storage."""
+        target = NewFile(path)
+        try:
+            with self._errors(check_key(key)):
+                result = await obstore.get_async(self._store, key)
+                await in_thread(target.open)
+                async for batch in result.stream(min_chunk_size=BATCH_BYTES):
+                    await in_thread(target.write, batch)
+            await in_thread(target.close)
+        except BaseException:
+            await in_thread(target.discard)
+            raise
+
+    async def put(self, key: str, data: bytes, *, content_type: str) -> None:
+        """See Storage."""
+        attributes = {"Content-Type": check_content_type(content_type)}
+        with self._errors():
+            await obstore.put_async(self._store, check_key(key), data, attributes=attributes)
+
+    async def delete(self, keys: Sequence[str]) -> None:
+        """See Storage."""
+        paths = [check_key(key) for key in keys]
+        if paths:
+            with self._errors():
+                await obstore.delete_async(self._store, paths)
+
+    async def list(self, prefix: str = "") -> AsyncIterator[StoredObject]:
+        """See Storage."""
+        with self._errors():
+            async for batch in obstore.list(self._store, check_folder(prefix) or None):
+                for found in batch:
+                    yield _stored(found["path"], found)
+
+    async def ready(self) -> None:
+        """See Storage. Asks for one page of the bucket's list."""
+        with self._errors():
+            async for _ in obstore.list(self._store, chunk_size=1):
+                break
+
+    def _sign(self, method: str, url: str, headers: dict[str, str], expires_at: datetime) -> tuple[str, datetime]:
+        now = int(time.time())
+        seconds = max(1, min(int(expires_at.timestamp()) - now, _SIGNED_SECONDS_MAX))
+        request = AWSRequest(method=method, url=url, headers=headers)
+        credentials = self._credentials.get_frozen_credentials()
+        S3SigV4QueryAuth(credentials, "s3", self._region, expires=seconds).add_auth(request)
+        return str(request.url), datetime.fromtimestamp(now + seconds, UTC)
+
+    def _current_credentials(self) -> "S3Credential":
+        # Called from obstore's own threads, so a renewal over the network blocks nobody.
+        current = self._credentials.get_frozen_credentials()
+        return {
+            "access_key_id": current.access_key,
+            "secret_access_key": current.secret_key,
+            "token": current.token,
+            "expires_at": datetime.now(UTC) + _CREDENTIALS_FOR,
+        }
+
+    @contextmanager
+    def _errors(self, key: str | None = None) -> Iterator[None]:
+        try:
+            yield
+        except FileNotFoundError as error:
+            if key is not None:
+                raise ObjectMissing(f"there is no object {key}") from error
+            raise self._no_bucket() from error
+        except BaseError as error:
+            raise self._storage_error(error) from error
+
+    def _storage_error(self, error: BaseError) -> StorageError:
+        text = str(error)
+        summary = text.partition("\n")[0]
+        code = found[1] if (found := _CODE.search(text)) else ""
+        if code == "NoSuchBucket":
+            return self._no_bucket()
+        if code in _REFUSALS or isinstance(error, PermissionDeniedError | UnauthenticatedError):
+            return StorageUnavailable(
+                f"the bucket {self._bucket} refuses our credentials ({code or summary}); check them, and that they may "
+                "list, get, put and delete in it (who may not list sees a missing object as a forbidden one)"
+            )
+        if isinstance(error, GenericError):
+            return StorageUnavailable(
+                f"the object store does not answer as it should; check AWS_ENDPOINT_URL and the network: {summary}"
+            )
+        return StorageError(summary)
+
+    def _no_bucket(self) -> StorageUnavailable:
+        return StorageUnavailable(f"there is no bucket {self._bucket}; create it, or correct the URL")
+
+
+def _address(bucket: str, region: str, endpoint: str | None) -> str:
+    if endpoint is not None:
+        return f"{endpoint.rstrip('/')}/{bucket}/"
+    if "." in bucket:  # a wildcard certificate covers one label
+        return f"https://s3.{region}.amazonaws.com/{bucket}/"
+    return f"https://{bucket}.s3.{region}.amazonaws.com/"
+
+
+def _stored(key: str, meta: "ObjectMeta") -> StoredObject:
+    return StoredObject(key, meta["size"], meta["e_tag"], meta["last_modified"].astimezone(UTC))
