@@ -18,6 +18,7 @@ REPLACEMENTS = (
     (r"\bAsync(Ledger|Reservation|Transport|ConnectionPool|Connection)\b", r"\1"),
     (r"__a(enter|exit)__", r"__\1__"),
     (r"^import asyncio\n", ""),
+    (r"\binsist\b", "insist_sync"),
     (r"\(asyncio\.CancelledError, KeyboardInterrupt, GeneratorExit\)", "(KeyboardInterrupt, GeneratorExit)"),
     (
         r"    Under load the calls that arrive .*?batched\.\n",

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 DEFAULT_TYPES = ("image/jpeg", "image/png", "image/webp", "image/gif", "image/avif")
@@ -44,6 +44,8 @@ class Settings(BaseSettings):
     """Between two heartbeats of a worker; after that it is taken for dead."""
     evidence_ttl_seconds: Seconds = 120
     """How long a hold outlives its stage's deadline, so that the sweeper can look at the evidence first."""
+    abandon_after_seconds: Seconds = 86_400
+    """How long an uploaded image may wait for a worker in all, however often its job is re-driven."""
     sweep_interval_seconds: Seconds = 5
     processing_attempts: Annotated[int, Field(ge=1, le=100)] = 4
     retry_base_seconds: Seconds = 1
@@ -60,6 +62,11 @@ class Settings(BaseSettings):
     """Processes that decode and process images."""
     processor: str = "earmark.uploads.processing:make_thumbnail"
     """What processing does: `module:callable`."""
+
+    @field_validator("allowed_types", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
 
     @property
     def is_local(self) -> bool:

@@ -104,6 +104,7 @@ class Settlement:
         returned: What this call gave back.
         committed: What this call committed.
         items: Every item named, and what happened to it.
+        done: The items that this call settled.
         short: When a late commit was denied, what was missing.
     """
 
@@ -112,6 +113,7 @@ class Settlement:
     returned: Amounts
     committed: Amounts
     items: Mapping[str, Item]
+    done: tuple[str, ...] = ()
     short: tuple[Shortage, ...] = ()
 
 

@@ -1,7 +1,6 @@
 """The ledger for asyncio. `_sync.py` is generated from this file by `tools/generate_sync.py`; edit only this one."""
 
 import asyncio
-import logging
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from types import TracebackType
@@ -13,7 +12,9 @@ from psycopg_pool import AsyncConnectionPool
 
 from earmark.errors import AlreadySettled, QuotaExceeded
 from earmark.ledger import _calls
-from earmark.ledger._batching import UNREACHABLE, AsyncTransport
+from earmark.ledger._batching import AsyncTransport
+from earmark.ledger.retrying import UNREACHABLE, insist
+from earmark.ledger.rollback_log import log_failed_rollback, log_rollback, log_settlement
 from earmark.model import (
     Amounts,
     Cause,
@@ -30,8 +31,6 @@ from earmark.model import (
     Shortage,
     Usage,
 )
-
-_logger = logging.getLogger("earmark.ledger")
 
 
 class AsyncReservation:
@@ -276,22 +275,11 @@ class AsyncLedger:
             if connection is not None:
                 settlement = await self._transport.run(call, connection)
             else:
-                settlement = await self._transport.insist(lambda: self._transport.run(call))
+                settlement = await insist(lambda: self._transport.run(call))
         except UNREACHABLE as error:
-            _logger.error(  # noqa: TRY400 - what is needed to act is in the fields; the trace is the caller's
-                "rollback_failed",
-                extra={
-                    "subject": subject,
-                    "reservation": str(reservation),
-                    "items": items,
-                    "cause": Cause(cause).value,
-                    "actor": actor,
-                    "error": str(error),
-                    "action": "none needed: the holds return at their deadline; or run `earmark rollback`",
-                },
-            )
+            log_failed_rollback(reservation, cause, error, subject=subject, items=items, actor=actor)
             raise
-        _log_rollback(reservation, settlement, cause, actor, reason)
+        log_settlement(reservation, settlement, cause, actor, reason)
         return settlement
 
     async def rollback_newest(
@@ -309,7 +297,7 @@ class AsyncLedger:
         call = _calls.rollback_newest(subject, resource, max_amount, cause=cause, actor=actor, reason=reason)
         returned = await self._transport.run(call, connection)
         for one in returned:
-            _log_item(subject, one.reservation, one.item, one.amounts, cause, actor or subject, reason or "count")
+            log_rollback(subject, one.reservation, one.item, one.amounts, cause, actor or subject, reason or "count")
         return returned
 
     async def refund(
@@ -379,7 +367,7 @@ class AsyncLedger:
         for _ in range(max_batches):
             batch = await self._transport.run(_calls.expire(max_holds), connection)
             for hold in batch:
-                _log_item(
+                log_rollback(
                     hold.subject,
                     hold.reservation,
                     hold.item,
@@ -436,39 +424,3 @@ class AsyncLedger:
         """
         call = _calls.configure_subject(subject, plan=plan, quotas=quotas or {}, anchor=anchor)
         await self._transport.run(call, connection)
-
-
-def _log_rollback(
-    reservation: UUID, settlement: Settlement, cause: Cause, actor: str | None, reason: str | None
-) -> None:
-    if settlement.outcome != "rolled_back":
-        _logger.info(
-            "rollback_without_effect",
-            extra={
-                "reservation": str(reservation),
-                "outcome": settlement.outcome,
-                "cause": Cause(cause).value,
-                "actor": actor,
-            },
-        )
-        return
-    for name, item in settlement.items.items():
-        if item.state == "rolled_back" and item.cause == cause:
-            _log_item(settlement.subject or "", reservation, name, item.amounts, cause, item.by or "", reason)
-
-
-def _log_item(
-    subject: str, reservation: UUID, item: str, amounts: Amounts, cause: Cause, actor: str, trigger: str | None
-) -> None:
-    _logger.info(
-        "rollback",
-        extra={
-            "subject": subject,
-            "reservation": str(reservation),
-            "item": item,
-            "amounts": dict(amounts),
-            "cause": Cause(cause).value,
-            "actor": actor,
-            "trigger": trigger,
-        },
-    )

@@ -1,10 +1,7 @@
 """How calls reach the database: directly, or, for asyncio, coalesced with those that arrive while one is in flight."""
 
 import asyncio
-import logging
-import time
 from collections import defaultdict
-from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar, cast
 
 import psycopg
@@ -13,16 +10,11 @@ from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
 from earmark.errors import EarmarkError, from_database, translated
 from earmark.ledger._calls import BATCH_SQL, Batched, Query, Row, batch_parameters
+from earmark.ledger.retrying import UNREACHABLE
 
 T = TypeVar("T")
 MAX_BATCH = 500
 """Requests sent in one call at most."""
-UNREACHABLE = (psycopg.OperationalError, psycopg.InterfaceError)
-"""What psycopg raises when the database is gone or the answer was lost."""
-RETRY_DELAYS = (0.05, 0.25, 1.0)
-"""Seconds before each further attempt of a call that is safe to repeat."""
-
-_logger = logging.getLogger("earmark.ledger")
 
 
 class Transport:
@@ -46,16 +38,6 @@ class Transport:
                 return call.decode(cursor.execute(call.sql, call.parameters).fetchall())
             cursor.execute(BATCH_SQL[call.verb], batch_parameters([call.request]))
             return call.decode(cast("Row", cursor.fetchone()))
-
-    def insist(self, attempt: Callable[[], T]) -> T:
-        """Repeats what is safe to repeat while the database is out of reach, a bounded number of times."""
-        for delay in RETRY_DELAYS:
-            try:
-                return attempt()
-            except UNREACHABLE as error:
-                _logger.warning("database_unreachable", extra={"error": type(error).__name__, "retry_seconds": delay})
-                time.sleep(delay)
-        return attempt()
 
 
 class AsyncTransport:
@@ -86,36 +68,6 @@ class AsyncTransport:
         if call.verb not in self._senders:
             self._senders[call.verb] = asyncio.create_task(self._send(call.verb))
         return await answer
-
-    async def insist(self, attempt: Callable[[], Awaitable[T]]) -> T:
-        """Repeats what is safe to repeat while the database is out of reach, and finishes even when cancelled."""
-
-        async def persist() -> T:
-            for delay in RETRY_DELAYS:
-                try:
-                    return await attempt()
-                except UNREACHABLE as error:
-                    _logger.warning(
-                        "database_unreachable", extra={"error": type(error).__name__, "retry_seconds": delay}
-                    )
-                    await asyncio.sleep(delay)
-            return await attempt()
-
-        task = asyncio.ensure_future(persist())
-        cancelled: asyncio.CancelledError | None = None
-        while not task.done():
-            try:
-                await asyncio.shield(task)
-            except asyncio.CancelledError as error:
-                if task.cancelled():
-                    raise
-                cancelled = error
-            except Exception:  # noqa: BLE001 - it is raised by result() below
-                break
-        if cancelled is not None:
-            task.exception()
-            raise cancelled
-        return task.result()
 
     async def _send(self, verb: str) -> None:
         waiting = self._waiting[verb]

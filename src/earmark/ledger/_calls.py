@@ -1,5 +1,7 @@
 """The ledger's calls, without I/O: the SQL, its parameters, and the decoding of its rows."""
 
+import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -33,6 +35,7 @@ Row = tuple[Any, ...]
 Json = dict[str, Any]
 
 DEFAULT_TTL = timedelta(minutes=15)
+_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
 BATCH_SQL: Mapping[str, LiteralString] = {
     "reserve": "SELECT outcome, reservation, expires_at, replayed, detail FROM earmark.reserve(%s) ORDER BY ordinal",
@@ -46,10 +49,13 @@ BATCH_SQL: Mapping[str, LiteralString] = {
 
 @dataclass(frozen=True, slots=True)
 class Batched(Generic[T]):
-    """A request to one of the functions of BATCH_SQL; may be sent together with others of the same verb."""
+    """A request to one of the functions of BATCH_SQL; may be sent together with others of the same verb.
+
+    The request is JSON text already: what cannot be written as such fails its own caller, not the whole batch.
+    """
 
     verb: str
-    request: Json
+    request: str
     decode: Callable[[Row], T]
 
 
@@ -62,9 +68,9 @@ class Query(Generic[T]):
     decode: Callable[[list[Row]], T]
 
 
-def batch_parameters(requests: Sequence[Json]) -> tuple[Jsonb]:
+def batch_parameters(requests: Sequence[str]) -> tuple[str]:
     """The parameter of a batch function."""
-    return (Jsonb(list(requests)),)
+    return (f"[{','.join(requests)}]",)
 
 
 def reserve(
@@ -76,7 +82,7 @@ def reserve(
         "items": {item: dict(amounts) for item, amounts in items.items()},
         "ttl_seconds": ttl.total_seconds(),
     }
-    return Batched("reserve", _with(request, key=key, actor=actor), _grant)
+    return _batched("reserve", _with(request, key=key, actor=actor), _grant)
 
 
 def commit(
@@ -92,7 +98,7 @@ def commit(
     """A request to commit."""
     if isinstance(items, Mapping):
         items = {item: dict(actual) for item, actual in items.items()}
-    return Batched(
+    return _batched(
         "commit",
         _settle(reservation, subject, items, actor, reason, late=late.value, amounts=amounts and dict(amounts)),
         _settlement,
@@ -110,21 +116,21 @@ def rollback(
 ) -> Batched[Settlement]:
     """A request to roll back."""
     request = _settle(reservation, subject, items, actor, reason, cause=Cause(cause).value)
-    return Batched("rollback", request, _settlement)
+    return _batched("rollback", request, _settlement)
 
 
 def refund(
     reservation: UUID, *, subject: str | None, items: Sequence[str] | None, actor: str | None, reason: str | None
 ) -> Batched[Settlement]:
     """A request to give back committed use."""
-    return Batched("refund", _settle(reservation, subject, items, actor, reason), _settlement)
+    return _batched("refund", _settle(reservation, subject, items, actor, reason), _settlement)
 
 
 def extend(
     reservation: UUID, *, ttl: timedelta, subject: str | None, items: Sequence[str] | None
 ) -> Batched[Settlement]:
     """A request to move the deadline."""
-    return Batched(
+    return _batched(
         "extend", _settle(reservation, subject, items, None, None, ttl_seconds=ttl.total_seconds()), _settlement
     )
 
@@ -257,6 +263,17 @@ def _settle(
     return _with({"reservation": str(reservation)}, subject=subject, items=named, actor=actor, reason=reason, **more)
 
 
+def _batched(verb: str, request: Json, decode: Callable[[Row], T]) -> Batched[T]:
+    try:
+        text = json.dumps(request, allow_nan=False, ensure_ascii=False)
+        text.encode()
+    except (TypeError, ValueError) as error:
+        raise InvalidRequest(f"The request cannot be written as JSON: {error}.") from error
+    if _NUL.search(text):
+        raise InvalidRequest("The request holds a text with a NUL character.")
+    return Batched(verb, text, decode)
+
+
 def _with(request: Json, **optional: object) -> Json:
     return request | {name: value for name, value in optional.items() if value is not None}
 
@@ -281,7 +298,15 @@ def _grant(row: Row) -> Grant:
 def _settlement(row: Row) -> Settlement:
     outcome, subject, detail = row
     items = {name: _item(story) for name, story in detail["items"].items()}
-    return Settlement(outcome, subject, detail.get("returned", {}), detail.get("committed", {}), items, _short(detail))
+    return Settlement(
+        outcome,
+        subject,
+        detail.get("returned", {}),
+        detail.get("committed", {}),
+        items,
+        tuple(detail["done"]),
+        _short(detail),
+    )
 
 
 def _item(story: Json) -> Item:

@@ -1,0 +1,490 @@
+"""`earmark upload FOLDER`: a real client over HTTP that gives back what it reserved when it fails or is stopped."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import stat
+import sys
+from collections import deque
+from collections.abc import AsyncGenerator, Coroutine, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from http import HTTPStatus
+from pathlib import Path
+from types import TracebackType
+from typing import Annotated, Any, Self
+
+import httpx
+import msgspec
+import typer
+from rich.console import Console
+
+from earmark.cli.upload_client import FIRST_ATTEMPTS, Grant, Image, ServiceError, UploadClient, Usage
+from earmark.cli.upload_report import (
+    FileReport,
+    Outcome,
+    UploadReport,
+    UploadScreen,
+    plural,
+    print_report,
+    safe_text,
+    well_formed,
+)
+
+IMAGE_TYPES = {
+    ".avif": "image/avif",
+    ".bmp": "image/bmp",
+    ".gif": "image/gif",
+    ".heic": "image/heic",
+    ".heif": "image/heif",
+    ".ico": "image/x-icon",
+    ".jpe": "image/jpeg",
+    ".jpeg": "image/jpeg",
+    ".jpg": "image/jpeg",
+    ".jxl": "image/jxl",
+    ".png": "image/png",
+    ".svg": "image/svg+xml",
+    ".tif": "image/tiff",
+    ".tiff": "image/tiff",
+    ".webp": "image/webp",
+}
+"""Content types by lower-case ending; a table of our own, since `mimetypes` differs from machine to machine."""
+
+DEFAULT_URL = "http://127.0.0.1:8787"
+BATCH_IF_UNLIMITED = 50
+CANCEL_BATCH = 50
+CHUNK_BYTES = 256 * 1024
+CONCURRENT_POLLS = 8
+FIRST_POLL_SECONDS = 0.2
+SLOWEST_POLL_SECONDS = 1.0
+POLL_GROWTH = 1.5
+CLOSING_SECONDS = 10.0
+WIDTH_WITHOUT_TERMINAL = 200
+
+_OUTCOME_OF_STATE = {
+    "completed": Outcome.ACCEPTED,
+    "deleted": Outcome.ACCEPTED,
+    "failed": Outcome.ROLLED_BACK,
+    "rejected": Outcome.ROLLED_BACK,
+    "expired": Outcome.ROLLED_BACK,
+    "cancelled": Outcome.CANCELLED,
+}
+_SAME_FOR_EVERY_FILE = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND)
+
+
+@dataclass(frozen=True, slots=True)
+class UploadOptions:
+    """What to upload, where to and as whom.
+
+    Attributes:
+        parallel: Most files sent at a time.
+        timeout_seconds: How long one image may take from its complete upload to its final state.
+    """
+
+    folder: Path
+    url: str
+    token: str = field(repr=False)
+    parallel: int = 4
+    timeout_seconds: float = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class LocalFile:
+    """One image found on disk; `name` is its path relative to the folder, `size` is in bytes."""
+
+    path: Path
+    name: str
+    content_type: str
+    size: int
+
+    def as_json(self) -> dict[str, Any]:
+        """The file as `preupload` takes it."""
+        return {"filename": well_formed(self.path.name), "contentType": self.content_type, "size": self.size}
+
+
+def find_files(folder: Path) -> tuple[list[LocalFile], list[FileReport]]:
+    """All regular files below a folder, sorted by path: the images, and a report on each file that is left out.
+
+    Links to files are followed, links to folders are not. What cannot be read is reported as a fault.
+    """
+    images: list[LocalFile] = []
+    left_out: list[FileReport] = []
+
+    def unreadable(path: str, error: OSError) -> None:
+        reason = f"cannot be read: {_said(error)}"
+        left_out.append(FileReport(os.path.relpath(path, folder), 0, Outcome.LEFT_OUT, reason, fault=True))
+
+    for parent, _, names in os.walk(folder, onerror=lambda error: unreadable(error.filename, error)):
+        for path in (Path(parent, name) for name in names):
+            name = str(path.relative_to(folder))
+            content_type = IMAGE_TYPES.get(path.suffix.lower())
+            try:
+                status = path.stat()
+            except OSError as error:
+                unreadable(str(path), error)
+                continue
+            if not stat.S_ISREG(status.st_mode):
+                continue
+            if content_type is None:
+                left_out.append(FileReport(name, status.st_size, Outcome.LEFT_OUT, "not an image"))
+            else:
+                images.append(LocalFile(path, name, content_type, status.st_size))
+    return sorted(images, key=lambda image: image.name), left_out
+
+
+async def upload_folder(options: UploadOptions, console: Console) -> UploadReport:
+    """Upload a folder's images and wait until each is settled, showing progress on the console.
+
+    The first SIGINT or SIGTERM stops the sending at once and cancels, in at most 10 s, whatever is still open; the
+    second leaves without that, and the deadlines of the reservations return the quota. Expected failures are values
+    in the report, never exceptions.
+    """
+    images, left_out = find_files(options.folder)
+    screen = UploadScreen(console, len(images), sum(image.size for image in images))
+    async with UploadClient(options.url, options.token, options.parallel) as client:
+        upload = _Upload(options, images, client, screen)
+        with _Interrupts() as interrupts:
+            try:
+                with screen:
+                    await interrupts.run(upload.work())
+            finally:
+                if interrupts.received and upload.open:
+                    screen.say(
+                        f"Returning the quota of {plural(len(upload.open), 'image')}; Ctrl-C again to leave at once."
+                    )
+                await interrupts.run(upload.close())
+    upload.report_the_rest()
+    return UploadReport(
+        folder=str(options.folder),
+        url=options.url,
+        subject=upload.before.subject if upload.before else None,
+        files=tuple(sorted([*left_out, *upload.reports.values()], key=lambda report: report.file)),
+        before=upload.before.resources if upload.before else None,
+        after=upload.after.resources if upload.after else None,
+        error=upload.error,
+        signal_number=interrupts.received[0] if interrupts.received else None,
+        abandoned=len(interrupts.received) > 1,
+    )
+
+
+class _Upload:
+    """One run over one folder. `open` holds what is reserved and not known to be settled, by image id."""
+
+    def __init__(
+        self, options: UploadOptions, files: Sequence[LocalFile], client: UploadClient, screen: UploadScreen
+    ) -> None:
+        self._options = options
+        self._files = files
+        self._client = client
+        self._screen = screen
+        self._slots = asyncio.Semaphore(options.parallel)
+        self._polls = asyncio.Semaphore(CONCURRENT_POLLS)
+        self._reserving: asyncio.Task[None] | None = None
+        self.open: dict[str, LocalFile] = {}
+        self.reports: dict[LocalFile, FileReport] = {}
+        self.before: Usage | None = None
+        self.after: Usage | None = None
+        self.error: str | None = None
+
+    async def work(self) -> None:
+        """Reserve, send and settle all files; a batch is reserved once the last file before it is on its way."""
+        try:
+            self.before = await self._client.usage(attempts=FIRST_ATTEMPTS)
+        except ServiceError as error:
+            self.error = str(error)
+            return
+        limit = self.before.features.get("max_bulk_upload", -1)
+        batch_size = limit if isinstance(limit, int) and limit > 0 else BATCH_IF_UNLIMITED
+        async with asyncio.TaskGroup() as tasks:
+            try:
+                for start in range(0, len(self._files), batch_size):
+                    await self._send_batch(self._files[start : start + batch_size], tasks)
+            except ServiceError as error:  # no more is reserved, but what is on its way goes on
+                self.error = str(error)
+
+    async def close(self) -> None:
+        """Cancel what is still open and read the usage, in bounded time."""
+        with contextlib.suppress(TimeoutError, ServiceError):
+            async with asyncio.timeout(CLOSING_SECONDS):
+                if self._reserving is not None:
+                    with contextlib.suppress(ServiceError):
+                        await self._reserving
+                identifiers = list(self.open)
+                for start in range(0, len(identifiers), CANCEL_BATCH):
+                    await self._cancel(identifiers[start : start + CANCEL_BATCH])
+                if self.before is not None:
+                    self.after = await self._client.usage(attempts=FIRST_ATTEMPTS)
+
+    def report_the_rest(self) -> None:
+        """Report the files that neither the service nor we could settle."""
+        for image_id in list(self.open):
+            self._settle(image_id, Outcome.UNSETTLED, "left before its end; the deadline returns its quota", fault=True)
+        for file in self._files:
+            if file not in self.reports:
+                reason = "the service failed before its turn" if self.error else "stopped before its turn"
+                self.reports[file] = FileReport(file.name, file.size, Outcome.NOT_SENT, reason, fault=True)
+
+    async def _send_batch(self, batch: Sequence[LocalFile], tasks: asyncio.TaskGroup) -> None:
+        waiting = deque([batch])
+        while waiting:
+            files = waiting.popleft()
+            grants: list[Grant] = []
+            # Shielded: an interruption must not lose the answer that names what has just been reserved.
+            self._reserving = asyncio.create_task(self._reserve(files, grants))
+            try:
+                await asyncio.shield(self._reserving)
+            except ServiceError as error:
+                waiting.extendleft(reversed(self._refuse_or_split(files, error)))
+                if len(files) == 1 and error.slug == "quota-exceeded" and error.members.get("resource") == "images":
+                    self._refuse([file for rest in waiting for file in rest], error)
+                    return
+            for file, grant in zip(files, grants, strict=False):
+                await self._slots.acquire()
+                tasks.create_task(self._send(file, grant))
+
+    async def _reserve(self, files: Sequence[LocalFile], grants: list[Grant]) -> None:
+        grants.extend(await self._client.reserve([file.as_json() for file in files]))
+        self.open.update((grant.image_id, file) for grant, file in zip(grants, files, strict=True))
+
+    def _refuse_or_split(self, files: Sequence[LocalFile], error: ServiceError) -> list[Sequence[LocalFile]]:
+        """What to ask for next, after these files were refused as a whole and nothing was reserved."""
+        if error.status is None or error.transient or error.status in _SAME_FOR_EVERY_FILE:
+            raise error
+        index = error.members.get("index")
+        if error.slug == "invalid-file" and isinstance(index, int) and 0 <= index < len(files):
+            self._refuse([files[index]], error)
+            rest = [*files[:index], *files[index + 1 :]]
+            return [rest] if rest else []
+        if len(files) == 1:
+            self._refuse(files, error)
+            return []
+        half = len(files) // 2
+        return [files[:half], files[half:]]
+
+    def _refuse(self, files: Sequence[LocalFile], error: ServiceError) -> None:
+        reason = str(error.members.get("reason") or error)
+        if error.slug == "quota-exceeded":
+            reason = f"quota: {error}"
+        for file in files:
+            self._screen.passed(file.name, file.size)
+            self._report(FileReport(file.name, file.size, Outcome.REFUSED, reason), file)
+
+    async def _send(self, file: LocalFile, grant: Grant) -> None:
+        image_id = grant.image_id
+        try:
+            try:
+                await self._client.put(grant, file.size, partial(self._content, file))
+            finally:
+                self._slots.release()
+                self._screen.passed(file.name, file.size)
+        except ServiceError as error:
+            await self._give_back(image_id, str(error))
+            return
+        try:
+            if await self._complete(image_id):
+                await self._wait(image_id)
+        except ServiceError as error:
+            self._settle(image_id, Outcome.UNSETTLED, f"{error}; its deadline settles it", fault=True)
+
+    async def _content(self, file: LocalFile) -> AsyncGenerator[bytes, None]:
+        """The bytes of a file, which has to be as long as was declared."""
+        sent = 0
+        self._screen.sent(file.name, file.size, sent)
+        try:
+            with file.path.open("rb") as source:
+                while chunk := await asyncio.to_thread(source.read, CHUNK_BYTES):
+                    sent += len(chunk)
+                    if sent > file.size:
+                        break
+                    yield chunk
+                    self._screen.sent(file.name, file.size, sent)
+        except OSError as error:
+            raise ServiceError(f"cannot be read: {_said(error)}") from error
+        if sent != file.size:
+            raise ServiceError("the file changed while it was sent")
+
+    async def _give_back(self, image_id: str, error: str) -> None:
+        try:
+            await self._client.upload_failed(image_id, error)
+        except ServiceError as second:
+            if second.status != HTTPStatus.CONFLICT:
+                reason = f"upload failed: {error}; its deadline returns the quota"
+                self._settle(image_id, Outcome.UNSETTLED, reason, fault=True)
+                return
+        self._settle(image_id, Outcome.ROLLED_BACK, f"upload failed, quota returned: {error}", fault=True)
+
+    async def _complete(self, image_id: str) -> bool:
+        """Whether the image goes on to be processed."""
+        try:
+            await self._client.complete(image_id)
+        except ServiceError as error:
+            if error.status == HTTPStatus.CONFLICT:  # settled already: its state says how
+                return True
+            if error.status != HTTPStatus.UNPROCESSABLE_ENTITY:
+                raise
+            reason = str(error.members.get("reason") or error)
+            self._settle(image_id, Outcome.ROLLED_BACK, reason, fault=error.slug == "upload-failed")
+            return False
+        return True
+
+    async def _wait(self, image_id: str) -> None:
+        pause = FIRST_POLL_SECONDS
+        try:
+            async with asyncio.timeout(self._options.timeout_seconds):
+                while not await self._is_settled(image_id):
+                    await asyncio.sleep(pause)
+                    pause = min(pause * POLL_GROWTH, SLOWEST_POLL_SECONDS)
+        except TimeoutError:
+            reason = f"not settled within {self._options.timeout_seconds:g} s; its deadline settles it"
+            self._settle(image_id, Outcome.UNSETTLED, reason, fault=True)
+
+    async def _is_settled(self, image_id: str) -> bool:
+        async with self._polls:
+            image = await self._client.image(image_id)
+        outcome = _OUTCOME_OF_STATE.get(image.state)
+        if outcome is None:
+            return False
+        self._settle(image_id, outcome, _reason_of(image))
+        return True
+
+    async def _cancel(self, image_ids: Sequence[str]) -> None:
+        """Cancel images; where not all of them came back by it, ask each for what became of it."""
+        returned = 0
+        with contextlib.suppress(ServiceError):
+            returned = await self._client.cancel_all(image_ids)
+        for image_id in image_ids:
+            if returned == len(image_ids):
+                self._settle(image_id, Outcome.CANCELLED, "cancelled, quota returned")
+                continue
+            with contextlib.suppress(ServiceError):
+                if not await self._is_settled(image_id):
+                    await self._client.cancel(image_id)
+                    await self._is_settled(image_id)
+
+    def _settle(self, image_id: str, outcome: Outcome, reason: str | None, *, fault: bool = False) -> None:
+        file = self.open.pop(image_id)
+        self._report(FileReport(file.name, file.size, outcome, reason, image_id, fault), file)
+
+    def _report(self, report: FileReport, file: LocalFile) -> None:
+        self.reports[file] = report
+        self._screen.settled(report)
+
+
+class _Interrupts:
+    """Block in which SIGINT and SIGTERM cancel the coroutine that `run` is waiting for, and nothing else."""
+
+    def __init__(self) -> None:
+        self.received: list[int] = []
+        self._task: asyncio.Task[None] | None = None
+
+    def __enter__(self) -> Self:
+        # Elsewhere than in a Unix main thread there are no handlers: asyncio then cancels us from outside.
+        with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
+            for number in (signal.SIGINT, signal.SIGTERM):
+                asyncio.get_running_loop().add_signal_handler(number, self._receive, number)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
+            for number in (signal.SIGINT, signal.SIGTERM):
+                asyncio.get_running_loop().remove_signal_handler(number)
+
+    async def run(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        """Wait for a coroutine, or for the signal that cancels it."""
+        self._task = asyncio.create_task(coroutine)
+        try:
+            await self._task
+        except asyncio.CancelledError:
+            if not self.received:
+                raise
+        finally:
+            self._task = None
+
+    def _receive(self, number: int) -> None:
+        self.received.append(number)
+        if self._task is not None:
+            self._task.cancel()
+
+
+def upload(
+    folder: Annotated[
+        Path, typer.Argument(exists=True, file_okay=False, help="Folder with the images, and its subfolders.")
+    ],
+    *,
+    subject: Annotated[
+        str | None,
+        typer.Option("--as", metavar="SUBJECT", help="Upload as this subject, signing with the local secret."),
+    ] = None,
+    url: Annotated[str, typer.Option(envvar="EARMARK_URL", help="Address of the service.")] = DEFAULT_URL,
+    token: Annotated[
+        str | None, typer.Option(help="Bearer token; without it and --as, EARMARK_TOKEN is taken.", show_default=False)
+    ] = None,
+    parallel: Annotated[int, typer.Option(min=1, max=32, help="Files sent at a time.")] = 4,
+    timeout: Annotated[
+        float, typer.Option(min=0, help="Longest wait for one image to be processed, in seconds.")
+    ] = 600.0,
+    home: Annotated[Path, typer.Option(envvar="EARMARK_HOME", help="Where the local secret is.")] = Path("var"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")] = False,
+) -> None:
+    """Upload a folder of images; Ctrl-C cancels and returns the quota.
+
+    Exit codes: 0 every file has its verdict, 1 something failed that should not have, 2 wrong usage, 130 after Ctrl-C.
+    """
+    options = UploadOptions(folder, _checked_url(url), _chosen_token(token, subject, home), parallel, timeout)
+    # Into a file or a pipe, a line should hold a whole reason.
+    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else WIDTH_WITHOUT_TERMINAL
+    console = Console(quiet=as_json, width=width)
+    try:
+        report = asyncio.run(upload_folder(options, console))
+    except KeyboardInterrupt:  # where asyncio has no signal handlers
+        raise typer.Exit(128 + signal.SIGINT) from None
+    if as_json:
+        typer.echo(msgspec.json.format(msgspec.json.encode(report.as_json())).decode())
+    elif report.abandoned:
+        typer.echo("Left at once. What was still reserved comes back by itself at its deadline.", err=True)
+    elif report.before is not None or report.error is None:
+        print_report(report, console)
+    if report.error is not None:
+        typer.echo(f"earmark upload: {safe_text(report.error)}", err=True)
+    raise typer.Exit(report.exit_code)
+
+
+def _chosen_token(token: str | None, subject: str | None, home: Path) -> str:
+    """What was said on the command line wins over the environment."""
+    if token is not None and subject is not None:
+        raise typer.BadParameter("give either --token or --as: a token already says who it is")
+    if subject is not None:
+        from earmark.cli.token import local_token  # noqa: PLC0415 - a token from elsewhere needs no local secret
+
+        return local_token(home, subject)
+    chosen = (token or os.environ.get("EARMARK_TOKEN", "")).strip()
+    if not chosen:
+        raise typer.BadParameter("no token: give --as SUBJECT, --token TOKEN or EARMARK_TOKEN")
+    if not (chosen.isascii() and chosen.isprintable()):
+        raise typer.BadParameter("the token holds characters that no token has", param_hint="--token")
+    return chosen
+
+
+def _checked_url(url: str) -> str:
+    try:
+        parsed = httpx.URL(url)
+    except httpx.InvalidURL as error:
+        raise typer.BadParameter(str(error), param_hint="--url") from error
+    if parsed.scheme not in ("http", "https") or not parsed.host:
+        raise typer.BadParameter(f"not an http address: {safe_text(url)}", param_hint="--url")
+    return url
+
+
+def _reason_of(image: Image) -> str | None:
+    if image.state == "deleted":
+        return "deleted since"
+    if image.state == "cancelled":
+        return image.reason or "cancelled, quota returned"
+    return image.reason or (image.cause.replace("_", " ") if image.cause else None)
+
+
+def _said(error: OSError) -> str:
+    return (error.strerror or str(error)).lower()

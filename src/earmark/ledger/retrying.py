@@ -1,0 +1,58 @@
+"""Repeating, a bounded number of times, what is safe to repeat while the database is out of reach."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import psycopg
+from psycopg_pool import PoolTimeout
+
+T = TypeVar("T")
+UNREACHABLE = (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout)
+"""What is raised when the database is gone or its answer was lost."""
+RETRY_DELAYS = (0.05, 0.25, 1.0)
+"""Seconds before each further attempt."""
+
+_logger = logging.getLogger("earmark.ledger")
+
+
+async def insist(attempt: Callable[[], Awaitable[T]]) -> T:
+    """Attempts until the database answers or the attempts are used up; finishes even when the caller is cancelled."""
+
+    async def persist() -> T:
+        for delay in RETRY_DELAYS:
+            try:
+                return await attempt()
+            except UNREACHABLE as error:
+                _note(error, delay)
+                await asyncio.sleep(delay)
+        return await attempt()
+
+    task = asyncio.ensure_future(persist())
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        task.exception()
+        raise cancelled
+    return task.result()
+
+
+def insist_sync(attempt: Callable[[], T]) -> T:
+    """The same without asyncio."""
+    for delay in RETRY_DELAYS:
+        try:
+            return attempt()
+        except UNREACHABLE as error:
+            _note(error, delay)
+            time.sleep(delay)
+    return attempt()
+
+
+def _note(error: Exception, delay: float) -> None:
+    _logger.warning("database_unreachable", extra={"error": type(error).__name__, "retry_seconds": delay})
