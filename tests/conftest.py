@@ -13,6 +13,7 @@ from psycopg.conninfo import make_conninfo
 from earmark import Ledger
 from earmark.local_postgres import LocalPostgres
 from earmark.migrate import migrate
+from earmark.uploads.queue import migrate_queue
 
 TEMPLATE = "earmark_template"
 _numbers = count()
@@ -33,6 +34,7 @@ def template(server: str) -> str:
         connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(TEMPLATE)))
     with psycopg.connect(make_conninfo(server, dbname=TEMPLATE), autocommit=True) as connection:
         migrate(connection, default_plan="pro")
+        migrate_queue(connection)
     return TEMPLATE
 
 

@@ -1,0 +1,143 @@
+"""The command line, and the composition root: the only place that reads the environment and puts the parts together."""
+
+import asyncio
+import getpass
+import sys
+from dataclasses import asdict
+from datetime import timedelta
+from typing import Annotated
+
+import psycopg
+import pydantic
+import typer
+
+from earmark.cli import quota
+from earmark.cli.database import bring_up_to_date, database
+from earmark.cli.logs import configure_logs
+from earmark.cli.quota import Home, Json, print_json, settings_of
+from earmark.cli.upload import upload
+from earmark.errors import EarmarkError
+
+app = typer.Typer(
+    name="earmark",
+    help="Keeps users' quotas exact when uploads and processing fail.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+app.command()(upload)
+for command in (quota.usage, quota.rollback, quota.log, quota.verify, quota.plan):
+    app.command()(command)
+
+
+@app.command("serve")
+def run_service(
+    *,
+    host: Annotated[str | None, typer.Option(help="Address to listen on; EARMARK_HOST, else 127.0.0.1.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on, 0 for any; EARMARK_PORT, else 8787.")] = None,
+    home: Home = None,
+    subject: Annotated[str | None, typer.Option("--as", help="Whose sign-in link to print; you by default.")] = None,
+) -> None:
+    """Run API, page and worker in one process; everything local unless configured."""
+    from earmark.cli.serve import listen, serve  # noqa: PLC0415 - the other commands start faster without the service
+
+    settings = settings_of(home, host=host, port=port)
+    configure_logs(settings.log_format)
+    try:
+        listener = listen(settings)
+    except OSError as error:
+        typer.echo(
+            f"earmark: cannot listen on {settings.host}:{settings.port}: {error.strerror}. Try --port.", err=True
+        )
+        raise typer.Exit(1) from None
+    with listener, database(settings) as url:
+        asyncio.run(serve(settings, url, listener, subject or getpass.getuser()))
+
+
+@app.command("worker")
+def run_worker_alone(*, home: Home = None) -> None:
+    """Process images and look after what is overdue, without the API."""
+    from earmark.cli.serve import until_signalled  # noqa: PLC0415
+    from earmark.cli.services import open_services, run_worker  # noqa: PLC0415 - see serve
+
+    settings = settings_of(home)
+    configure_logs(settings.log_format)
+
+    async def run(url: str) -> None:
+        async with open_services(settings, url, settings.public_url or "") as services:
+            await until_signalled(run_worker(services))
+
+    with database(settings) as url:
+        asyncio.run(run(url))
+
+
+@app.command()
+def migrate(
+    *,
+    default_plan: Annotated[str | None, typer.Option(help="Plan of subjects seen for the first time.")] = None,
+    home: Home = None,
+) -> None:
+    """Bring the database to this version's schema; safe to repeat and to run from many machines at once."""
+    settings = settings_of(home)
+    with database(settings, migrated=False) as url:
+        applied = bring_up_to_date(url, default_plan or settings.plan_of_newcomers)
+    typer.echo(f"{len(applied)} files applied." if applied else "The schema is current.")
+
+
+@app.command("token")
+def print_token(
+    subject: str,
+    *,
+    service: Annotated[bool, typer.Option("--service", help="A token of the service role.")] = False,
+    hours: Annotated[float, typer.Option(min=0.01, help="How long it is good.")] = 12,
+    home: Home = None,
+) -> None:
+    """Print a bearer token of SUBJECT."""
+    from earmark.cli.token import local_token  # noqa: PLC0415 - see serve
+
+    role = "service_role" if service else "authenticated"
+    typer.echo(local_token(settings_of(home).home, subject, role=role, ttl=timedelta(hours=hours)))
+
+
+@app.command()
+def sweep(*, home: Home = None, as_json: Json = False) -> None:
+    """Look after every overdue image and give back every overdue hold, now."""
+    from earmark.cli.services import open_services  # noqa: PLC0415 - see serve
+    from earmark.uploads.recovery import SweepReport  # noqa: PLC0415
+    from earmark.uploads.recovery import sweep as sweep_all  # noqa: PLC0415
+
+    settings = settings_of(home)
+    configure_logs(settings.log_format)
+
+    async def run(url: str) -> SweepReport:
+        async with open_services(settings, url, settings.public_url or "") as services:
+            return await sweep_all(services.uploads)
+
+    with database(settings) as url:
+        report = asyncio.run(run(url))
+    if as_json:
+        print_json(asdict(report))
+    else:
+        done = ", ".join(f"{count} {what}" for what, count in sorted(report.images.items())) or "none overdue"
+        typer.echo(
+            f"images: {done}; other overdue holds: {report.expired_holds}; removed from the store: {report.removed}"
+        )
+        for error, count in report.failed.items():
+            typer.echo(f"not dealt with: {count} ({error}); run it again later", err=True)
+    if report.failed:
+        raise typer.Exit(1)
+
+
+def main() -> None:
+    """Entry point: errors that a person can act on are one line, and exit code 1."""
+    try:
+        app()
+    except pydantic.ValidationError as error:
+        for problem in error.errors():
+            typer.echo(f"earmark: EARMARK_{'_'.join(map(str, problem['loc'])).upper()}: {problem['msg']}", err=True)
+        sys.exit(2)
+    except psycopg.OperationalError as error:
+        typer.echo(f"earmark: the database does not answer: {str(error).strip()}", err=True)
+        sys.exit(1)
+    except (EarmarkError, OSError) as error:
+        typer.echo(f"earmark: {error}", err=True)
+        sys.exit(1)

@@ -1,0 +1,49 @@
+"""Which database a command works on: the one that is configured, or the embedded one of the home folder."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
+
+from earmark.config import Settings
+from earmark.migrate import check_schema, migrate
+from earmark.uploads.queue import migrate_queue
+
+
+@contextmanager
+def database(settings: Settings, *, migrated: bool = True) -> Iterator[str]:
+    """The connection string of the database, for the duration of the block.
+
+    The embedded server is used if it is running under the home folder, else started for this block, and brought to
+    this version's schema.
+
+    Args:
+        settings: Where it is.
+        migrated: Whether the schema must be there; False for the command that makes it.
+
+    Raises:
+        SchemaMismatch: The configured database needs `earmark migrate`.
+        LocalPostgresError: The embedded server does not start; the message says what to do.
+    """
+    if settings.database_url is not None:
+        url = settings.database_url.get_secret_value()
+        if migrated:
+            with psycopg.connect(url) as connection:
+                check_schema(connection)
+        yield url
+        return
+    from earmark.local_postgres import LocalPostgres  # noqa: PLC0415 - only where the `local` extra is used
+
+    with LocalPostgres(settings.home) as server:
+        if migrated:
+            bring_up_to_date(server.url, settings.plan_of_newcomers)
+        yield server.url
+
+
+def bring_up_to_date(url: str, default_plan: str | None) -> list[str]:
+    """Migrates the ledger and the queue; the files and schemas that were applied."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        applied = migrate(connection, default_plan=default_plan)
+        if migrate_queue(connection):
+            applied.append("procrastinate")
+    return applied

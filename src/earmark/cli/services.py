@@ -1,0 +1,67 @@
+"""Puts the parts together, each opened before those that need it and closed after them."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+from psycopg_pool import AsyncConnectionPool
+
+from earmark.cli.token import secret_of
+from earmark.config import Settings
+from earmark.http_api.app import Services
+from earmark.http_api.sign_in import SignIn
+from earmark.ledger import AsyncLedger
+from earmark.uploads.flow import Uploads
+from earmark.uploads.job import ImageJobs
+from earmark.uploads.process_pool import ImagePool
+from earmark.uploads.processing import load_processor
+from earmark.uploads.queue import queue_app
+from earmark.uploads.storage import LocalStorage, open_storage
+from earmark.worker.duties import Duty, run_duties
+from earmark.worker.job_loop import run_jobs
+from earmark.worker.queue_pruner import INTERVAL_SECONDS, prune_once
+from earmark.worker.sweeper import sweep_once
+
+MAX_CONNECTIONS = 16
+
+
+@asynccontextmanager
+async def open_services(settings: Settings, database_url: str, public_url: str) -> AsyncIterator[Services]:
+    """The parts that API and worker share."""
+    secret = secret_of(settings)
+    pool = AsyncConnectionPool(
+        database_url, min_size=2, max_size=MAX_CONNECTIONS, open=False, kwargs={"autocommit": True}, timeout=10
+    )
+    async with pool:
+        ledger = AsyncLedger(pool)
+        storage = open_storage(settings.storage_url, home=settings.home, secret=secret, public_url=public_url)
+        uploads = Uploads(ledger=ledger, pool=pool, storage=storage, queue=queue_app(database_url), settings=settings)
+        yield Services(uploads=uploads, ledger=ledger, storage=storage, sign_in=SignIn(secret), settings=settings)
+
+
+async def run_worker(services: Services) -> None:
+    """Processes images and looks after what is overdue, until cancelled."""
+    settings, uploads = services.settings, services.uploads
+    processor = load_processor(settings.processor)
+    pool = ImagePool(settings.processes, settings.inspection_timeout_seconds)
+    duties = [
+        Duty("sweep", settings.sweep_interval_seconds, lambda: sweep_once(uploads)),
+        Duty("prune_queue", INTERVAL_SECONDS, lambda: prune_once(uploads.queue)),
+    ]
+    storage = services.storage
+    if isinstance(storage, LocalStorage):
+        duties.append(Duty("remove_abandoned", INTERVAL_SECONDS, lambda: _remove_abandoned(storage, settings)))
+    try:
+        async with uploads.queue.open_async(), asyncio.TaskGroup() as group:
+            group.create_task(run_duties(duties))
+            group.create_task(
+                run_jobs(uploads.queue, ImageJobs(uploads, pool, processor), concurrency=settings.processes)
+            )
+    finally:
+        pool.close()
+
+
+async def _remove_abandoned(storage: LocalStorage, settings: Settings) -> dict[str, object]:
+    removed = await storage.remove_abandoned(timedelta(seconds=settings.upload_ttl_seconds))
+    return {"files": removed} if removed else {}

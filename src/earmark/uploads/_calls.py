@@ -1,0 +1,207 @@
+"""The upload flow's calls to SQL, each one transition and one transaction unless the caller has opened a wider one."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from psycopg import AsyncConnection
+from psycopg.rows import tuple_row
+from psycopg.types.json import Jsonb
+
+from earmark.errors import translated
+from earmark.model import Amounts, Cause
+from earmark.uploads.model import File, Image, StoredOutput
+
+Connection = AsyncConnection[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Deadline:
+    """How long a stage may last, and how long its hold outlives that, in seconds."""
+
+    ttl_seconds: float
+    evidence_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """What a transition answered: its outcome, the image after it, and the amounts that came back."""
+
+    outcome: str
+    image: Image | None
+    returned: Amounts = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Reserved:
+    """What `images_reserve` answered."""
+
+    outcome: str
+    reservation: UUID | None
+    replayed: bool
+    detail: Mapping[str, Any]
+    images: tuple[Image, ...]
+
+
+def image_of(document: object) -> Image | None:
+    """An image as the SQL functions answer it."""
+    return None if document is None else msgspec.convert(document, Image)
+
+
+async def reserve(
+    connection: Connection,
+    subject: str,
+    files: Sequence[File],
+    deadline: Deadline,
+    *,
+    key: str | None,
+    actor: str | None,
+) -> Reserved:
+    """Take quota for files and open an image for each."""
+    row = await _one(
+        connection,
+        "SELECT outcome, reservation, replayed, detail, images FROM earmark.images_reserve(%s, %s, %s, %s, %s, %s)",
+        subject,
+        Jsonb([asdict(file) for file in files]),
+        deadline.ttl_seconds,
+        deadline.evidence_seconds,
+        key,
+        actor,
+    )
+    return Reserved(row[0], row[1], row[2], row[3] or {}, msgspec.convert(row[4] or (), tuple[Image, ...]))
+
+
+async def uploading(connection: Connection, image: UUID) -> Transition:
+    """The first byte has come."""
+    return _moved(await _one(connection, "SELECT outcome, document FROM earmark.image_uploading(%s)", image))
+
+
+async def uploaded(connection: Connection, image: UUID, subject: str | None, deadline: Deadline) -> Transition:
+    """The object is there and passed the first look."""
+    query = "SELECT outcome, document FROM earmark.image_uploaded(%s, %s, %s, %s)"
+    return _moved(await _one(connection, query, image, subject, deadline.ttl_seconds, deadline.evidence_seconds))
+
+
+async def start(connection: Connection, image: UUID, deadline: Deadline) -> Transition:
+    """A worker begins, under the next fencing number."""
+    query = "SELECT outcome, document FROM earmark.image_start(%s, %s, %s)"
+    return _moved(await _one(connection, query, image, deadline.ttl_seconds, deadline.evidence_seconds))
+
+
+async def heartbeat(connection: Connection, image: UUID, attempt: int, deadline: Deadline) -> Transition:
+    """A worker is alive."""
+    query = "SELECT outcome, document FROM earmark.image_heartbeat(%s, %s, %s, %s)"
+    return _moved(await _one(connection, query, image, attempt, deadline.ttl_seconds, deadline.evidence_seconds))
+
+
+async def wait(
+    connection: Connection,
+    image: UUID,
+    attempt: int,
+    reason: str | None,
+    deadline: Deadline,
+    *,
+    only_overdue: bool = False,
+) -> Transition:
+    """Back to waiting for a worker."""
+    query = "SELECT outcome, document FROM earmark.image_wait(%s, %s, %s, %s, %s, %s)"
+    return _moved(
+        await _one(
+            connection, query, image, attempt, reason, deadline.ttl_seconds, deadline.evidence_seconds, only_overdue
+        )
+    )
+
+
+async def complete(
+    connection: Connection,
+    image: UUID,
+    attempt: int,
+    *,
+    content_type: str,
+    metadata: Mapping[str, object],
+    outputs: Mapping[str, StoredOutput],
+    actual: Amounts,
+) -> Transition:
+    """Finish, and commit the hold."""
+    row = await _one(
+        connection,
+        "SELECT outcome, document FROM earmark.image_complete(%s, %s, %s, %s, %s, %s)",
+        image,
+        attempt,
+        content_type,
+        Jsonb(dict(metadata)),
+        Jsonb({name: asdict(output) for name, output in outputs.items()}),
+        Jsonb(dict(actual)),
+    )
+    return _moved(row)
+
+
+async def roll_back(
+    connection: Connection,
+    image: UUID,
+    cause: Cause,
+    *,
+    subject: str | None = None,
+    attempt: int | None = None,
+    reason: str | None = None,
+    actor: str | None = None,
+    only_overdue: bool = False,
+) -> Transition:
+    """End it, and give back what it holds."""
+    query = "SELECT outcome, document, returned FROM earmark.image_roll_back(%s, %s, %s, %s, %s, %s, %s)"
+    return _moved(await _one(connection, query, image, cause.value, subject, attempt, reason, actor, only_overdue))
+
+
+async def delete(connection: Connection, image: UUID, subject: str, *, actor: str | None) -> Transition:
+    """Delete it, and refund what its plan refunds."""
+    query = "SELECT outcome, document, returned FROM earmark.image_delete(%s, %s, %s)"
+    return _moved(await _one(connection, query, image, subject, actor))
+
+
+async def image(connection: Connection, image: UUID, *, subject: str | None) -> Image | None:
+    """One image, or None."""
+    row = await _one(connection, "SELECT earmark.image(%s, %s)", image, subject)
+    return image_of(row[0])
+
+
+async def images(connection: Connection, subject: str, *, before: UUID | None, limit: int) -> tuple[Image, ...]:
+    """A page of the subject's images, newest first."""
+    return await _images(connection, "SELECT earmark.images(%s, %s, %s)", subject, before, limit)
+
+
+async def due(connection: Connection, limit: int) -> tuple[Image, ...]:
+    """Open images whose stage is overdue."""
+    return await _images(connection, "SELECT earmark.images_due(%s)", limit)
+
+
+async def to_remove(connection: Connection, limit: int) -> tuple[Image, ...]:
+    """Images whose objects are to be removed."""
+    return await _images(connection, "SELECT earmark.images_to_remove(%s)", limit)
+
+
+async def removed(connection: Connection, images: Sequence[UUID]) -> None:
+    """Their objects were removed."""
+    await _one(connection, "SELECT earmark.images_removed(%s)", list(images))
+
+
+async def _one(connection: Connection, query: Any, *parameters: object) -> tuple[Any, ...]:
+    with translated():
+        async with connection.cursor(row_factory=tuple_row) as cursor:
+            await cursor.execute(query, parameters)
+            row = await cursor.fetchone()
+            assert row is not None, query  # noqa: S101 - these functions always answer one row
+            return row
+
+
+async def _images(connection: Connection, query: Any, *parameters: object) -> tuple[Image, ...]:
+    with translated():
+        async with connection.cursor(row_factory=tuple_row) as cursor:
+            await cursor.execute(query, parameters)
+            return tuple(msgspec.convert(row[0], Image) for row in await cursor.fetchall())
+
+
+def _moved(row: tuple[Any, ...]) -> Transition:
+    outcome, document, *returned = row
+    return Transition(outcome, image_of(document), (returned[0] if returned else None) or {})

@@ -1,0 +1,376 @@
+"""The upload flow in named phases, one transaction each; network and disk are touched between them, never inside.
+
+reserve -> (PUT) -> complete -> job (see job.py) -> completed; fail, cancel, retry and delete from the side.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import procrastinate
+from psycopg_pool import AsyncConnectionPool
+
+from earmark.config import Settings
+from earmark.errors import (
+    AlreadySettled,
+    BulkLimitExceeded,
+    InvalidFile,
+    InvalidRequest,
+    KeyConflict,
+    NotFound,
+    QuotaExceeded,
+    UploadFailed,
+    ValidationFailed,
+)
+from earmark.ledger import AsyncLedger
+from earmark.ledger.retrying import UNREACHABLE, insist
+from earmark.ledger.rollback_log import log_failed_rollback, log_rollback
+from earmark.model import Amounts, Cause
+from earmark.uploads import _calls
+from earmark.uploads._calls import Deadline, Transition
+from earmark.uploads.inspection import Limits, check_declared, display_name, inspect_head
+from earmark.uploads.model import File, Image, Preupload, State, Upload
+from earmark.uploads.queue import enqueue
+from earmark.uploads.storage import SignedUpload, Storage
+
+HEAD_BYTES = 65_536
+"""How much of an object the first look reads."""
+DOWNLOAD_TTL = timedelta(minutes=15)
+
+
+class Uploads:
+    """Images of subjects, from the reservation to the end, whatever the end is.
+
+    Args:
+        ledger: The quota ledger of the same database.
+        pool: Connections to it.
+        storage: The object store.
+        queue: The processing queue.
+        settings: Deadlines and limits.
+    """
+
+    def __init__(
+        self,
+        *,
+        ledger: AsyncLedger,
+        pool: AsyncConnectionPool,
+        storage: Storage,
+        queue: procrastinate.App,
+        settings: Settings,
+    ) -> None:
+        self.ledger = ledger
+        self.pool = pool
+        self.storage = storage
+        self.queue = queue
+        self.settings = settings
+        self.limits = Limits.from_settings(settings)
+
+    def deadline(self, stage: State) -> Deadline:
+        """How long an image may stay in this stage."""
+        ttl = {
+            State.RESERVED: self.settings.upload_ttl_seconds,
+            State.UPLOADED: self.settings.queue_ttl_seconds,
+            State.PROCESSING: self.settings.processing_ttl_seconds,
+        }[stage]
+        return Deadline(ttl, self.settings.evidence_ttl_seconds)
+
+    async def reserve(
+        self, subject: str, files: Sequence[File], *, key: str | None = None, actor: str | None = None
+    ) -> Preupload:
+        """Takes quota for all the files or none, and permits one upload for each.
+
+        Args:
+            subject: Whose quota.
+            files: At most as many as the plan's `max_bulk_upload`.
+            key: Idempotency key: the same files under it get the same images.
+            actor: Who asks; the subject by default.
+
+        Raises:
+            InvalidFile: A file that would never be accepted.
+            BulkLimitExceeded: Too many at once.
+            QuotaExceeded: There is not room for all of them.
+            KeyConflict: The key was used for other files.
+        """
+        if not files:
+            raise InvalidRequest("files must name at least one file.", {"field": "files"})
+        for index, file in enumerate(files):
+            rejection = check_declared(file.filename, file.content_type, file.size, self.limits)
+            if rejection is not None:
+                shown = display_name(file.filename)
+                detail = {"index": index, "filename": shown, "reason": rejection.reason, "code": rejection.code}
+                raise InvalidFile(f"{shown}: {rejection.reason}", detail)
+        named = [File(display_name(file.filename), file.content_type, file.size) for file in files]
+        async with self.pool.connection() as connection:
+            answer = await _calls.reserve(
+                connection, subject, named, self.deadline(State.RESERVED), key=key, actor=actor
+            )
+        reservation = _granted(subject, answer)
+        return Preupload(
+            reservation,
+            min(image.upload_expires_at for image in answer.images),
+            answer.replayed,
+            tuple(Upload(image, self.permit(image)) for image in answer.images),
+        )
+
+    def permit(self, image: Image) -> SignedUpload:
+        """The request that uploads this image: its size and type signed in, good once, until the upload's deadline."""
+        return self.storage.sign_upload(
+            image.key, content_type=image.content_type, size=image.size, expires_at=image.upload_expires_at
+        )
+
+    def download_url(self, image: Image, output: str | None = None) -> str | None:
+        """A short-lived URL of a completed image, or of one of its outputs; None where there is nothing to show."""
+        if image.state is not State.COMPLETED:
+            return None
+        expires_at = datetime.now(UTC) + DOWNLOAD_TTL
+        if output is None:
+            return self.storage.sign_download(
+                image.key, content_type=image.content_type, filename=image.filename, expires_at=expires_at
+            )
+        stored = image.outputs.get(output)
+        if stored is None:
+            return None
+        return self.storage.sign_download(
+            stored.key, content_type=stored.content_type, filename=None, expires_at=expires_at
+        )
+
+    async def receiving(self, image_id: UUID) -> None:
+        """Notes that the first byte of an upload has come; to be asked before bytes are taken in.
+
+        Raises:
+            NotFound: No such image.
+            AlreadySettled: Its quota was given back, or it was uploaded before.
+        """
+        async with self.pool.connection() as connection:
+            moved = await _calls.uploading(connection, image_id)
+        image = _found(moved, image_id)
+        if moved.outcome != "uploading":
+            raise _settled(image)
+
+    async def complete(self, image_id: UUID, *, subject: str | None = None) -> Image:
+        """Takes a client's word that the upload is done, looks at the object, and enqueues its processing.
+
+        Safe to repeat: an image that is further on is answered as it stands.
+
+        Raises:
+            NotFound: No such image, or somebody else's.
+            AlreadySettled: Its quota was given back already.
+            UploadFailed: The object is missing or not of the declared size; the quota was given back.
+            ValidationFailed: What was uploaded is not what may be uploaded; the quota was given back.
+            StorageError: The store did not answer; nothing has changed, try again.
+        """
+        image = await self.image(image_id, subject=subject)
+        if image.state not in {State.RESERVED, State.UPLOADING}:
+            if image.state in {State.UPLOADED, State.PROCESSING, State.COMPLETED}:
+                return image
+            raise _settled(image)
+        problem = await self._first_look(image)
+        if problem is not None:
+            cause, reason = problem
+            await self.roll_back(image_id, cause, reason=reason, actor="service")
+            failure = UploadFailed if cause is Cause.UPLOAD_FAILED else ValidationFailed
+            raise failure(reason, {"imageId": str(image_id), "reason": reason})
+        async with self.pool.connection() as connection, connection.transaction():
+            moved = await _calls.uploaded(connection, image_id, subject, self.deadline(State.UPLOADED))
+            if moved.outcome == "uploaded":
+                await enqueue(self.queue, image_id, connection)
+        image = _found(moved, image_id)
+        if moved.outcome == "over":
+            raise _settled(image)
+        return image
+
+    async def _first_look(self, image: Image) -> tuple[Cause, str] | None:
+        stored = await self.storage.head(image.key)
+        if stored is None:
+            return Cause.UPLOAD_FAILED, "The file did not arrive."
+        if stored.size != image.size:
+            return Cause.UPLOAD_FAILED, f"{stored.size} bytes arrived instead of {image.size}."
+        head = await self.storage.read_head(image.key, HEAD_BYTES)
+        rejection = inspect_head(head, content_type=image.content_type, filename=image.filename, limits=self.limits)
+        return None if rejection is None else (Cause.VALIDATION_FAILED, rejection.reason)
+
+    async def fail(self, image_id: UUID, *, subject: str | None, error: str | None = None) -> Transition:
+        """The client says that its upload failed.
+
+        Raises:
+            NotFound, AlreadySettled: As `roll_back`.
+        """
+        reason = f"The upload failed: {error}" if error else "The upload failed."
+        return await self.roll_back(image_id, Cause.UPLOAD_FAILED, subject=subject, reason=reason)
+
+    async def cancel(self, image_id: UUID, *, subject: str | None) -> Transition:
+        """Stops it at any stage before `completed`; repeating it is fine.
+
+        Raises:
+            NotFound, AlreadySettled: As `roll_back`.
+        """
+        return await self.roll_back(image_id, Cause.CANCELLED, subject=subject)
+
+    async def roll_back(
+        self,
+        image_id: UUID,
+        cause: Cause,
+        *,
+        subject: str | None = None,
+        reason: str | None = None,
+        actor: str | None = None,
+    ) -> Transition:
+        """Ends an open image and gives back what it holds, in one transaction. Repeated while the database is away.
+
+        Raises:
+            NotFound: No such image, or somebody else's.
+            AlreadySettled: It was completed; the detail says when and by whom.
+            psycopg.OperationalError: The database stayed away; the quota returns at its deadline.
+        """
+
+        async def attempt() -> Transition:
+            async with self.pool.connection() as connection:
+                return await _calls.roll_back(connection, image_id, cause, subject=subject, reason=reason, actor=actor)
+
+        try:
+            moved = await insist(attempt)
+        except UNREACHABLE as error:
+            log_failed_rollback(image_id, cause, error, subject=subject, items=None, actor=actor)
+            raise
+        image = _found(moved, image_id)
+        log_transition(moved, cause, actor, reason)
+        if moved.outcome in {"already_committed", "already_refunded"}:
+            raise await self._completed(image)
+        return moved
+
+    async def roll_back_many(
+        self, image_ids: Sequence[UUID], cause: Cause, *, subject: str | None, actor: str | None = None
+    ) -> Amounts:
+        """Ends several open images in one transaction; those that are settled already are left as they are.
+
+        Returns:
+            What came back, per resource.
+
+        Raises:
+            NotFound: One of them does not exist or is somebody else's; then nothing was done.
+            AlreadySettled: All of them had been completed.
+        """
+        returned: Counter[str] = Counter()
+        moves: list[Transition] = []
+        async with self.pool.connection() as connection, connection.transaction():
+            for image_id in sorted(set(image_ids)):
+                moved = await _calls.roll_back(connection, image_id, cause, subject=subject, actor=actor)
+                _found(moved, image_id)
+                moves.append(moved)
+        for moved in moves:
+            log_transition(moved, cause, actor, "images")
+            returned.update(moved.returned)
+        if moves and all(
+            moved.outcome.startswith("already_") and moved.outcome != "already_rolled_back" for moved in moves
+        ):
+            raise await self._completed(_found(moves[0], image_ids[0]))
+        return returned
+
+    async def retry(self, image_id: UUID, *, subject: str) -> Preupload:
+        """Reserves anew for a file that was not accepted; the old image stays as it is.
+
+        Raises:
+            NotFound: No such image, or somebody else's.
+            AlreadySettled: It is still open, or completed: there is nothing to retry.
+            QuotaExceeded: As `reserve`.
+        """
+        image = await self.image(image_id, subject=subject)
+        if image.is_open or image.state in {State.COMPLETED, State.DELETED}:
+            raise AlreadySettled(
+                f"The image is {image.state}; only one that was not accepted can be retried.", {"state": image.state}
+            )
+        return await self.reserve(subject, [File(image.filename, image.content_type, image.size)])
+
+    async def delete(self, image_id: UUID, *, subject: str, actor: str | None = None) -> Transition:
+        """Deletes an image; what its plan marks as refundable comes back, and its objects go.
+
+        Raises:
+            NotFound: No such image, somebody else's, or deleted already.
+        """
+        async with self.pool.connection() as connection:
+            moved = await _calls.delete(connection, image_id, subject, actor=actor)
+        _found(moved, image_id)
+        if moved.outcome == "already_deleted":
+            raise NotFound("There is no such image.", {"imageId": str(image_id)})
+        return moved
+
+    async def image(self, image_id: UUID, *, subject: str | None = None) -> Image:
+        """One image.
+
+        Raises:
+            NotFound: No such image, or somebody else's.
+        """
+        async with self.pool.connection() as connection:
+            image = await _calls.image(connection, image_id, subject=subject)
+        if image is None or image.state is State.DELETED:
+            raise NotFound("There is no such image.", {"imageId": str(image_id)})
+        return image
+
+    async def images(self, subject: str, *, before: UUID | None = None, limit: int = 50) -> tuple[Image, ...]:
+        """A page of the subject's images, newest first."""
+        async with self.pool.connection() as connection:
+            return await _calls.images(connection, subject, before=before, limit=limit)
+
+    async def _completed(self, image: Image) -> AlreadySettled:
+        story = await self.ledger.reservation(image.reservation)
+        item = story.items[image.item] if story else None
+        return AlreadySettled(
+            "The image was completed; its quota is used and cannot be rolled back. Delete the image instead.",
+            {
+                "imageId": str(image.image),
+                "state": image.state,
+                "at": item and item.at and item.at.isoformat(),
+                "by": item and item.by,
+            },
+        )
+
+
+def log_transition(moved: Transition, cause: Cause, actor: str | None, trigger: str | None) -> None:
+    """The structured line of a rollback by image, where it was one."""
+    image = moved.image
+    if image is not None and moved.outcome == "rolled_back":
+        log_rollback(
+            image.subject,
+            image.reservation,
+            image.item,
+            moved.returned,
+            cause,
+            actor or image.subject,
+            trigger or "image",
+        )
+
+
+def _found(moved: Transition, image_id: UUID) -> Image:
+    if moved.image is None or moved.outcome == "not_found":
+        raise NotFound("There is no such image.", {"imageId": str(image_id)})
+    return moved.image
+
+
+def _settled(image: Image) -> AlreadySettled:
+    return AlreadySettled(
+        f"The image is {image.state}" + (f": {image.reason}" if image.reason else "."),
+        {
+            "imageId": str(image.image),
+            "state": image.state,
+            "cause": image.cause,
+            "at": image.updated_at.isoformat(),
+        },
+    )
+
+
+def _granted(subject: str, answer: _calls.Reserved) -> UUID:
+    detail = dict(answer.detail)
+    if answer.outcome == "bulk_limit":
+        raise BulkLimitExceeded(
+            f"{detail['count']} files at once are more than the {detail['limit']} that the plan allows.", detail
+        )
+    if answer.outcome == "conflict":
+        raise KeyConflict("This Idempotency-Key was used before for other files.", detail)
+    if answer.reservation is None:
+        first = detail["short"][0]
+        raise QuotaExceeded(
+            f"Not enough quota: {first['requested']} {first['resource']} asked for, {first['remaining']} left.",
+            {"subject": subject, **first, "short": detail["short"]},
+        )
+    return answer.reservation

@@ -1,0 +1,200 @@
+"""One processing attempt of one image: fetch, inspect, process, store what was made, complete. Or give back.
+
+Driven by whoever is told to: our worker, or a queue that calls the service. The fencing number of the attempt guards
+every write; a repeated, late or stale job ends without effect.
+"""
+
+import asyncio
+import logging
+import random
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+from uuid import UUID
+
+from earmark.ledger.retrying import UNREACHABLE
+from earmark.model import Cause
+from earmark.uploads import _calls
+from earmark.uploads.flow import Uploads, log_transition
+from earmark.uploads.inspection import Inspected, Rejection, inspect
+from earmark.uploads.model import Image, State, StoredOutput
+from earmark.uploads.process_pool import ImagePool, PoolCrashed, PoolTimeout
+from earmark.uploads.processing import PermanentFailure, Processed, Processor, Source
+from earmark.uploads.queue import enqueue
+from earmark.uploads.storage import ObjectMissing
+
+HEARTBEAT_SECONDS = 1.0
+"""Between two looks at whether the attempt is still wanted, at most."""
+
+_logger = logging.getLogger("earmark.jobs")
+
+
+class ImageJobs:
+    """Carries out processing jobs.
+
+    Args:
+        uploads: The upload flow.
+        pool: Processes for decoding; shared by all jobs.
+        processor: What processing does.
+    """
+
+    def __init__(self, uploads: Uploads, pool: ImagePool, processor: Processor) -> None:
+        self._uploads = uploads
+        self._pool = pool
+        self._processor = processor
+
+    async def run(self, image_id: UUID) -> str:
+        """One attempt, if the image is waiting for one.
+
+        Returns:
+            `completed`, `rejected`, `failed` or `retrying`; or why nothing was done: `stale`, `busy`, `too_early`,
+            `over`, `not_found`.
+
+        Raises:
+            psycopg.OperationalError: The database went away; the image's deadline brings it back here or ends it.
+        """
+        async with self._uploads.pool.connection() as connection:
+            moved = await _calls.start(connection, image_id, self._uploads.deadline(State.PROCESSING))
+        image = moved.image
+        if moved.outcome != "started" or image is None:
+            outcome = moved.outcome
+        else:
+            outcome = await self._attempt_while_wanted(image)
+        fields = {"image": str(image_id), "outcome": outcome, "attempt": image.attempt if image else None}
+        _logger.info("job", extra=fields)
+        return outcome
+
+    async def _attempt_while_wanted(self, image: Image) -> str:
+        attempt = asyncio.create_task(self._attempt(image))
+        watch = asyncio.create_task(self._beat_until_stale(image))
+        try:
+            await asyncio.wait({attempt, watch}, return_when=asyncio.FIRST_COMPLETED)
+            if not attempt.done():
+                await self._abandon(attempt)
+            return "stale" if attempt.cancelled() else attempt.result()
+        except asyncio.CancelledError:  # the service is shutting down: the next one takes over at once
+            if await self._abandon(attempt):
+                await self._wait_for_another(image, "interrupted", delay_seconds=0)
+            raise
+        finally:
+            watch.cancel()
+
+    @staticmethod
+    async def _abandon(attempt: asyncio.Task[str]) -> bool:
+        attempt.cancel()
+        with suppress(asyncio.CancelledError, Exception):
+            await attempt
+        return attempt.cancelled()
+
+    async def _beat_until_stale(self, image: Image) -> None:
+        deadline = self._uploads.deadline(State.PROCESSING)
+        while True:
+            await asyncio.sleep(min(HEARTBEAT_SECONDS, deadline.ttl_seconds / 3))
+            try:
+                async with self._uploads.pool.connection() as connection:
+                    beat = await _calls.heartbeat(connection, image.image, image.attempt, deadline)
+            except UNREACHABLE:
+                continue
+            if beat.outcome == "stale":
+                return
+
+    async def _attempt(self, image: Image) -> str:
+        try:
+            with tempfile.TemporaryDirectory(prefix="earmark-") as folder:
+                path = Path(folder) / "original"
+                await self._uploads.storage.download(image.key, path)
+                inspected = await self._inspect(image, path)
+                if isinstance(inspected, Rejection):
+                    return await self._end(image, Cause.VALIDATION_FAILED, inspected.reason, "rejected")
+                processed = await self._process(image, inspected, path)
+            return await self._complete(image, inspected, processed)
+        except UNREACHABLE:
+            raise
+        except (PermanentFailure, ObjectMissing) as error:
+            return await self._end(image, Cause.PROCESSING_FAILED, f"Processing failed: {error}", "failed")
+        except Exception as error:  # noqa: BLE001 - the processor is the user's: whatever it raises may pass
+            return await self._retry_or_end(image, error)
+
+    async def _inspect(self, image: Image, path: Path) -> Inspected | Rejection:
+        try:
+            return await self._pool.run(
+                inspect, path, content_type=image.content_type, filename=image.filename, limits=self._uploads.limits
+            )
+        except PoolTimeout:
+            return Rejection("too-slow", "The image takes too long to decode.")
+        except PoolCrashed:
+            if image.attempt < 2:  # noqa: PLR2004 - killed once may be bad luck; twice is the image
+                raise
+            return Rejection("damaged", "The image cannot be decoded.")
+
+    async def _process(self, image: Image, inspected: Inspected, path: Path) -> Processed:
+        source = Source(
+            path=path,
+            content_type=inspected.content_type,
+            filename=image.filename,
+            image_id=str(image.image),
+            subject=image.subject,
+            attempt=image.attempt,
+        )
+        return await self._pool.run(self._processor, source)
+
+    async def _complete(self, image: Image, inspected: Inspected, processed: Processed) -> str:
+        outputs = {
+            output.name: StoredOutput(f"{image.folder}/{image.attempt}-{output.name}", output.content_type)
+            for output in processed.outputs
+        }
+        for output in processed.outputs:
+            stored = outputs[output.name]
+            await self._uploads.storage.put(stored.key, output.data, content_type=stored.content_type)
+        metadata = {
+            "width": processed.width,
+            "height": processed.height,
+            "format": processed.format,
+            "frames": processed.frames,
+            "colors": list(processed.colors),
+            "thumbhash": processed.thumbhash,
+        }
+        async with self._uploads.pool.connection() as connection:
+            moved = await _calls.complete(
+                connection,
+                image.image,
+                image.attempt,
+                content_type=inspected.content_type,
+                metadata=metadata,
+                outputs=outputs,
+                actual=processed.actual,
+            )
+        if moved.outcome == "exceeds_hold":
+            raise PermanentFailure("the processor used more than was reserved")
+        if moved.outcome == "stale":
+            await self._uploads.storage.delete([stored.key for stored in outputs.values()])
+        return moved.outcome
+
+    async def _retry_or_end(self, image: Image, error: Exception) -> str:
+        _logger.warning(
+            "attempt_failed",
+            extra={"image": str(image.image), "attempt": image.attempt, "error": f"{type(error).__name__}: {error}"},
+        )
+        settings = self._uploads.settings
+        if image.attempt >= settings.processing_attempts:
+            return await self._end(image, Cause.PROCESSING_FAILED, "Processing failed.", "failed")
+        longest = min(settings.retry_cap_seconds, settings.retry_base_seconds * 2 ** (image.attempt - 1))
+        jittered = longest * random.uniform(0.5, 1)  # noqa: S311 - spreads retries, guards nothing
+        return await self._wait_for_another(image, "An attempt failed; trying again.", delay_seconds=jittered)
+
+    async def _wait_for_another(self, image: Image, reason: str, *, delay_seconds: float) -> str:
+        async with self._uploads.pool.connection() as connection, connection.transaction():
+            moved = await _calls.wait(
+                connection, image.image, image.attempt, reason, self._uploads.deadline(State.UPLOADED)
+            )
+            if moved.outcome == "waiting":
+                await enqueue(self._uploads.queue, image.image, connection, delay_seconds=delay_seconds)
+        return "retrying" if moved.outcome == "waiting" else moved.outcome
+
+    async def _end(self, image: Image, cause: Cause, reason: str, outcome: str) -> str:
+        async with self._uploads.pool.connection() as connection:
+            moved = await _calls.roll_back(
+                connection, image.image, cause, attempt=image.attempt, reason=reason, actor="worker"
+            )
+        log_transition(moved, cause, "worker", reason)
+        return outcome if moved.outcome == "rolled_back" else moved.outcome

@@ -1,0 +1,107 @@
+"""What the upload flow speaks of: a file that is offered, an image and its state."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+from earmark.model import Cause
+from earmark.uploads.storage import SignedUpload
+
+
+class State(StrEnum):
+    """Where an image is in its life; the last five are final."""
+
+    RESERVED = "reserved"
+    UPLOADING = "uploading"
+    UPLOADED = "uploaded"
+    PROCESSING = "processing"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    REJECTED = "rejected"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+    DELETED = "deleted"
+
+
+OPEN_STATES = frozenset({State.RESERVED, State.UPLOADING, State.UPLOADED, State.PROCESSING})
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file as its uploader declares it; size in bytes."""
+
+    filename: str
+    content_type: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoredOutput:
+    """An output of processing, as it lies in the store."""
+
+    key: str
+    content_type: str
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An image as the books have it.
+
+    Attributes:
+        key: Of its object in the store.
+        due_at: When the current stage is overdue; None when final.
+        attempt: Fencing number of the latest processing attempt.
+        cause: Why its quota was given back, None when it was not.
+        reason: A sentence for the user on why it was not accepted.
+        metadata: What processing found: width, height, format, frames, colors, thumbhash.
+        outputs: What processing made, by name, such as `thumbnail`.
+    """
+
+    image: UUID
+    subject: str
+    reservation: UUID
+    item: str
+    filename: str
+    content_type: str
+    size: int
+    key: str
+    state: State
+    attempt: int
+    cause: Cause | None
+    reason: str | None
+    metadata: Mapping[str, object]
+    outputs: Mapping[str, StoredOutput]
+    created_at: datetime
+    updated_at: datetime
+    due_at: datetime | None
+    upload_expires_at: datetime
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it still holds quota."""
+        return self.state in OPEN_STATES
+
+    @property
+    def folder(self) -> str:
+        """Where all its objects are in the store."""
+        return self.key.rpartition("/")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """An image for which quota was reserved, and the request that will upload it."""
+
+    image: Image
+    request: SignedUpload
+
+
+@dataclass(frozen=True, slots=True)
+class Preupload:
+    """A granted reservation of one or more images."""
+
+    reservation: UUID
+    expires_at: datetime
+    replayed: bool
+    uploads: tuple[Upload, ...]

@@ -1,0 +1,247 @@
+"""What is made of a sound picture: a thumbnail, its dominant colours and a placeholder hash.
+
+A processor is any callable from `Source` to `Processed`; the setting `processor` names it. It runs in a pool process.
+"""
+
+import base64
+import io
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import cast
+
+from PIL import Image, ImageCms
+from thumbhash import rgba_to_thumb_hash  # type: ignore[import-untyped]
+
+from earmark.uploads.image_headers import read_header
+from earmark.uploads.inspection import FORMATS, HEAD_BYTES, open_image, orientation_of, strict_pillow
+
+THUMBNAIL_SIDE = 512
+"""Longest side of a thumbnail, in pixels."""
+COLORS = 5
+"""How many dominant colours are named at most."""
+
+_HASH_SIDE = 32
+_COLOR_SIDE = 64
+_BAND_PIXELS = 1_000_000
+_OPAQUE_ENOUGH = 128
+_MAX_PIXELS = 250_000_000  # whatever the limits of inspection were set to, no more than this is ever unpacked
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""How to turn a picture upright, by EXIF orientation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One picture to process.
+
+    Attributes:
+        path: Its bytes, in a file that the processor may read and must not change.
+        content_type: What it was found to be.
+        filename: The name it was uploaded under; no path.
+        image_id: Its id.
+        subject: Whose it is.
+        attempt: Fencing number of this attempt.
+    """
+
+    path: Path
+    content_type: str
+    filename: str
+    image_id: str
+    subject: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """One file made from a picture. `name` is unique among a picture's outputs, lower case, no path: `thumbnail`."""
+
+    name: str
+    content_type: str
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Processed:
+    """What processing found and made.
+
+    Attributes:
+        width: Pixels, after orientation.
+        height: Likewise.
+        format: `jpeg`, `png`…
+        frames: 1 for a still.
+        colors: Dominant colours, the most frequent first, as `#rrggbb`; empty where all is transparent.
+        thumbhash: Placeholder of a few dozen bytes, in base64 (https://evanw.github.io/thumbhash/).
+        outputs: Files to keep beside the original.
+        actual: Amount really used of each resource whose amount differs from the held one.
+    """
+
+    width: int
+    height: int
+    format: str
+    frames: int
+    colors: tuple[str, ...]
+    thumbhash: str
+    outputs: tuple[Output, ...]
+    actual: Mapping[str, int] = field(default_factory=dict)
+
+
+class PermanentFailure(Exception):  # noqa: N818 - the name users read
+    """Retrying cannot help. The message is shown to the user: one sentence, no internals."""
+
+
+class TransientFailure(Exception):  # noqa: N818 - the name users read
+    """Retrying may help. The message is for operators."""
+
+
+Processor = Callable[[Source], Processed]
+
+
+def load_processor(spec: str) -> Processor:
+    """The processor that `module:callable` names.
+
+    Raises:
+        ValueError: The setting is not of that form, or names nothing that can be called.
+        ImportError: The module cannot be imported.
+    """
+    module_name, colon, name = spec.partition(":")
+    if not (module_name and colon and name):
+        raise ValueError(f"A processor is named as module:callable, not {spec!r}.")
+    found: object = import_module(module_name)
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    if not callable(found):
+        message = f"The module {module_name!r} has no callable {name!r} to process images with."
+        raise ValueError(message)  # noqa: TRY004 - it is the setting's value that is wrong
+    return cast("Processor", found)
+
+
+def make_thumbnail(source: Source) -> Processed:
+    """The default processor: an upright WebP of at most 512 by 512 pixels, dominant colours, and a thumbhash.
+
+    The thumbnail is encoded anew in sRGB and carries no metadata. Peak memory is that of decoding the first frame.
+
+    Raises:
+        PermanentFailure: The picture cannot be decoded.
+    """
+    with source.path.open("rb") as file:
+        header = read_header(file.read(HEAD_BYTES))
+    if header is None or header.format not in FORMATS:
+        raise PermanentFailure("The file is not a picture that can be read.")
+    try:
+        with strict_pillow(_MAX_PIXELS), open_image(source.path, header.format) as image:
+            return _process(image, header.format)
+    except MemoryError as error:
+        raise TransientFailure("Too little memory to decode the picture.") from error
+    except Exception as error:
+        raise PermanentFailure("The picture could not be decoded.") from error
+
+
+def _process(image: Image.Image, name: str) -> Processed:
+    width, height = image.size
+    frames = int(getattr(image, "n_frames", 1))
+    image.seek(0)
+    target = _fitting(width, height)
+    image.draft(None, (2 * target[0], 2 * target[1]))
+    image.load()
+    orientation = orientation_of(image)
+    thumbnail = _in_srgb(_shrink(image, target), image.info.get("icc_profile"))
+    if orientation in _UPRIGHT:
+        thumbnail = thumbnail.transpose(_UPRIGHT[orientation])
+    if orientation >= 5:  # noqa: PLR2004 - EXIF 2.32, 4.6.4: from 5 on, rows are columns
+        width, height = height, width
+    encoded = io.BytesIO()
+    thumbnail.save(encoded, "WEBP", quality=80, method=4)
+    return Processed(
+        width=width,
+        height=height,
+        format=name,
+        frames=frames,
+        colors=dominant_colors(thumbnail),
+        thumbhash=placeholder_hash(thumbnail),
+        outputs=(Output("thumbnail", "image/webp", encoded.getvalue()),),
+    )
+
+
+def dominant_colors(picture: Image.Image) -> tuple[str, ...]:
+    """Up to five colours of an RGB or RGBA picture as `#rrggbb`, most frequent first, without its transparent parts."""
+    small = picture.convert("RGBA")
+    small.thumbnail((_COLOR_SIDE, _COLOR_SIDE))
+    pixels = small.tobytes()
+    opaque = b"".join(pixels[at : at + 3] for at in range(0, len(pixels), 4) if pixels[at + 3] >= _OPAQUE_ENOUGH)
+    if not opaque:
+        return ()
+    reduced = Image.frombytes("RGB", (len(opaque) // 3, 1), opaque).quantize(COLORS, Image.Quantize.MEDIANCUT)
+    counted = cast("list[tuple[int, tuple[int, int, int]]]", reduced.convert("RGB").getcolors())
+    ranked = sorted(counted, key=lambda entry: (-entry[0], entry[1]))
+    return tuple("#{:02x}{:02x}{:02x}".format(*color) for _, color in ranked)
+
+
+def placeholder_hash(picture: Image.Image) -> str:
+    """ThumbHash of an RGB or RGBA picture, in base64."""
+    small = picture.convert("RGBA")
+    small.thumbnail((_HASH_SIDE, _HASH_SIDE))
+    # On white, because thumbhash 0.1.2 fails on anything transparent.
+    small = Image.alpha_composite(Image.new("RGBA", small.size, "white"), small)
+    return base64.b64encode(bytes(rgba_to_thumb_hash(*small.size, list(small.tobytes())))).decode()
+
+
+def _fitting(width: int, height: int) -> tuple[int, int]:
+    ratio = min(1.0, THUMBNAIL_SIDE / max(width, height))
+    return max(1, round(width * ratio)), max(1, round(height * ratio))
+
+
+def _shrink(image: Image.Image, target: tuple[int, int]) -> Image.Image:
+    """A picture's copy of that size in a mode that can be resized, without metadata.
+
+    Works in bands: converting or reducing a whole RGBA picture would take a second copy of it.
+    """
+    width, height = image.size
+    factor = max(1, width // (2 * target[0])), max(1, height // (2 * target[1]))
+    mode = _resizable_mode(image)
+    reduced = Image.new(mode, (-(-width // factor[0]), -(-height // factor[1])))
+    rows = max(1, _BAND_PIXELS // width // factor[1]) * factor[1]
+    for top in range(0, height, rows):
+        band = _converted(image.crop((0, top, width, min(top + rows, height))), mode)
+        reduced.paste(band.reduce(factor), (0, top // factor[1]))
+    return reduced.resize(target, Image.Resampling.LANCZOS)
+
+
+def _resizable_mode(image: Image.Image) -> str:
+    if image.mode in {"1", "L", "CMYK"} and not image.has_transparency_data:
+        return {"1": "L"}.get(image.mode, image.mode)
+    if image.mode.startswith("I") or image.mode == "F":
+        return "L"
+    return "RGBA" if image.has_transparency_data else "RGB"
+
+
+def _converted(image: Image.Image, mode: str) -> Image.Image:
+    if image.mode.startswith("I"):
+        # 16 bits a sample, whatever the picture uses of them; Pillow's own conversion clips at 255.
+        image.info.pop("transparency", None)
+        image = image.convert("I").point(lambda value: value * (1 / 256))
+    return image.convert(mode)
+
+
+def _in_srgb(picture: Image.Image, profile: bytes | None) -> Image.Image:
+    """A small picture in RGB or RGBA, its colours taken through its profile where that can be used."""
+    alpha = picture.getchannel("A") if picture.mode == "RGBA" else None
+    colors = picture.convert("RGB") if picture.mode == "RGBA" else picture
+    srgb: Image.Image | None = None
+    if profile:
+        with suppress(Exception):  # a broken or foreign profile is ignored, as viewers do
+            target = ImageCms.createProfile("sRGB")
+            srgb = ImageCms.profileToProfile(colors, io.BytesIO(profile), target, outputMode="RGB")
+    srgb = srgb or picture.convert("RGB")
+    if alpha is not None:
+        srgb.putalpha(alpha)
+    return srgb

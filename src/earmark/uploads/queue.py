@@ -1,0 +1,54 @@
+"""The processing queue: procrastinate, in the same database and in a schema of its own.
+
+A job is enqueued inside the transaction that makes it necessary, and names nothing but the image. Correctness never
+hangs on it: a job that is lost, repeated or late finds the image's state and fencing number in its way.
+"""
+
+from typing import Any
+from uuid import UUID
+
+import procrastinate
+import psycopg
+from psycopg import AsyncConnection
+
+QUEUE = "images"
+TASK = "earmark.process_image"
+SCHEMA = "procrastinate"
+_LOCK = 0x6561726D71756575  # "earmqueu" in ASCII
+
+
+def migrate_queue(connection: psycopg.Connection[Any]) -> bool:
+    """Creates the queue's schema where it is missing; whether it did. Safe to call from many processes at once."""
+    with connection.transaction():
+        connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
+        exists = connection.execute(f"SELECT to_regclass('{SCHEMA}.procrastinate_jobs') IS NOT NULL").fetchone()
+        if exists == (True,):
+            return False
+        connection.execute(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
+        connection.execute(f"SET LOCAL search_path = {SCHEMA}")
+        schema: Any = procrastinate.schema.SchemaManager.get_schema()
+        connection.execute(schema)
+        return True
+
+
+def queue_app(conninfo: str, *, max_connections: int = 4) -> procrastinate.App:
+    """The procrastinate application that works on the queue's schema of this database."""
+    connector = procrastinate.PsycopgConnector(
+        conninfo=conninfo, max_size=max_connections, kwargs={"options": f"-c search_path={SCHEMA}"}
+    )
+    return procrastinate.App(connector=connector)
+
+
+async def enqueue(
+    app: procrastinate.App, image: UUID, connection: AsyncConnection[Any], *, delay_seconds: float = 0
+) -> None:
+    """Adds the image's job within the caller's transaction; no worker starts on it before `delay_seconds`."""
+    await connection.execute(f"SET LOCAL search_path = {SCHEMA}")
+    job = app.configure_task(
+        TASK,
+        queue=QUEUE,
+        connection=connection,
+        schedule_in={"milliseconds": round(delay_seconds * 1000)} if delay_seconds else None,
+    )
+    await job.defer_async(image=str(image))
+    await connection.execute("SET LOCAL search_path = DEFAULT")

@@ -1,0 +1,134 @@
+"""What the sweeper does about images whose stage is overdue: it looks at the evidence before quota is given back.
+
+The object is there: the upload is adopted. A worker may still come: the job is driven again. Neither: expired.
+Re-driven work takes the same paths as the first time.
+"""
+
+import logging
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from earmark.errors import EarmarkError
+from earmark.model import Cause
+from earmark.uploads import _calls
+from earmark.uploads.flow import Uploads, log_transition
+from earmark.uploads.model import Image, State
+from earmark.uploads.queue import enqueue
+from earmark.uploads.storage import StorageError
+
+BATCH = 100
+MAX_BATCHES = 1000
+"""Bound of one sweep; what is left is for the next."""
+
+_logger = logging.getLogger("earmark.recovery")
+
+
+@dataclass(frozen=True, slots=True)
+class SweepReport:
+    """What one sweep did.
+
+    Attributes:
+        images: How many overdue images were adopted, re-driven (`driven`), `expired` or otherwise ended.
+        expired_holds: Overdue holds given back besides.
+        removed: Images whose objects were removed from the store.
+        failed: What could not be dealt with this time, by error.
+    """
+
+    images: Counter[str] = field(default_factory=Counter)
+    expired_holds: int = 0
+    removed: int = 0
+    failed: Counter[str] = field(default_factory=Counter)
+
+
+async def sweep(uploads: Uploads) -> SweepReport:
+    """Looks after every overdue image, gives back every overdue hold, and removes what is left in the store."""
+    images, failed = await recover(uploads)
+    expired = await uploads.ledger.sweep()
+    removed = 0
+    try:
+        removed = await remove_objects(uploads)
+    except StorageError as error:
+        failed[type(error).__name__] += 1
+    return SweepReport(images, len(expired), removed, failed)
+
+
+async def recover(uploads: Uploads) -> tuple[Counter[str], Counter[str]]:
+    """Looks after overdue images, batch by batch; what became of them, and what could not be dealt with."""
+    done: Counter[str] = Counter()
+    failed: Counter[str] = Counter()
+    for _ in range(MAX_BATCHES):
+        async with uploads.pool.connection() as connection:
+            overdue = await _calls.due(connection, BATCH)
+        for image in overdue:
+            try:
+                done[await _recover_one(uploads, image)] += 1
+            except StorageError as error:  # the store does not answer: no evidence either way, so wait for it
+                failed[type(error).__name__] += 1
+                _logger.warning("recovery_postponed", extra={"image": str(image.image), "error": str(error)})
+        if len(overdue) < BATCH or failed:
+            break
+    return done, failed
+
+
+async def _recover_one(uploads: Uploads, image: Image) -> str:
+    if image.state in {State.RESERVED, State.UPLOADING}:
+        return await _adopt_or_expire(uploads, image)
+    too_old = image.created_at + timedelta(seconds=uploads.settings.abandon_after_seconds) < datetime.now(UTC)
+    if image.state is State.UPLOADED and too_old:
+        return await _end(uploads, image, Cause.EXPIRED, "No worker took the image in time.")
+    if image.state is State.PROCESSING and image.attempt >= uploads.settings.processing_attempts:
+        return await _end(uploads, image, Cause.PROCESSING_FAILED, "Processing failed.")
+    return await _drive_again(uploads, image)
+
+
+async def _adopt_or_expire(uploads: Uploads, image: Image) -> str:
+    if await uploads.storage.head(image.key) is None:
+        return await _end(uploads, image, Cause.EXPIRED, "The upload was not finished in time.")
+    try:
+        adopted = await uploads.complete(image.image)
+    except StorageError:
+        raise
+    except EarmarkError as error:  # rejected, or settled by somebody else meanwhile: dealt with either way
+        return type(error).__name__
+    _logger.info("adopted", extra={"image": str(image.image), "state": adopted.state})
+    return "adopted"
+
+
+async def _drive_again(uploads: Uploads, image: Image) -> str:
+    async with uploads.pool.connection() as connection, connection.transaction():
+        moved = await _calls.wait(
+            connection, image.image, image.attempt, image.reason, uploads.deadline(State.UPLOADED), only_overdue=True
+        )
+        if moved.outcome == "waiting":
+            await enqueue(uploads.queue, image.image, connection)
+    _logger.info("driven_again", extra={"image": str(image.image), "outcome": moved.outcome})
+    return "driven" if moved.outcome == "waiting" else moved.outcome
+
+
+async def _end(uploads: Uploads, image: Image, cause: Cause, reason: str) -> str:
+    async with uploads.pool.connection() as connection:
+        moved = await _calls.roll_back(
+            connection, image.image, cause, reason=reason, actor="deadline", only_overdue=True
+        )
+    log_transition(moved, cause, "deadline", reason)
+    return cause.value if moved.outcome == "rolled_back" else moved.outcome
+
+
+async def remove_objects(uploads: Uploads) -> int:
+    """Removes the objects of images that were not accepted or are deleted; how many images."""
+    removed = 0
+    for _ in range(MAX_BATCHES):
+        async with uploads.pool.connection() as connection:
+            images = await _calls.to_remove(connection, BATCH)
+        for image in images:
+            keys = [stored.key async for stored in uploads.storage.list(image.folder)]
+            if keys:
+                await uploads.storage.delete(keys)
+        if images:
+            async with uploads.pool.connection() as connection:
+                await _calls.removed(connection, [image.image for image in images])
+        removed += len(images)
+        if len(images) < BATCH:
+            break
+    return removed

@@ -1,0 +1,100 @@
+/** The user's images: what is done or under way as cards, what did not finish as a list below. */
+
+import { arrange, element, find, setText, show } from "./dom.js";
+import { bytes, moment, OPEN_STATES, stateWord, UNFINISHED_STATES } from "./words.js";
+
+export class ImagesView {
+  #actions;
+  #images = new Map();
+  #cards = new Map();
+  #unfinishedSeen = "";
+
+  /** `actions`: cancel(image), remove(image). */
+  constructor(actions) {
+    this.#actions = actions;
+  }
+
+  nameOf(imageId) {
+    return this.#images.get(imageId)?.filename ?? null;
+  }
+
+  get open() {
+    return [...this.#images.values()].some((image) => OPEN_STATES.has(image.state));
+  }
+
+  /** `elsewhere(imageId)`: whether the list of uploads already shows that image. */
+  show(images, elsewhere) {
+    for (const image of images) this.#images.set(image.imageId, image);
+    const ordered = [...this.#images.values()].sort((left, right) => right.createdAt.localeCompare(left.createdAt));
+    const shown = ordered.filter(
+      (image) => image.state === "completed" || (OPEN_STATES.has(image.state) && !elsewhere(image.imageId)),
+    );
+    arrange(
+      find("images"),
+      shown.map((image) => this.#card(image)),
+      find("images-heading"),
+    );
+    show(find("images-empty"), shown.length === 0);
+    this.#showUnfinished(ordered.filter((image) => UNFINISHED_STATES.has(image.state) && !elsewhere(image.imageId)));
+  }
+
+  #showUnfinished(images) {
+    const seen = JSON.stringify(images.map((image) => [image.imageId, image.state]));
+    if (seen === this.#unfinishedSeen) return;
+    this.#unfinishedSeen = seen;
+    const count = images.length === 1 ? "1 upload" : `${images.length} uploads`;
+    setText(find("unfinished-count"), `${count} did not finish, and cost nothing`);
+    show(find("unfinished"), images.length > 0, find("images-heading"));
+    find("unfinished-list").replaceChildren(
+      ...images.map((image) => {
+        const when = element("time", { dateTime: image.updatedAt }, moment(image.updatedAt));
+        const word = element("span", { className: "note" }, stateWord(image.state), ", ", when);
+        const reason = element("span", { className: "note reason" }, image.reason ?? "");
+        return element("li", {}, element("span", { className: "name" }, image.filename), word, reason);
+      }),
+    );
+  }
+
+  #card(image) {
+    if (!this.#cards.has(image.imageId)) this.#cards.set(image.imageId, makeCard(this.#actions));
+    const card = this.#cards.get(image.imageId);
+    card.update(image);
+    return card.root;
+  }
+}
+
+function makeCard(actions) {
+  let current;
+  const picture = element("img", { alt: "", loading: "lazy", hidden: true });
+  const tile = element("div", { className: "tile" }, picture);
+  const name = element("a", { className: "name", target: "_blank", rel: "noopener" });
+  const facts = element("p", { className: "note" });
+  const button = element("button", { type: "button", className: "quiet" });
+  picture.onerror = () => {
+    picture.hidden = true;
+    picture.removeAttribute("src");
+  };
+  button.onclick = () => (current.state === "completed" ? actions.remove(current) : actions.cancel(current));
+  const update = (image) => {
+    current = image;
+    const done = image.state === "completed";
+    setText(name, image.filename);
+    if (image.url) name.href = image.url;
+    // Each answer signs a new address; the picture that is already there stays.
+    if (image.thumbnailUrl && !picture.hasAttribute("src")) {
+      picture.src = image.thumbnailUrl;
+      picture.hidden = false;
+    }
+    if (image.colors?.length) tile.style.backgroundColor = image.colors[0];
+    setText(facts, done ? factsOf(image) : stateWord(image.state));
+    setText(button, done ? "Delete" : "Cancel");
+    button.setAttribute("aria-label", `${button.textContent} ${image.filename}`);
+  };
+  const text = element("div", { className: "caption" }, name, facts);
+  return { root: element("li", { className: "card" }, tile, text, button), update };
+}
+
+function factsOf(image) {
+  const size = image.width ? `${image.width} × ${image.height}` : null;
+  return [size, image.format?.toUpperCase(), bytes(image.size)].filter(Boolean).join(" · ");
+}

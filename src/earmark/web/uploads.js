@@ -1,0 +1,327 @@
+/**
+ * The files of this tab, from the drop to the outcome.
+ *
+ * A row is `waiting → reserving → reserved → uploading → checking`, in this tab's hands, then `uploaded → processing`
+ * and an end state, as the service reports them. Quota is reserved batch by batch, shortly before it is needed.
+ */
+
+import { isTransient } from "./client.js";
+import { element, find, setText, show } from "./dom.js";
+import { amount, bytes, clock, dayAndMonth, number, OPEN_STATES, stateWord, UNFINISHED_STATES } from "./words.js";
+
+const PARALLEL_UPLOADS = 3;
+const BATCH_WITHOUT_LIMIT = 50;
+const BEFORE_THE_END = new Set(["waiting", "reserving", "checking", "cancelling", ...OPEN_STATES]);
+const FOLLOWED = new Set(["uploaded", "processing"]);
+const REPEATABLE = new Set(["failed", "cancelled", "expired", "short", "unsent"]);
+const heading = find("uploads-heading");
+
+export class Uploads {
+  #client;
+  #events;
+  #rows = [];
+  #reserving = false;
+  #closed = false;
+  #usage = null;
+
+  /** `events`: outcome(filename, state), changed(), say(text). */
+  constructor(client, events) {
+    this.#client = client;
+    this.#events = events;
+    find("clear").onclick = () => this.#clear();
+    find("cancel-all").onclick = () => this.#rows.forEach((row) => this.#cancel(row));
+  }
+
+  get open() {
+    return this.#rows.some((row) => BEFORE_THE_END.has(row.state));
+  }
+
+  has(imageId) {
+    return this.#rows.some((row) => row.target?.imageId === imageId);
+  }
+
+  /** Ids whose outcome only the service knows. */
+  get followed() {
+    return this.#rows.filter((row) => FOLLOWED.has(row.state)).map((row) => row.target.imageId);
+  }
+
+  add(files) {
+    this.#notice("");
+    this.#rows.push(...[...files].map((file) => this.#makeRow(file)));
+    this.#sayBatches(files.length);
+    this.#pump();
+  }
+
+  /** Takes in what the service says; answers older than what this tab already knows change nothing. */
+  follow(images, usage) {
+    this.#usage = usage;
+    for (const image of images) {
+      const row = this.#rows.find((each) => each.target?.imageId === image.imageId);
+      if (!row) continue;
+      const ended = !OPEN_STATES.has(image.state);
+      if (FOLLOWED.has(row.state) && (ended || FOLLOWED.has(image.state))) this.#settle(row, image);
+      else if (row.state === "reserved" && ended) this.#settle(row, image);
+      else if (row.state === "uploading" && ended) row.abort.abort();
+      else if (row.untold) this.#reconcile(row, image, ended);
+    }
+    this.#pump();
+  }
+
+  /** The service is back after this tab could not tell it how a row ended. Bytes that did arrive are not given up. */
+  #reconcile(row, image, ended) {
+    const arrived = row.untold === "failed" && FOLLOWED.has(image.state);
+    if (!ended && !arrived) return this.#tell(row, row.untold);
+    row.untold = null;
+    return this.#settle(row, image);
+  }
+
+  /** The tab closes: what has not arrived yet is cancelled. Returns whether there was anything. */
+  release() {
+    const open = this.#rows.filter((row) => row.state === "reserved" || row.state === "uploading");
+    if (open.length === 0) return false;
+    this.#closed = true;
+    this.#client.release(open.map((row) => row.target.imageId)).catch(() => {});
+    return true;
+  }
+
+  #pump() {
+    if (this.#closed || !this.#usage) return;
+    const ready = this.#rows.filter((row) => row.state === "reserved");
+    const active = this.#rows.filter((row) => row.state === "uploading" || row.state === "checking").length;
+    ready.splice(0, Math.max(PARALLEL_UPLOADS - active, 0)).forEach((row) => this.#send(row));
+    const batch = this.#rows.filter((row) => row.state === "waiting").slice(0, this.#batchSize());
+    if (this.#reserving || batch.length === 0 || ready.length >= PARALLEL_UPLOADS) return;
+    this.#reserve(batch, () => this.#client.preupload(batch.map((row) => row.file)));
+  }
+
+  async #reserve(batch, ask) {
+    this.#reserving = true;
+    batch.forEach((row) => this.#set(row, "reserving"));
+    try {
+      const grant = await ask();
+      grant.images.forEach((target, index) => this.#granted(batch[index], target));
+    } catch (error) {
+      this.#refused(batch, error);
+    } finally {
+      this.#reserving = false;
+      this.#events.changed();
+      this.#pump();
+    }
+  }
+
+  #granted(row, target) {
+    row.target = target;
+    if (row.state === "cancelling") this.#tell(row, "cancel");
+    else this.#set(row, "reserved");
+  }
+
+  #refused(batch, error) {
+    const stopped = batch.filter((row) => row.state === "cancelling");
+    stopped.forEach((row) => this.#end(row, "cancelled", "Nothing was reserved."));
+    const rest = batch.filter((row) => row.state === "reserving");
+    const { slug, members } = error;
+    if (slug === "invalid-file" && batch[members.index]) {
+      rest.forEach((row) => this.#set(row, "waiting"));
+      this.#end(batch[members.index], "rejected", `${error.message} It cost nothing.`);
+    } else if (slug === "bulk-limit-exceeded" && members.limit > 0 && members.limit < batch.length) {
+      this.#usage = { ...this.#usage, features: { ...this.#usage.features, max_bulk_upload: members.limit } };
+      rest.forEach((row) => this.#set(row, "waiting"));
+    } else {
+      const behind = this.#rows.filter((row) => row.state === "waiting");
+      if (slug === "quota-exceeded") this.#short([...rest, ...behind], members);
+      else [...rest, ...behind].forEach((row) => this.#unsent(row, error));
+    }
+  }
+
+  #unsent(row, error) {
+    if (!isTransient(error)) row.target = null;
+    this.#end(row, "unsent", `${error.message} Nothing was sent.`);
+  }
+
+  #short(rows, { resource = "images", remaining, quota_limit: limit }) {
+    if (rows.length === 0) return;
+    rows.forEach((row) => this.#set(row, "short", "Nothing was reserved."));
+    const left = `${number(resource, remaining)} of ${amount(resource, limit)} left`;
+    const end = this.#usage.resources?.[resource]?.period_end;
+    const again = end ? ` The count starts again on ${dayAndMonth(end)}.` : "";
+    const fitting = howManyFit(rows, resource, remaining);
+    this.#notice(
+      `Not enough quota for ${files(rows.length)}: ${left}.${again} Nothing was sent.`,
+      rows.slice(0, fitting),
+    );
+  }
+
+  async #send(row) {
+    row.abort = new AbortController();
+    this.#set(row, "uploading");
+    const onProgress = (sent) => row.state === "uploading" && this.#progress(row, sent);
+    const onStored = () => row.state === "uploading" && this.#set(row, "checking");
+    try {
+      const image = await this.#client.upload(row.target, row.file, { onProgress, onStored, signal: row.abort.signal });
+      this.#settle(row, image);
+    } catch (error) {
+      this.#unreached(row, error, row.abort.signal.aborted ? "cancel" : "failed");
+    } finally {
+      this.#events.changed();
+      this.#pump();
+    }
+  }
+
+  #cancel(row) {
+    if (row.state === "waiting") this.#end(row, "cancelled", "Nothing was reserved.");
+    else if (row.state === "reserving") this.#set(row, "cancelling");
+    else if (row.state === "uploading" || row.state === "checking") {
+      this.#set(row, "cancelling");
+      row.abort.abort();
+    } else if (OPEN_STATES.has(row.state)) {
+      this.#set(row, "cancelling");
+      this.#tell(row, "cancel");
+    }
+  }
+
+  /** Tells the service how a row ended; `verb`: cancel or failed. */
+  async #tell(row, verb) {
+    row.untold = null;
+    try {
+      this.#settle(row, await this.#client[verb](row.target.imageId, row.reason ?? undefined));
+    } catch (error) {
+      this.#unreached(row, error, verb);
+    }
+    this.#events.changed();
+  }
+
+  #unreached(row, error, verb) {
+    if (this.#closed) return;
+    if (isTransient(error) || error.status === 401) row.untold = verb;
+    const until = row.target.expiresAt ? ` at ${clock(row.target.expiresAt)} at the latest` : "";
+    const state = verb === "cancel" ? "cancelled" : "failed";
+    this.#end(row, state, `${error.message} The held quota comes back by itself${until}.`);
+  }
+
+  async #again(row) {
+    if (row.untold) await this.#tell(row, row.untold);
+    if (row.untold) return;
+    if (row.target && row.state !== "short") {
+      this.#reserve([row], () => this.#client.retry(row.target.imageId));
+    } else {
+      this.#set(row, "waiting");
+      this.#pump();
+    }
+  }
+
+  #settle(row, image) {
+    if (this.#closed) return;
+    const tooLate = image.state === "completed" && row.state === "cancelling";
+    if (OPEN_STATES.has(image.state)) this.#set(row, image.state);
+    else if (UNFINISHED_STATES.has(image.state)) this.#end(row, image.state, `${image.reason ?? ""} It cost nothing.`);
+    else this.#end(row, image.state, tooLate ? "It was done before it could be cancelled." : "");
+  }
+
+  #end(row, state, reason) {
+    const told = row.state === state;
+    this.#set(row, state, reason);
+    if (!told) this.#events.outcome(row.file.name, state);
+  }
+
+  #makeRow(file) {
+    const row = { file, state: "waiting", target: null, reason: null, untold: null, abort: null };
+    row.view = makeView(file);
+    row.view.button.onclick = () => (REPEATABLE.has(row.state) ? this.#again(row) : this.#cancel(row));
+    find("upload-list").append(row.view.root);
+    this.#set(row, "waiting");
+    return row;
+  }
+
+  #progress(row, sent) {
+    row.view.progress.value = Math.min(sent, row.file.size);
+    setText(row.view.state, `Uploading, ${Math.floor((100 * sent) / Math.max(row.file.size, sent, 1))} %`);
+  }
+
+  #set(row, state, reason = null) {
+    row.state = state;
+    row.reason = reason;
+    const { root, progress, button, state: word, reason: note } = row.view;
+    const open = BEFORE_THE_END.has(state);
+    root.dataset.state = state;
+    setText(word, stateWord(state));
+    setText(note, reason ?? "");
+    show(progress, open && state !== "waiting");
+    if (state === "uploading") progress.value = 0;
+    else progress.removeAttribute("value");
+    setText(button, open ? "Cancel" : "Retry");
+    button.setAttribute("aria-label", `${button.textContent} ${row.file.name}`);
+    button.setAttribute("aria-disabled", state === "cancelling");
+    show(button, open || REPEATABLE.has(state), heading);
+    this.#showSection();
+  }
+
+  #showSection() {
+    const open = this.#rows.filter((row) => BEFORE_THE_END.has(row.state)).length;
+    show(find("uploads"), this.#rows.length > 0, find("picker"));
+    show(find("cancel-all"), open > 1, heading);
+    show(find("clear"), open < this.#rows.length, heading);
+    show(find("closing"), open > 0);
+  }
+
+  #clear() {
+    this.#rows.filter((row) => !BEFORE_THE_END.has(row.state)).forEach((row) => row.view.root.remove());
+    this.#rows = this.#rows.filter((row) => BEFORE_THE_END.has(row.state));
+    this.#notice("");
+    this.#showSection();
+    this.#events.changed();
+  }
+
+  #batchSize() {
+    const limit = this.#usage.features?.max_bulk_upload;
+    return limit > 0 ? limit : BATCH_WITHOUT_LIMIT;
+  }
+
+  #sayBatches(count) {
+    if (!this.#usage || count <= this.#batchSize()) return;
+    const size = this.#batchSize();
+    const each = size === 1 ? "one at a time" : `in batches of up to ${size}`;
+    this.#notice(`${files(count)}: your plan takes ${size} at once, so they are sent ${each}.`);
+  }
+
+  /** A notice with `rows` offers to send just those. */
+  #notice(text, rows = []) {
+    const button = find("notice-button");
+    show(find("notice"), text !== "", heading);
+    setText(find("notice-text"), text);
+    show(button, rows.length > 0, heading);
+    setText(button, rows.length === 1 ? "Upload only the first" : `Upload the first ${rows.length}`);
+    button.onclick = () => {
+      this.#notice("");
+      rows.filter((row) => row.state === "short").forEach((row) => this.#set(row, "waiting"));
+      this.#pump();
+    };
+    if (text) this.#events.say(text);
+  }
+}
+
+function makeView(file) {
+  const name = element("span", { className: "name" }, file.name);
+  const size = element("span", { className: "note" }, bytes(file.size));
+  const progress = element("progress", { max: Math.max(file.size, 1), "aria-label": `Upload of ${file.name}` });
+  const state = element("span", { className: "state" });
+  const reason = element("span", { className: "note" });
+  const button = element("button", { type: "button" });
+  const title = element("div", { className: "title" }, name, size);
+  const outcome = element("p", { className: "outcome" }, state, reason);
+  const root = element("li", { className: "upload" }, title, button, progress, outcome);
+  return { root, progress, state, reason, button };
+}
+
+function howManyFit(rows, resource, remaining) {
+  if (resource !== "storage_bytes") return remaining;
+  let left = remaining;
+  const tooMany = rows.findIndex((row) => {
+    left -= row.file.size;
+    return left < 0;
+  });
+  return tooMany < 0 ? rows.length : tooMany;
+}
+
+function files(count) {
+  return count === 1 ? "1 file" : `${count} files`;
+}

@@ -1,0 +1,1 @@
+"""Background work: the job loop and the duties that run beside it."""

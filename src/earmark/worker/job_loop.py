@@ -1,0 +1,34 @@
+"""The job loop: takes images off the queue and processes them."""
+
+import logging
+from uuid import UUID
+
+import procrastinate
+
+from earmark.uploads.job import ImageJobs
+from earmark.uploads.queue import QUEUE, TASK
+
+POLL_SECONDS = 0.5
+"""Scheduled retries start on a poll; new jobs are announced and start at once."""
+GRACE_SECONDS = 5.0
+"""What running jobs get to finish when the worker is told to stop; after that they are handed to the next one."""
+
+_logger = logging.getLogger("earmark.jobs")
+
+
+async def run_jobs(queue: procrastinate.App, jobs: ImageJobs, *, concurrency: int) -> None:
+    """Works until cancelled. The queue's application must be open."""
+
+    async def process_image(image: str) -> None:
+        await jobs.run(UUID(image))
+
+    queue.task(name=TASK, queue=QUEUE)(process_image)
+    await queue.run_worker_async(
+        queues=[QUEUE],
+        name="earmark",
+        concurrency=concurrency,
+        fetch_job_polling_interval=POLL_SECONDS,
+        shutdown_graceful_timeout=GRACE_SECONDS,
+        delete_jobs="always",
+        install_signal_handlers=False,
+    )

@@ -1,0 +1,442 @@
+import asyncio
+import io
+import json
+import random
+import resource
+import struct
+import sys
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from earmark.config import DEFAULT_TYPES, Settings
+from earmark.uploads.inspection import (
+    FORMATS,
+    HEAD_BYTES,
+    Inspected,
+    Limits,
+    Rejection,
+    check_declared,
+    inspect,
+    inspect_head,
+    strict_pillow,
+)
+from earmark.uploads.process_pool import ImagePool
+
+CASES = Path(__file__).parents[2].parent / "shared/cases/files"
+MANIFEST: dict[str, Any] = (
+    json.loads((CASES / "manifest.json").read_text()) if CASES.is_dir() else {"files": [], "names": []}
+)
+needs_cases = pytest.mark.skipif(not CASES.is_dir(), reason="the shared case files are not beside the project")
+
+LIMITS = Limits(25_000_000, 50_000_000, 200_000_000, DEFAULT_TYPES)
+ALL_TYPES = Limits(25_000_000, 50_000_000, 200_000_000, tuple(known.content_types[0] for known in FORMATS.values()))
+
+# Where the manifest leaves the choice to us, this is the choice; else only the code of the rejection is ours to pick.
+CODES = {
+    "truncated_60pct.jpg": "damaged",
+    "missing_eoi.jpg": "damaged",
+    "soi_only.jpg": "damaged",
+    "text_renamed.jpg": "not-an-image",
+    "zero_bytes.jpg": "empty",
+    "png_named.jpg": "content-mismatch",
+    "script.svg": "type-not-allowed",
+    "pdf_named.png": "content-mismatch",
+    "png_bad_idat_crc.png": "damaged",
+    "bomb_30000_1bit.png": "too-many-pixels",
+    "ihdr_60000_tiny.png": "too-many-pixels",
+    "ztxt_bomb.png": "damaged",
+    "gif_second_frame_cut.gif": "damaged",
+    "multipage.tif": "type-not-allowed",
+    "phone.heic": "type-not-allowed",
+    "three_sizes.ico": "type-not-allowed",
+    "plain.bmp": "type-not-allowed",
+    "bmp_bogus_size.bmp": "type-not-allowed",
+    "bmp_truncated.bmp": "type-not-allowed",
+}
+SEEN_IN_THE_HEAD = {"empty", "not-an-image", "content-mismatch", "type-not-allowed", "too-many-pixels"}
+
+
+def case_name(case: dict[str, Any]) -> str:
+    return str(case.get("upload_name") or case.get("id"))
+
+
+def inspect_bytes(folder: Path, data: bytes, content_type: str, limits: Limits = LIMITS) -> Inspected | Rejection:
+    path = folder / "upload"
+    path.write_bytes(data)
+    return inspect(path, content_type=content_type, filename="", limits=limits)
+
+
+def code_of(verdict: Inspected | Rejection | None) -> str | None:
+    return verdict.code if isinstance(verdict, Rejection) else None
+
+
+@needs_cases
+@pytest.mark.parametrize("case", MANIFEST["files"], ids=case_name)
+def test_every_case_gets_its_verdict(case: dict[str, Any]):
+    path = CASES / case["file"]
+    declared = {"content_type": case["declared_type"], "filename": case["upload_name"], "limits": LIMITS}
+    head = inspect_head(path.read_bytes()[:HEAD_BYTES], **declared)
+    verdict = inspect(path, **declared)
+    expected = CODES.get(case["upload_name"])
+    assert (expected is None) >= (case["verdict"] == "accept")
+    assert (expected is not None) >= (case["verdict"] == "reject")
+    assert code_of(verdict) == expected
+    assert code_of(head) == (expected if expected in SEEN_IN_THE_HEAD else None)
+    if isinstance(verdict, Inspected):
+        shown = case["after_exif"]
+        assert (verdict.width, verdict.height, verdict.frames) == (shown["width"], shown["height"], shown["frames"])
+        assert verdict.format == {"MPO": "jpeg"}.get(shown["format"], shown["format"].lower())
+        assert verdict.content_type == f"image/{verdict.format}"
+    else:
+        assert verdict.reason.endswith(".")
+        assert "Error" not in verdict.reason
+
+
+@needs_cases
+@pytest.mark.parametrize(
+    ("file", "expected"),
+    [
+        ("multipage.tif", (72, 54, 3)),
+        ("phone.heic", (128, 96, 1)),
+        ("three_sizes.ico", (48, 48, 1)),
+        ("plain.bmp", (50, 40, 1)),
+        ("bmp_bogus_size.bmp", "too-many-pixels"),
+        ("bmp_truncated.bmp", "damaged"),
+    ],
+)
+def test_what_an_operator_may_allow_besides(file: str, expected: object):
+    case = next(case for case in MANIFEST["files"] if case["upload_name"] == file)
+    verdict = inspect(CASES / case["file"], content_type=case["declared_type"], filename=file, limits=ALL_TYPES)
+    found = (verdict.width, verdict.height, verdict.frames) if isinstance(verdict, Inspected) else verdict.code
+    assert found == expected
+
+
+def test_a_rejection_says_what_contradicts_what(tmp_path: Path):
+    png = encoded(Image.new("RGB", (4, 3)), "PNG")
+    verdict = inspect_bytes(tmp_path, png, "image/jpeg")
+    assert verdict == Rejection("content-mismatch", "The file is a PNG image but was sent as image/jpeg.")
+    refused = inspect_head(png, content_type="image/png", filename="page.html", limits=LIMITS)
+    assert refused == Rejection("content-mismatch", "The file's name ends in .html but it was sent as image/png.")
+    refused = check_declared("a.tif", "image/tiff", 9, LIMITS)
+    assert refused is not None
+    assert refused.reason == "Files of type image/tiff are not accepted, only JPEG, PNG, WebP, GIF, AVIF."
+
+
+def test_limits_come_from_the_settings():
+    limits = Limits.from_settings(Settings(max_file_bytes=7, allowed_types=("image/png",)))
+    assert (limits.max_file_bytes, limits.max_frame_pixels, limits.max_total_pixels) == (7, 50_000_000, 200_000_000)
+    assert limits.allowed_types == ("image/png",)
+
+
+def test_the_real_size_counts(tmp_path: Path):
+    data = encoded(Image.new("RGB", (4, 3)), "PNG")
+    assert (
+        code_of(inspect_bytes(tmp_path, data, "image/png", Limits(len(data) - 1, 99, 99, DEFAULT_TYPES))) == "too-large"
+    )
+    assert isinstance(inspect_bytes(tmp_path, data, "image/png", Limits(len(data), 12, 12, DEFAULT_TYPES)), Inspected)
+    assert code_of(inspect_bytes(tmp_path, data, "image/png", Limits(999, 11, 12, DEFAULT_TYPES))) == "too-many-pixels"
+
+
+# --- files made here ---
+
+
+def encoded(image: Image.Image, name: str, **options: object) -> bytes:
+    out = io.BytesIO()
+    image.save(out, name, **options)
+    return out.getvalue()
+
+
+def noise(width: int, height: int, seed: int = 1) -> Image.Image:
+    return Image.frombytes("RGB", (width, height), random.Random(seed).randbytes(width * height * 3))
+
+
+def png_chunk(kind: bytes, body: bytes = b"") -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def png(width: int, height: int, *chunks: bytes, depth: int = 8, colour: int = 0, interlace: int = 0) -> bytes:
+    header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, interlace))
+    return b"\x89PNG\r\n\x1a\n" + header + b"".join(chunks) + png_chunk(b"IEND")
+
+
+def idat(size: int) -> bytes:
+    return png_chunk(b"IDAT", zlib.compress(bytes(size)))
+
+
+def fctl(number: int, width: int, height: int, left: int = 0, top: int = 0) -> bytes:
+    return png_chunk(b"fcTL", struct.pack(">IIIIIHHBB", number, width, height, left, top, 1, 10, 0, 0))
+
+
+def actl(frames: int) -> bytes:
+    return png_chunk(b"acTL", struct.pack(">II", frames, 0))
+
+
+def fdat(number: int, size: int) -> bytes:
+    return png_chunk(b"fdAT", struct.pack(">I", number) + zlib.compress(bytes(size)))
+
+
+def gif(width: int, height: int, frames: int, *, end: bytes = b";") -> bytes:
+    one = b"," + struct.pack("<HHHHB", 0, 0, 1, 1, 0) + b"\x02\x02\x44\x01\x00"
+    return b"GIF89a" + struct.pack("<HHBBB", width, height, 0x80, 0, 0) + bytes(6) + one * frames + end
+
+
+def webp_header(width: int, height: int, frames: int) -> bytes:
+    sides = (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
+    body = (
+        b"WEBPVP8X"
+        + struct.pack("<I", 10)
+        + b"\x02\0\0\0"
+        + sides
+        + (b"ANMF" + struct.pack("<I", 16) + bytes(16)) * frames
+    )
+    return b"RIFF" + struct.pack("<I", len(body)) + body
+
+
+def jpeg() -> bytes:
+    return encoded(noise(64, 48), "JPEG")
+
+
+BOMBS: dict[str, tuple[str, bytes, str]] = {
+    "apng of a thousand frames": (
+        "image/png",
+        png(6000, 6000, actl(1000), fctl(0, 6000, 6000), idat(9)),
+        "too-many-pixels",
+    ),
+    "apng of a million frames": ("image/png", png(1, 1, actl(10**6), fctl(0, 1, 1), idat(2)), "too-many-frames"),
+    "apng with more frames than it says": (
+        "image/png",
+        png(4, 4, actl(1), fctl(0, 4, 4), idat(20), fctl(1, 4, 4), fdat(2, 20)),
+        "damaged",
+    ),
+    "apng frame outside": ("image/png", png(4, 4, actl(1), fctl(0, 9, 9), idat(90)), "damaged"),
+    "png colour profile of 64 MiB": (
+        "image/png",
+        png(1, 1, png_chunk(b"iCCP", b"icc\0\0" + zlib.compress(bytes(1 << 26))), idat(2)),
+        "damaged",
+    ),
+    "png international text of 64 MiB": (
+        "image/png",
+        png(1, 1, png_chunk(b"iTXt", b"Comment\0\1\0\0\0" + zlib.compress(b"a" * (1 << 26))), idat(2)),
+        "damaged",
+    ),
+    "gif of many large frames": ("image/gif", gif(6000, 6000, 6), "too-many-pixels"),
+    "gif frame beyond the screen": (
+        "image/gif",
+        gif(1, 1, 1, end=b"," + struct.pack("<HHHHB", 0, 0, 60000, 60000, 0) + b"\x02\x02\x44\x01\x00;"),
+        "too-many-pixels",
+    ),
+    "gif of countless tiny frames": ("image/gif", gif(1, 1, 20_000), "too-many-frames"),
+    "webp of a large canvas": ("image/webp", webp_header(16_000, 16_000, 1), "too-many-pixels"),
+    "webp of many frames": ("image/webp", webp_header(3000, 3000, 40), "too-many-pixels"),
+    "webp decoder's memory": ("image/webp", webp_header(5000, 5000, 1), "too-many-pixels"),
+    "jpeg of 65500 squared": (
+        "image/jpeg",
+        jpeg().replace(struct.pack(">HH", 48, 64), struct.pack(">HH", 65500, 65500), 1),
+        "too-many-pixels",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_a_bomb_is_refused(name: str, tmp_path: Path):
+    content_type, data, code = BOMBS[name]
+    verdict = inspect_bytes(tmp_path, data, content_type)
+    assert code_of(verdict) == code
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the unit of ru_maxrss is Linux's")
+def test_no_bomb_takes_memory(tmp_path: Path):
+    async def main() -> int:
+        pool = ImagePool(1, 60)
+        try:
+            before = (await pool.run(resource.getrusage, resource.RUSAGE_SELF)).ru_maxrss
+            for number, (content_type, data, _) in enumerate(BOMBS.values()):
+                path = tmp_path / str(number)
+                path.write_bytes(data)
+                verdict = await pool.run(inspect, path, content_type=content_type, filename="", limits=LIMITS)
+                assert isinstance(verdict, Rejection)
+            return int((await pool.run(resource.getrusage, resource.RUSAGE_SELF)).ru_maxrss) - before
+        finally:
+            pool.close()
+
+    assert asyncio.run(main()) < 20_000  # kilobytes
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the unit of ru_maxrss is Linux's")
+def test_fifty_megapixels_fit_into_300_megabytes(tmp_path: Path):
+    path = tmp_path / "large.png"
+    rows = zlib.compressobj(1)
+    packed = b"".join(rows.compress(bytes(1 + 4 * 8660)) for _ in range(5773)) + rows.flush()
+    path.write_bytes(png(8660, 5773, png_chunk(b"IDAT", packed), colour=6))
+
+    async def main() -> tuple[object, int]:
+        pool = ImagePool(1, 60)
+        try:
+            verdict = await pool.run(inspect, path, content_type="image/png", filename="", limits=LIMITS)
+            return verdict, (await pool.run(resource.getrusage, resource.RUSAGE_SELF)).ru_maxrss
+        finally:
+            pool.close()
+
+    verdict, kilobytes = asyncio.run(main())
+    assert verdict == Inspected("png", "image/png", 8660, 5773, 1)
+    assert kilobytes * 1024 < LIMITS.decoder_memory_bytes
+
+
+SOUND: dict[str, tuple[str, Callable[[], bytes], tuple[int, int, int]]] = {
+    "jpeg with fill bytes": ("image/jpeg", lambda: jpeg().replace(b"\xff\xdb", b"\xff" * 7 + b"\xdb", 1), (64, 48, 1)),
+    "jpeg with trailing bytes": ("image/jpeg", lambda: jpeg() + b"\0" * 5000, (64, 48, 1)),
+    "jpeg in separate scans": ("image/jpeg", lambda: encoded(noise(64, 48), "JPEG", progressive=True), (64, 48, 1)),
+    "jpeg of one pixel": ("image/jpeg", lambda: encoded(noise(1, 1), "JPEG"), (1, 1, 1)),
+    "jpeg of one line": ("image/jpeg", lambda: encoded(noise(3000, 1), "JPEG"), (3000, 1, 1)),
+    "mpo of two sizes": (
+        "image/jpeg",
+        lambda: encoded(noise(640, 480), "MPO", save_all=True, append_images=[noise(80, 60)]),
+        (640, 480, 2),
+    ),
+    "png interlaced": ("image/png", lambda: png(3, 3, idat(2 + 2 + 3 + 4 + 4), interlace=1), (3, 3, 1)),
+    "png of 16 bits": ("image/png", lambda: png(3, 3, idat(3 * 7), depth=16), (3, 3, 1)),
+    "png of one bit": ("image/png", lambda: png(9, 3, idat(3 * 3), depth=1), (9, 3, 1)),
+    "png with trailing bytes": ("image/png", lambda: png(3, 3, idat(12)) + b"more", (3, 3, 1)),
+    "png in many chunks": (
+        "image/png",
+        lambda: png(3, 3, *(png_chunk(b"IDAT", bytes([byte])) for byte in zlib.compress(bytes(12)))),
+        (3, 3, 1),
+    ),
+    "apng": (
+        "image/png",
+        lambda: png(4, 4, actl(2), fctl(0, 4, 4), idat(20), fctl(1, 2, 2, 1, 1), fdat(2, 6)),
+        (4, 4, 2),
+    ),
+    "apng interlaced": (
+        "image/png",
+        lambda: png(3, 3, actl(2), fctl(0, 3, 3), idat(15), fctl(1, 3, 3), fdat(2, 15), interlace=1),
+        (3, 3, 2),
+    ),
+    "apng with a picture besides": (
+        "image/png",
+        lambda: png(4, 4, actl(1), idat(20), fctl(0, 4, 4), fdat(1, 20)),
+        (4, 4, 2),
+    ),
+    "apng with broken exif": (
+        "image/png",
+        lambda: png(4, 4, png_chunk(b"eXIf", b"MM\0*" + b"\xff" * 40), actl(1), fctl(0, 4, 4), idat(20)),
+        (4, 4, 1),
+    ),
+    "gif with trailing bytes": ("image/gif", lambda: gif(2, 2, 3) + b"more", (2, 2, 3)),
+    "gif with its blocks ended twice": ("image/gif", lambda: gif(2, 2, 1, end=b"\0\0;"), (2, 2, 1)),
+    "avif with alpha": ("image/avif", lambda: encoded(noise(20, 10).convert("RGBA"), "AVIF"), (20, 10, 1)),
+    "avif sequence": (
+        "image/avif",
+        lambda: encoded(noise(20, 10), "AVIF", save_all=True, append_images=[noise(20, 10, 2), noise(20, 10, 3)]),
+        (20, 10, 3),
+    ),
+    "avif turned": ("image/avif", lambda: encoded(noise(20, 10), "AVIF", exif=turned()), (10, 20, 1)),
+    "webp turned": ("image/webp", lambda: encoded(noise(20, 10), "WEBP", exif=turned()), (10, 20, 1)),
+    "png turned": ("image/png", lambda: encoded(noise(20, 10), "PNG", exif=turned()), (10, 20, 1)),
+}
+
+
+def turned() -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return exif
+
+
+@pytest.mark.parametrize("name", SOUND)
+def test_a_sound_picture_is_taken(name: str, tmp_path: Path):
+    content_type, make, expected = SOUND[name]
+    verdict = inspect_bytes(tmp_path, make(), content_type)
+    assert isinstance(verdict, Inspected)
+    assert (verdict.width, verdict.height, verdict.frames) == expected
+
+
+BROKEN: dict[str, tuple[str, bytes]] = {
+    "png with fewer rows than it says": ("image/png", png(4, 4, idat(15))),
+    "png interlaced with a pixel too few": ("image/png", png(3, 3, idat(14), interlace=1)),
+    "apng interlaced with a pixel too few": (
+        "image/png",
+        png(3, 3, actl(2), fctl(0, 3, 3), idat(15), fctl(1, 3, 3), fdat(2, 14), interlace=1),
+    ),
+    "png with damaged pixels": ("image/png", png(4, 4, png_chunk(b"IDAT", b"\x78\x9c" + b"\xff" * 20))),
+    "png with a wrong filter": ("image/png", png(4, 1, png_chunk(b"IDAT", zlib.compress(b"\x09abcd")))),
+    "png with no pixels": ("image/png", png(4, 4)),
+    "png with no width": ("image/png", png(0, 4, idat(4))),
+    "png without its end": ("image/png", png(4, 4, idat(20))[:-12]),
+    "png header cut": ("image/png", b"\x89PNG\r\n\x1a\n\0\0\0\x04IHDR\0\0\0\0"),
+    "apng with a frame cut": ("image/png", png(4, 4, actl(2), fctl(0, 4, 4), idat(20), fctl(1, 4, 4), fdat(2, 19))),
+    "apng with a frame missing": ("image/png", png(4, 4, actl(2), fctl(0, 4, 4), idat(20))),
+    "gif without its end": ("image/gif", gif(2, 2, 2, end=b"")),
+    "gif with no frame": ("image/gif", gif(2, 2, 0)),
+    "webp that is only a header": ("image/webp", webp_header(20, 20, 1)),
+    "avif that is only a header": ("image/avif", b"\0\0\0\x1cftypavif\0\0\0\0avifmif1miaf"),
+    "mpo with its second picture cut": (
+        "image/jpeg",
+        encoded(noise(64, 48), "MPO", save_all=True, append_images=[noise(64, 48, 2)])[:-500],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_picture_is_refused(name: str, tmp_path: Path):
+    content_type, data = BROKEN[name]
+    assert code_of(inspect_bytes(tmp_path, data, content_type)) == "damaged"
+
+
+def small(name: str) -> bytes:
+    frames = [noise(24, 16, seed) for seed in range(3)]
+    if name in {"GIF", "WEBP", "PNG"}:
+        return encoded(frames[0], name, save_all=True, append_images=frames[1:])
+    return encoded(frames[0], name)
+
+
+@pytest.mark.parametrize("name", ["JPEG", "PNG", "WEBP", "GIF", "AVIF"])
+def test_no_beginning_of_a_file_passes_for_the_file(name: str, tmp_path: Path):
+    data = small(name)
+    content_type = f"image/{name.lower()}"
+    assert isinstance(inspect_bytes(tmp_path, data, content_type), Inspected)
+    chosen = random.Random(7)
+    for length in [len(data) - 1, len(data) - 2, len(data) - 3, *(chosen.randrange(len(data)) for _ in range(40))]:
+        verdict = inspect_bytes(tmp_path, data[:length], content_type)
+        assert isinstance(verdict, Rejection), (name, length)
+        head = inspect_head(data[:length], content_type=content_type, filename="", limits=LIMITS)
+        assert code_of(head) in {None, "not-an-image", "empty", "damaged"}
+
+
+def test_a_jpeg_without_its_end_is_always_refused(tmp_path: Path):
+    chosen = random.Random(3)
+    for seed in range(60):  # Pillow takes one in thirty of these
+        data = encoded(noise(chosen.randrange(1, 200), chosen.randrange(1, 200), seed), "JPEG")
+        assert code_of(inspect_bytes(tmp_path, data[:-2], "image/jpeg")) == "damaged"
+
+
+@pytest.mark.parametrize("name", ["JPEG", "MPO", "PNG", "WEBP", "GIF", "AVIF"])
+def test_damage_never_raises(name: str, tmp_path: Path):
+    data = small(name)
+    chosen = random.Random(11)
+    for _ in range(60):
+        damaged = bytearray(data)
+        for _ in range(chosen.choice([1, 1, 2, 8])):
+            damaged[chosen.choice([chosen.randrange(len(data)), chosen.randrange(min(100, len(data)))])] ^= (
+                1 << chosen.randrange(8)
+            )
+        content_type = "image/jpeg" if name == "MPO" else f"image/{name.lower()}"
+        verdict = inspect_bytes(tmp_path, bytes(damaged), content_type)
+        assert isinstance(verdict, Inspected | Rejection)
+
+
+def test_pillow_is_left_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10_000)
+    assert isinstance(inspect_bytes(tmp_path, encoded(noise(200, 100), "JPEG"), "image/jpeg"), Inspected)
+    inspect_bytes(tmp_path, jpeg()[:200], "image/jpeg")
+    assert Image.MAX_IMAGE_PIXELS == 10_000
+
+
+def test_pillow_itself_refuses_what_is_over_the_limit():
+    data = io.BytesIO(encoded(noise(12, 12), "PNG"))
+    with strict_pillow(100), pytest.raises(Image.DecompressionBombWarning):
+        Image.open(data)

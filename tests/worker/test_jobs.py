@@ -1,0 +1,240 @@
+"""Processing jobs: every ending settles the hold, once, and only the current attempt can."""
+
+import asyncio
+import time
+from io import BytesIO
+
+import pytest
+from PIL import Image as Picture
+
+from earmark.errors import AlreadySettled, ValidationFailed
+from earmark.model import Cause
+from earmark.uploads import _calls
+from earmark.uploads.processing import PermanentFailure, Processed, Source, TransientFailure, make_thumbnail
+from earmark.worker.job_loop import run_jobs
+
+
+def picture(width: int = 64, height: int = 48) -> bytes:
+    out = BytesIO()
+    Picture.linear_gradient("L").resize((width, height)).convert("RGB").save(out, "JPEG")
+    return out.getvalue()
+
+
+JPEG = picture()
+CUT = JPEG[: len(JPEG) * 6 // 10]
+
+
+def fails_for_good(source: Source) -> Processed:
+    raise PermanentFailure("no such model")
+
+
+def fails_for_now(source: Source) -> Processed:
+    raise TransientFailure("busy")
+
+
+def fails_once(source: Source) -> Processed:
+    if source.attempt == 1:
+        raise TransientFailure("busy")
+    return make_thumbnail(source)
+
+
+def uses_less(source: Source) -> Processed:
+    made = make_thumbnail(source)
+    return Processed(
+        made.width,
+        made.height,
+        made.format,
+        made.frames,
+        made.colors,
+        made.thumbhash,
+        made.outputs,
+        {"storage_bytes": 10},
+    )
+
+
+def uses_more(source: Source) -> Processed:
+    made = make_thumbnail(source)
+    return Processed(
+        made.width,
+        made.height,
+        made.format,
+        made.frames,
+        made.colors,
+        made.thumbhash,
+        made.outputs,
+        {"storage_bytes": 10**9},
+    )
+
+
+def test_completes_and_commits(flow_of):
+    async def run():
+        async with flow_of() as flow:
+            image = await flow.uploaded(JPEG)
+            assert await flow.jobs_waiting() == [image.image]
+            assert await flow.jobs().run(image.image) == "completed"
+            done = await flow.uploads.image(image.image)
+            assert (done.state, done.metadata["width"], done.metadata["height"]) == ("completed", 64, 48)
+            assert await flow.used() == (1, 0, len(JPEG), 0)
+            thumbnail = await flow.storage.read_head(done.outputs["thumbnail"].key, 100_000)
+            assert Picture.open(BytesIO(thumbnail)).size == (64, 48)
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("processor", "data", "outcome", "state", "cause"),
+    [
+        (make_thumbnail, CUT, "rejected", "rejected", Cause.VALIDATION_FAILED),
+        (fails_for_good, JPEG, "failed", "failed", Cause.PROCESSING_FAILED),
+        (uses_more, JPEG, "failed", "failed", Cause.PROCESSING_FAILED),
+    ],
+)
+def test_a_failure_for_good_gives_back_at_once(flow_of, processor, data, outcome, state, cause):
+    async def run():
+        async with flow_of() as flow:
+            image = await flow.uploaded(data)
+            assert await flow.jobs(processor).run(image.image) == outcome
+            ended = await flow.uploads.image(image.image)
+            assert (ended.state, ended.cause) == (state, cause)
+            assert ended.reason
+            assert await flow.used() == (0, 0, 0, 0)
+            assert await flow.jobs(processor).run(image.image) == "over"
+
+    asyncio.run(run())
+
+
+def test_a_failure_that_may_pass_is_tried_again_and_then_given_up(flow_of):
+    async def run():
+        async with flow_of(processing_attempts=3, retry_base_seconds=0.001) as flow:
+            image = await flow.uploaded(JPEG)
+            outcomes = [await flow.jobs(fails_for_now).run(image.image) for _ in range(4)]
+            assert outcomes == ["retrying", "retrying", "failed", "over"]
+            assert len(await flow.jobs_waiting()) == 3
+            assert await flow.used() == (0, 0, 0, 0)
+
+    asyncio.run(run())
+
+
+def test_actual_use_below_the_reserved_amount_returns_the_rest(flow_of):
+    async def run():
+        async with flow_of() as flow:
+            image = await flow.uploaded(JPEG)
+            assert await flow.jobs(uses_less).run(image.image) == "completed"
+            assert await flow.used() == (1, 0, 10, 0)
+
+    asyncio.run(run())
+
+
+def test_the_same_job_twice_at_once_is_worked_on_once(flow_of):
+    async def run():
+        async with flow_of() as flow:
+            image = await flow.uploaded(JPEG)
+            outcomes = await asyncio.gather(*(flow.jobs().run(image.image) for _ in range(5)))
+            assert sorted(outcomes) == ["busy"] * 4 + ["completed"]
+            assert await flow.used() == (1, 0, len(JPEG), 0)
+
+    asyncio.run(run())
+
+
+def test_a_worker_taken_for_dead_can_neither_finish_nor_fail_its_successor(flow_of, clock):
+    async def run():
+        async with flow_of() as flow:
+            image = await flow.uploaded(JPEG)
+            deadline = flow.uploads.deadline("processing")
+            async with flow.uploads.pool.connection() as connection:
+                first = (await _calls.start(connection, image.image, deadline)).image
+                clock.advance(61)
+                second = (await _calls.start(connection, image.image, deadline)).image
+                assert (first.attempt, second.attempt) == (1, 2)
+                beat = await _calls.heartbeat(connection, image.image, 1, deadline)
+                failed = await _calls.roll_back(connection, image.image, Cause.PROCESSING_FAILED, attempt=1)
+                finished = await _calls.complete(
+                    connection, image.image, 1, content_type="image/jpeg", metadata={}, outputs={}, actual={}
+                )
+                assert [beat.outcome, failed.outcome, finished.outcome] == ["stale"] * 3
+                finished = await _calls.complete(
+                    connection, image.image, 2, content_type="image/jpeg", metadata={}, outputs={}, actual={}
+                )
+                assert finished.outcome == "completed"
+            assert await flow.used() == (1, 0, len(JPEG), 0)
+
+    asyncio.run(run())
+
+
+def never_ends(source: Source) -> Processed:
+    for _ in range(2000):
+        time.sleep(0.01)
+    raise AssertionError("nobody stopped the job")
+
+
+def test_a_cancelled_image_stops_its_running_job(flow_of, eventually):
+    async def run():
+        async with flow_of() as flow:
+            image = await flow.uploaded(JPEG)
+            job = asyncio.create_task(flow.jobs(never_ends).run(image.image))
+
+            async def started():
+                return await flow.state(image) == "processing"
+
+            await eventually(started)
+            await flow.uploads.cancel(image.image, subject="alice")
+            assert await flow.used() == (0, 0, 0, 0)
+            assert await job == "stale"
+            assert await flow.state(image) == "cancelled"
+
+    asyncio.run(run())
+
+
+def test_shutting_down_hands_the_job_to_the_next_worker(flow_of, eventually):
+    async def run():
+        async with flow_of() as flow:
+            image = await flow.uploaded(JPEG)
+            job = asyncio.create_task(flow.jobs(never_ends).run(image.image))
+
+            async def started():
+                return await flow.state(image) == "processing"
+
+            await eventually(started)
+            job.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await job
+            assert await flow.state(image) == "uploaded"
+            assert await flow.jobs().run(image.image) == "completed"
+            assert await flow.used() == (1, 0, len(JPEG), 0)
+
+    asyncio.run(run())
+
+
+def test_the_first_look_refuses_and_gives_back(flow_of):
+    async def run():
+        async with flow_of() as flow:
+            image = await flow.reserve(b"just text" * 20)
+            await flow.put(image, b"just text" * 20)
+            with pytest.raises(ValidationFailed):
+                await flow.uploads.complete(image.image, subject="alice")
+            with pytest.raises(AlreadySettled):
+                await flow.uploads.complete(image.image, subject="alice")
+            assert await flow.state(image) == "rejected"
+            assert await flow.used() == (0, 0, 0, 0)
+            assert await flow.jobs_waiting() == []
+
+    asyncio.run(run())
+
+
+def test_the_loop_takes_jobs_off_the_queue_and_retries_them(flow_of, eventually):
+    async def run():
+        async with flow_of(retry_base_seconds=0.01) as flow, flow.uploads.queue.open_async():
+            loop = asyncio.create_task(run_jobs(flow.uploads.queue, flow.jobs(fails_once), concurrency=1))
+            images = [await flow.uploaded(JPEG) for _ in range(3)]
+
+            async def all_completed():
+                return [await flow.state(image) for image in images] == ["completed"] * 3
+
+            await eventually(all_completed)
+            loop.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await loop
+            assert await flow.used() == (3, 0, 3 * len(JPEG), 0)
+            assert await flow.jobs_waiting() == []
+
+    asyncio.run(run())

@@ -1,0 +1,226 @@
+"""What was left behind by a death: adopted, driven again, or given back; the evidence decides."""
+
+import asyncio
+from datetime import timedelta
+from io import BytesIO
+
+import pytest
+from PIL import Image as Picture
+
+from earmark.model import Cause
+from earmark.uploads import _calls
+from earmark.uploads.recovery import sweep
+from earmark.uploads.storage import StorageUnavailable
+from earmark.worker.duties import Duty, run_duties
+from earmark.worker.sweeper import sweep_once
+
+
+def picture() -> bytes:
+    out = BytesIO()
+    Picture.linear_gradient("L").resize((64, 48)).convert("RGB").save(out, "JPEG")
+    return out.getvalue()
+
+
+JPEG = picture()
+UPLOAD_TTL, QUEUE_TTL, PROCESSING_TTL = 901, 3601, 61
+
+
+def test_nothing_is_done_before_the_deadline(flow_of, clock):
+    async def run():
+        async with flow_of() as flow:
+            await flow.reserve(JPEG)
+            clock.advance(UPLOAD_TTL - 2)
+            assert await sweep_once(flow.uploads) == {}
+            assert await flow.used() == (0, 1, 0, len(JPEG))
+
+    asyncio.run(run())
+
+
+def test_an_upload_that_never_came_expires_once(flow_of, clock):
+    async def run():
+        async with flow_of() as flow:
+            image = await flow.reserve(JPEG)
+            clock.advance(UPLOAD_TTL)
+            reports = [await sweep(flow.uploads) for _ in range(2)]
+            assert [dict(report.images) for report in reports] == [{"expired": 1}, {}]
+            assert await flow.state(image) == "expired"
+            assert await flow.used() == (0, 0, 0, 0)
+            story = await flow.uploads.ledger.history("alice")
+            assert [entry.kind for entry in story] == ["rollback"] * 2 + ["reserve"] * 2
+            assert {entry.cause for entry in story[:2]} == {Cause.EXPIRED}
+
+    asyncio.run(run())
+
+
+def test_an_upload_that_came_without_a_word_is_adopted(flow_of, clock):
+    async def run():
+        async with flow_of() as flow:
+            image = await flow.reserve(JPEG)
+            await flow.put(image, JPEG)
+            clock.advance(UPLOAD_TTL)
+            assert dict((await sweep(flow.uploads)).images) == {"adopted": 1}
+            assert await flow.jobs().run(image.image) == "completed"
+            assert await flow.used() == (1, 0, len(JPEG), 0)
+
+    asyncio.run(run())
+
+
+def test_an_upload_of_the_wrong_size_is_given_back(flow_of, clock):
+    async def run():
+        async with flow_of() as flow:
+            image = await flow.reserve(JPEG)
+            await flow.put(image, JPEG[:-1])
+            clock.advance(UPLOAD_TTL)
+            assert dict((await sweep(flow.uploads)).images) == {"UploadFailed": 1}
+            assert await flow.state(image) == "failed"
+            assert await flow.used() == (0, 0, 0, 0)
+
+    asyncio.run(run())
+
+
+def test_a_job_that_was_lost_is_driven_again(flow_of, clock, connection):
+    async def run():
+        async with flow_of() as flow:
+            image = await flow.uploaded(JPEG)
+            connection.execute("SET search_path = procrastinate")
+            connection.execute("DELETE FROM procrastinate_jobs")
+            clock.advance(QUEUE_TTL)
+            assert dict((await sweep(flow.uploads)).images) == {"driven": 1}
+            assert await flow.jobs_waiting() == [image.image]
+            assert await flow.jobs().run(image.image) == "completed"
+
+    asyncio.run(run())
+
+
+def test_a_dead_worker_is_succeeded_and_a_poisonous_image_is_given_up(flow_of, clock):
+    async def run():
+        async with flow_of(processing_attempts=3) as flow:
+            image = await flow.uploaded(JPEG)
+            seen = []
+            for _ in range(4):
+                async with flow.uploads.pool.connection() as connection:
+                    moved = await _calls.start(connection, image.image, flow.uploads.deadline("processing"))
+                seen.append(moved.outcome)
+                clock.advance(PROCESSING_TTL)
+                seen.append(dict((await sweep(flow.uploads)).images))
+            assert seen == ["started", {"driven": 1}] * 2 + ["started", {"processing_failed": 1}, "over", {}]
+            assert await flow.used() == (0, 0, 0, 0)
+
+    asyncio.run(run())
+
+
+def test_a_live_worker_is_left_alone(flow_of, clock):
+    async def run():
+        async with flow_of() as flow:
+            image = await flow.uploaded(JPEG)
+            deadline = flow.uploads.deadline("processing")
+            async with flow.uploads.pool.connection() as connection:
+                await _calls.start(connection, image.image, deadline)
+                for _ in range(5):
+                    clock.advance(PROCESSING_TTL - 20)
+                    await _calls.heartbeat(connection, image.image, 1, deadline)
+                    assert await sweep_once(flow.uploads) == {}
+            assert await flow.used() == (0, 1, 0, len(JPEG))
+
+    asyncio.run(run())
+
+
+def test_without_an_upload_sweeper_the_hold_comes_back_all_the_same(flow_of, clock):
+    async def run():
+        async with flow_of() as flow:
+            image = await flow.reserve(JPEG)
+            clock.advance(UPLOAD_TTL + 120)
+            assert len(await flow.uploads.ledger.sweep()) == 2
+            assert await flow.state(image) == "expired"
+
+    asyncio.run(run())
+
+
+def test_what_was_not_accepted_leaves_nothing_in_the_store_even_when_it_comes_late(flow_of, clock):
+    async def run():
+        async with flow_of() as flow:
+            image = await flow.reserve(JPEG)
+            await flow.put(image, JPEG)
+            await flow.uploads.cancel(image.image, subject="alice")
+            assert (await sweep(flow.uploads)).removed == 1
+            assert await flow.storage.head(image.key) is None
+            await flow.put(image, JPEG)  # through a URL that is still good
+            assert (await sweep(flow.uploads)).removed == 0
+            clock.advance(UPLOAD_TTL + 61)
+            assert (await sweep(flow.uploads)).removed == 1
+            assert await flow.storage.head(image.key) is None
+            clock.advance(UPLOAD_TTL + 61)
+            assert (await sweep(flow.uploads)).removed == 0
+
+    asyncio.run(run())
+
+
+def test_no_evidence_no_verdict_while_the_store_is_away(flow_of, clock, monkeypatch):
+    async def run():
+        async with flow_of() as flow:
+            image = await flow.reserve(JPEG)
+            clock.advance(UPLOAD_TTL)
+
+            async def away(key: str) -> None:
+                raise StorageUnavailable("the store does not answer")
+
+            monkeypatch.setattr(flow.storage, "head", away)
+            report = await sweep(flow.uploads)
+            assert dict(report.failed) == {"StorageUnavailable": 1}
+            assert await flow.state(image) == "reserved"
+            monkeypatch.undo()
+            assert dict((await sweep(flow.uploads)).images) == {"expired": 1}
+
+    asyncio.run(run())
+
+
+def test_many_sweepers_at_once_give_back_once(flow_of, clock):
+    async def run():
+        async with flow_of() as flow:
+            for _ in range(5):
+                await flow.reserve(JPEG)
+            clock.advance(UPLOAD_TTL)
+            reports = await asyncio.gather(*(sweep(flow.uploads) for _ in range(6)))
+            assert sum(report.images["expired"] for report in reports) == 5
+            assert await flow.used() == (0, 0, 0, 0)
+            story = await flow.uploads.ledger.history("alice")
+            assert sum(entry.kind == "rollback" for entry in story) == 10
+
+    asyncio.run(run())
+
+
+def test_a_failing_duty_stops_neither_itself_nor_the_others():
+    calls: list[str] = []
+
+    async def run():
+        enough = asyncio.Event()
+
+        async def failing():
+            calls.append("failing")
+            raise OSError("no")
+
+        async def working():
+            calls.append("working")
+            if calls.count("working") >= 3 and calls.count("failing") >= 3:
+                enough.set()
+            return {}
+
+        duties = asyncio.create_task(run_duties([Duty("a", 0.001, failing), Duty("b", 0.001, working)]))
+        await asyncio.wait_for(enough.wait(), 30)
+        duties.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await duties
+
+    asyncio.run(run())
+    assert calls.count("failing") >= 3
+
+
+def test_times_of_the_books_are_times_of_the_database(flow_of, clock):
+    async def run():
+        async with flow_of() as flow:
+            clock.set("2031-03-10T12:00:00Z")
+            image = await flow.reserve(JPEG)
+            assert image.due_at - image.created_at == timedelta(seconds=900)
+            assert image.created_at.year == 2031
+
+    asyncio.run(run())
