@@ -91,6 +91,12 @@ def clock(connection: psycopg.Connection) -> Clock:
     return Clock(connection)
 
 
+@pytest.fixture(scope="session")
+def clock_of() -> type[Clock]:
+    """Makes the clock of the database behind a connection."""
+    return Clock
+
+
 @pytest.fixture(autouse=True)
 def books_agree(request: pytest.FixtureRequest) -> Iterator[None]:
     """After every test that had a database, balances, holds and journal agree."""
@@ -101,3 +107,17 @@ def books_agree(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
     with psycopg.connect(database, autocommit=True) as connection:
         assert connection.execute("SELECT * FROM earmark.verify()").fetchall() == []
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--strict-skips", action="store_true", help="a skipped test fails the run")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """Under --strict-skips a test that was skipped has failed: CI has all that any test needs."""
+    report = yield
+    if report.skipped and not hasattr(report, "wasxfail") and item.config.getoption("--strict-skips"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped, which CI does not allow: {report.longrepr[2]}"
+    return report

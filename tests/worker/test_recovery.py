@@ -82,8 +82,7 @@ def test_a_job_that_was_lost_is_driven_again(flow_of, clock, connection):
     async def run():
         async with flow_of() as flow:
             image = await flow.uploaded(JPEG)
-            connection.execute("SET search_path = procrastinate")
-            connection.execute("DELETE FROM procrastinate_jobs")
+            connection.execute("TRUNCATE procrastinate.procrastinate_jobs CASCADE")
             clock.advance(QUEUE_TTL)
             assert dict((await sweep(flow.uploads)).images) == {"driven": 1}
             assert await flow.jobs_waiting() == [image.image]

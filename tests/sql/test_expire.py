@@ -1,0 +1,72 @@
+"""The sweeper: bounded, shared, and stopped by nobody."""
+
+from datetime import timedelta
+
+import psycopg
+import pytest
+
+from earmark import Cause, Ledger
+
+
+def overdue(ledger: Ledger, connection: psycopg.Connection, *subjects: str) -> None:
+    """Each has one image whose deadline has passed, the first the longest ago."""
+    for age, subject in enumerate(subjects):
+        reservation = ledger.reserve(subject, {"images": 1}).id
+        connection.execute(
+            "UPDATE earmark._private_hold SET expires_at = now() - %s WHERE reservation = %s",
+            (timedelta(hours=len(subjects) - age), reservation),
+        )
+
+
+def test_it_sweeps_in_batches_until_nothing_is_left(ledger: Ledger, connection: psycopg.Connection) -> None:
+    overdue(ledger, connection, *"abcde")
+    assert [hold.subject for hold in ledger.sweep(max_holds=2, max_batches=1)] == ["a", "b"]
+    swept = ledger.sweep(max_holds=2)
+    assert {(hold.subject, hold.resource, hold.amount) for hold in swept} == {(name, "images", 1) for name in "cde"}
+    assert ledger.sweep() == ()
+    assert [entry.cause for entry in ledger.history("a")] == [Cause.EXPIRED, None]
+
+
+def test_a_subject_in_use_is_passed_over_and_delays_nobody(
+    ledger: Ledger, connection: psycopg.Connection, database: str
+) -> None:
+    """Even where what he has overdue would fill the batch."""
+    overdue(ledger, connection, "a", "a", "b")
+    with psycopg.connect(database) as busy:
+        busy.execute("SELECT FROM earmark._private_subject WHERE subject = 'a' FOR UPDATE")
+        assert [hold.subject for hold in ledger.sweep(max_holds=1)] == ["b"]
+    assert [hold.subject for hold in ledger.sweep(max_holds=1)] == ["a", "a"]
+
+
+def test_what_was_extended_is_left_alone(ledger: Ledger, connection: psycopg.Connection) -> None:
+    overdue(ledger, connection, "a")
+    hold = connection.execute("SELECT reservation FROM earmark._private_hold").fetchone()
+    assert hold is not None
+    ledger.extend(hold[0], ttl=timedelta(hours=1))
+    assert ledger.sweep() == ()
+
+
+def test_his_own_overdue_holds_never_block_a_subject(ledger: Ledger, connection: psycopg.Connection) -> None:
+    ledger.configure_subject("a", quotas={"images": 2})
+    overdue(ledger, connection, "a", "a")
+    assert ledger.usage("a").resources["images"].remaining == 2
+    assert ledger.reserve("a", {"images": 2})
+    assert ledger.usage("a").resources["images"].held == 2
+
+
+@pytest.mark.parametrize("max_holds", [1, 1000])
+def test_a_broken_row_is_set_aside_and_reported(ledger: Ledger, connection: psycopg.Connection, max_holds: int) -> None:
+    overdue(ledger, connection, "broken", "a", "b")
+    connection.execute("UPDATE earmark._private_balance SET held = 0 WHERE subject = 'broken'")
+    assert {hold.subject for hold in ledger.sweep(max_holds=max_holds)} == {"a", "b"}
+    assert ledger.sweep() == ()
+    assert {drift.subject for drift in ledger.verify()} == {"broken"}
+    notices: list[str] = []
+    connection.add_notice_handler(lambda notice: notices.append(notice.message_primary or ""))
+    connection.execute("UPDATE earmark._private_hold SET expires_at = now() WHERE subject = 'broken'")
+    assert connection.execute("SELECT * FROM earmark.expire()").fetchall() == []
+    assert any("broken" in notice for notice in notices)
+
+    connection.execute("UPDATE earmark._private_balance SET held = 1 WHERE subject = 'broken'")
+    connection.execute("UPDATE earmark._private_hold SET expires_at = now() WHERE subject = 'broken'")
+    assert [hold.subject for hold in ledger.sweep()] == ["broken"]

@@ -1,0 +1,302 @@
+"""What settling does: once, exactly, in its own period, and what it answers when there is nothing left to do."""
+
+import json
+from datetime import timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+
+from earmark import Cause, KeyConflict, Late, UnknownResource
+from earmark.model import PlanQuota
+
+NOBODY = UUID(int=0)
+
+
+def figures(books: Any, resource: str = "images", subject: str = "a") -> tuple[int, int]:
+    usage = books.usage(subject).resources[resource]
+    return usage.committed, usage.held
+
+
+def test_every_settlement_is_made_once(books: Any) -> None:
+    settle = {
+        "commit": books.commit,
+        "rollback": lambda reservation: books.rollback(reservation, cause=Cause.CANCELLED),
+        "refund": books.refund,
+        "extend": lambda reservation: books.extend(reservation, ttl=timedelta(hours=1)),
+    }
+    answers: dict[str, list[str]] = {}
+    for first in ("commit", "rollback"):
+        reservation = books.reserve("a", {"storage_bytes": 5}).id
+        steps = [first, "commit", "rollback", "extend", "refund", "refund", "commit", "rollback"]
+        answers[first] = [settle[step](reservation).outcome for step in steps]
+    assert answers == {
+        "commit": [
+            "committed", "already_committed", "already_committed", "already_committed",
+            "refunded", "already_refunded", "already_refunded", "already_refunded",
+        ],
+        "rollback": ["rolled_back", *["already_rolled_back"] * 7],
+    }  # fmt: skip
+    assert figures(books, "storage_bytes") == (0, 0)
+
+
+def test_a_repeat_says_who_did_it_when_and_why(books: Any) -> None:
+    reservation = books.reserve("a", {"images": 2}).id
+    done = books.rollback(reservation, cause=Cause.UPLOAD_FAILED, actor="worker-7")
+    repeat = books.rollback(reservation, cause=Cause.CANCELLED, actor="somebody")
+    assert (done.returned, done.done) == ({"images": 2}, ("1",))
+    assert (repeat.outcome, repeat.returned, repeat.done) == ("already_rolled_back", {}, ())
+    assert repeat.items == done.items
+    assert (repeat.items["1"].by, repeat.items["1"].cause) == ("worker-7", Cause.UPLOAD_FAILED)
+
+
+def test_what_does_not_exist_is_not_found(books: Any) -> None:
+    theirs = books.reserve("b", {"images": 1}).id
+    for answer in (
+        books.commit(uuid4()),
+        books.rollback(uuid4(), cause=Cause.ADMIN),
+        books.refund(uuid4()),
+        books.extend(uuid4(), ttl=timedelta(1)),
+        books.commit(theirs, subject="a"),
+        books.rollback(theirs, subject="a", cause=Cause.ADMIN),
+        books.rollback(theirs, items=["no such item"], cause=Cause.ADMIN),
+    ):
+        assert (answer.outcome, answer.items, answer.returned) == ("not_found", {}, {})
+    assert figures(books, subject="b") == (0, 1)
+    assert books.reservation(uuid4()) is None
+    assert books.reservation(theirs, subject="a") is None
+
+
+def test_items_are_settled_one_by_one(books: Any) -> None:
+    items = {name: {"images": 1, "storage_bytes": size} for name, size in (("a", 10), ("b", 20), ("c", 30))}
+    reservation = books.reserve("a", items=items).id
+    committed = books.commit(reservation, items={"a": {"storage_bytes": 4}})
+    assert (committed.committed, committed.returned) == (
+        {"images": 1, "storage_bytes": 4},
+        {"images": 0, "storage_bytes": 6},
+    )
+    assert books.rollback(reservation, items=["b", "a"], cause=Cause.CANCELLED).returned == {
+        "images": 1,
+        "storage_bytes": 20,
+    }
+    story = books.reservation(reservation)
+    assert {name: item.state for name, item in story.items.items()} == {
+        "a": "committed",
+        "b": "rolled_back",
+        "c": "held",
+    }
+    assert (figures(books), figures(books, "storage_bytes")) == ((1, 1), (4, 30))
+    assert books.commit(reservation).committed == {"images": 1, "storage_bytes": 30}
+
+
+def test_a_commit_of_nothing_returns_everything(books: Any) -> None:
+    reservation = books.reserve("a", {"images": 3}).id
+    settlement = books.commit(reservation, amounts={"images": 0})
+    assert (settlement.outcome, settlement.committed, settlement.returned) == (
+        "committed",
+        {"images": 0},
+        {"images": 3},
+    )
+    assert figures(books) == (0, 0)
+
+
+def test_a_commit_of_more_than_is_held_does_nothing(books: Any) -> None:
+    reservation = books.reserve("a", {"images": 3}).id
+    assert books.commit(reservation, amounts={"images": 4}).outcome == "exceeds_hold"
+    assert figures(books) == (0, 3)
+
+
+def test_a_late_commit_of_more_than_was_held_does_nothing(books: Any, scratch_clock: Any) -> None:
+    reservation = books.reserve("a", {"images": 3}).id
+    scratch_clock.advance(901)
+    books.sweep()
+    entries = len(books.history("a"))
+    assert books.commit(reservation, amounts={"images": 4}).outcome == "exceeds_hold"
+    assert books.reservation(reservation).items["1"].state == "rolled_back"
+    assert len(books.history("a")) == entries
+
+
+def test_a_request_too_much_meets_what_the_batch_did_before_it(scratch: psycopg.Connection, books: Any) -> None:
+    reservation = str(books.reserve("a", {"images": 3}).id)
+    requests = [{"reservation": reservation}, {"reservation": reservation, "amounts": {"images": 4}}]
+    rows = scratch.execute("SELECT outcome FROM earmark.commit(%s::jsonb)", (json.dumps(requests),)).fetchall()
+    assert rows == [("committed",), ("already_committed",)]
+
+
+def test_a_late_commit_takes_quota_anew(books: Any, scratch_clock: Any) -> None:
+    reservation = books.reserve("a", {"images": 3}).id
+    scratch_clock.set("2026-04-02T00:00:00Z")
+    assert [hold.amount for hold in books.sweep()] == [3]
+    assert books.commit(reservation).outcome == "committed"
+    assert figures(books) == (3, 0)
+    assert [entry.kind for entry in reversed(books.history("a"))] == ["reserve", "rollback", "reserve", "commit"]
+    assert {entry.period_start.month for entry in books.history("a")[:2]} == {4}
+
+
+def test_a_late_commit_is_denied_without_room(books: Any, scratch_clock: Any) -> None:
+    books.configure_subject("a", quotas={"images": 3})
+    reservation = books.reserve("a", {"images": 3}).id
+    scratch_clock.advance(901)
+    assert books.reserve("a", {"images": 1})
+    denied = books.commit(reservation)
+    assert (denied.outcome, denied.committed) == ("denied", {})
+    assert [(s.resource, s.requested, s.quota_limit, s.used) for s in denied.short] == [("images", 3, 3, 1)]
+    assert figures(books) == (0, 1)
+
+
+def test_a_late_commit_refused_gives_the_hold_back(books: Any, scratch_clock: Any) -> None:
+    reservation = books.reserve("a", {"images": 3}).id
+    scratch_clock.advance(901)
+    refused = books.commit(reservation, late=Late.REFUSE)
+    assert (refused.outcome, refused.items["1"].cause) == ("already_rolled_back", Cause.EXPIRED)
+    assert figures(books) == (0, 0)
+
+
+@pytest.mark.usefixtures("scratch_clock")
+def test_a_commit_just_in_time_is_not_late(books: Any, scratch_clock: Any) -> None:
+    reservation = books.reserve("a", {"images": 3}).id
+    scratch_clock.advance(899.999)
+    assert books.commit(reservation, late=Late.REFUSE).outcome == "committed"
+
+
+def test_only_expiry_is_undone_by_a_late_commit(books: Any, scratch_clock: Any) -> None:
+    reservation = books.reserve("a", {"images": 3}).id
+    books.rollback(reservation, cause=Cause.CANCELLED)
+    scratch_clock.advance(901)
+    assert books.commit(reservation).outcome == "already_rolled_back"
+    assert figures(books) == (0, 0)
+
+
+def test_a_late_commit_is_whole_or_not_at_all(books: Any, scratch_clock: Any) -> None:
+    """The new plan does not count one of the resources, so there is no room for it."""
+    books.configure_plan("images-only", quotas={"images": PlanQuota(10, "P1M", refundable=False)})
+    reservation = books.reserve("a", {"images": 1, "storage_bytes": 5}).id
+    scratch_clock.advance(901)
+    books.sweep()
+    books.configure_subject("a", plan="images-only")
+    with pytest.raises(UnknownResource):
+        books.commit(reservation)
+    assert books.reservation(reservation).items["1"].state == "rolled_back"
+    assert figures(books) == (0, 0)
+
+
+def test_a_settlement_touches_only_the_period_of_its_hold(books: Any, scratch_clock: Any) -> None:
+    day = timedelta(days=1)
+    march = [books.reserve("a", {"images": 2}, ttl=60 * day).id for _ in range(3)]
+    scratch_clock.set("2026-04-01T00:00:00Z")
+    assert figures(books) == (0, 0)
+    books.reserve("a", {"images": 1})
+    books.commit(march[0])
+    books.rollback(march[1], cause=Cause.PROCESSING_FAILED)
+    books.commit(march[2], amounts={"images": 1})
+    assert figures(books) == (0, 1)
+    scratch_clock.set("2026-03-31T23:59:59Z")
+    assert figures(books) == (3, 0)
+
+
+def test_only_what_the_plan_marks_comes_back_on_delete(books: Any) -> None:
+    reservation = books.reserve("a", {"images": 1, "storage_bytes": 50}).id
+    assert books.refund(reservation).outcome == "not_committed"
+    books.commit(reservation, amounts={"storage_bytes": 40})
+    refunded = books.refund(reservation, actor="a")
+    assert (refunded.outcome, refunded.returned) == ("refunded", {"storage_bytes": 40})
+    assert books.refund(reservation).outcome == "already_refunded"
+    assert (figures(books), figures(books, "storage_bytes")) == ((1, 0), (0, 0))
+    images = books.reserve("a", {"images": 1}).id
+    books.commit(images)
+    assert books.refund(images).outcome == "already_committed"
+
+
+def test_extend_moves_a_deadline_and_never_back(books: Any, scratch_clock: Any) -> None:
+    reservation = books.reserve("a", {"images": 1}, ttl=timedelta(seconds=100)).id
+    scratch_clock.advance(50)
+    extended = books.extend(reservation, ttl=timedelta(seconds=100))
+    assert extended.outcome == "extended"
+    until = extended.items["1"].expires_at
+    assert books.extend(reservation, ttl=timedelta(seconds=1)).items["1"].expires_at == until
+    scratch_clock.advance(99)
+    assert books.sweep() == ()
+    scratch_clock.advance(1)
+    assert [hold.expired_at for hold in books.sweep()] == [until]
+
+
+def test_the_count_form_gives_back_whole_items_newest_first(scratch: psycopg.Connection, books: Any) -> None:
+    sizes = [1, 5, 2, 3]
+    ids = []
+    for size in sizes:
+        scratch.execute("SELECT pg_sleep(0.002)")  # an id is as old as its millisecond
+        ids.append(books.reserve("a", {"images": size, "storage_bytes": size * 10}).id)
+    books.commit(ids[2])
+    returned = books.rollback_newest("a", "images", 4)
+    assert {(one.reservation, one.item): one.amounts for one in returned} == {
+        (ids[3], "1"): {"images": 3, "storage_bytes": 30},
+        (ids[0], "1"): {"images": 1, "storage_bytes": 10},
+    }
+    assert figures(books) == (2, 5)
+    assert [one.reservation for one in books.rollback_newest("a", "images", 1000)] == [ids[1]]
+    assert books.rollback_newest("a", "images", 1000) == ()
+    assert figures(books) == (2, 0)
+
+
+def test_a_key_answers_as_before_granted_or_denied(books: Any) -> None:
+    books.configure_subject("a", quotas={"images": 3})
+    granted = books.reserve("a", {"images": 2}, key="g").grant
+    denied = books.reserve("a", {"images": 2}, key="d").grant
+    books.rollback(granted.reservation, cause=Cause.CANCELLED)
+    again, still = books.reserve("a", {"images": 2}, key="g").grant, books.reserve("a", {"images": 2}, key="d").grant
+    assert (again.reservation, again.expires_at, again.replayed) == (granted.reservation, granted.expires_at, True)
+    assert (still.outcome, still.short, still.replayed) == ("denied", denied.short, True)
+    assert figures(books) == (0, 0)
+    assert books.reserve("b", {"images": 2}, key="g").grant.reservation != granted.reservation
+
+
+@pytest.mark.parametrize(
+    ("second", "differs"),
+    [
+        ({"amounts": {"images": 3}}, ["items"]),
+        ({"amounts": {"images": 2}, "ttl": timedelta(seconds=60)}, ["ttl_seconds"]),
+        ({"items": {"2": {"images": 2}}, "ttl": timedelta(seconds=60)}, ["items", "ttl_seconds"]),
+    ],
+)
+def test_a_key_used_for_another_request_is_a_conflict(books: Any, second: dict[str, Any], differs: list[str]) -> None:
+    books.reserve("a", {"images": 2}, key="k")
+    with pytest.raises(KeyConflict, match=differs[0]) as caught:
+        books.reserve("a", key="k", **second)
+    assert caught.value.detail == {"differs": differs}
+    assert figures(books) == (0, 2)
+
+
+def test_a_denial_names_every_resource_that_was_short(books: Any) -> None:
+    books.configure_subject("a", quotas={"images": 1, "storage_bytes": 10})
+    denied = books.reserve("a", items={"1": {"images": 1, "storage_bytes": 6}, "2": {"images": 1, "storage_bytes": 6}})
+    assert [(s.resource, s.requested, s.remaining) for s in denied.short] == [
+        ("images", 2, 1),
+        ("storage_bytes", 12, 10),
+    ]
+    assert not books.reserve("a", items={"1": {"images": 1, "storage_bytes": 11}})
+    assert (figures(books), figures(books, "storage_bytes")) == ((0, 0), (0, 0))
+
+
+def test_the_journal_is_read_in_pages(books: Any) -> None:
+    reservation = books.reserve("a", {"images": 1, "storage_bytes": 5}).id
+    books.rollback(reservation, cause=Cause.VALIDATION_FAILED, actor="worker", reason="not an image")
+    first = books.history("a", limit=3)
+    rest = books.history("a", before=first[-1].seq, limit=3)
+    assert [entry.seq for entry in (*first, *rest)] == [4, 3, 2, 1]
+    newest = first[0]
+    assert (newest.kind, newest.cause, newest.actor, newest.reason) == (
+        "rollback",
+        Cause.VALIDATION_FAILED,
+        "worker",
+        "not an image",
+    )
+    assert sum(entry.held for entry in (*first, *rest)) == 0
+    assert books.history("nobody") == ()
+
+
+def test_usage_of_a_plan_that_counts_nothing(books: Any) -> None:
+    books.configure_plan("empty", features={"max_bulk_upload": 3})
+    books.configure_subject("a", plan="empty")
+    usage = books.usage("a")
+    assert (usage.plan, usage.features, usage.resources) == ("empty", {"max_bulk_upload": 3}, {})
