@@ -12,7 +12,7 @@ import pydantic
 import typer
 
 from earmark.cli import quota
-from earmark.cli.database import bring_up_to_date, database
+from earmark.cli.database import Database, bring_up_to_date, database
 from earmark.cli.logs import configure_logs
 from earmark.cli.quota import Home, Json, print_json, settings_of
 from earmark.cli.upload import upload
@@ -49,8 +49,8 @@ def run_service(
             f"earmark: cannot listen on {settings.host}:{settings.port}: {error.strerror}. Try --port.", err=True
         )
         raise typer.Exit(1) from None
-    with listener, database(settings) as url:
-        asyncio.run(serve(settings, url, listener, subject or getpass.getuser()))
+    with listener, database(settings) as found:
+        asyncio.run(serve(settings, found, listener, subject or getpass.getuser()))
 
 
 @app.command("worker")
@@ -62,12 +62,12 @@ def run_worker_alone(*, home: Home = None) -> None:
     settings = settings_of(home)
     configure_logs(settings.log_format)
 
-    async def run(url: str) -> None:
-        async with open_services(settings, url, settings.public_url or "") as services:
-            await until_signalled(run_worker(services))
+    async def run(found: Database) -> None:
+        async with open_services(settings, found.url, settings.public_url or "") as services:
+            await until_signalled(run_worker(services, found.keep_running))
 
-    with database(settings) as url:
-        asyncio.run(run(url))
+    with database(settings) as found:
+        asyncio.run(run(found))
 
 
 @app.command()
@@ -78,8 +78,8 @@ def migrate(
 ) -> None:
     """Bring the database to this version's schema; safe to repeat and to run from many machines at once."""
     settings = settings_of(home)
-    with database(settings, migrated=False) as url:
-        applied = bring_up_to_date(url, default_plan or settings.plan_of_newcomers)
+    with database(settings, migrated=False) as found:
+        applied = bring_up_to_date(found.url, default_plan or settings.plan_of_newcomers)
     typer.echo(f"{len(applied)} files applied." if applied else "The schema is current.")
 
 
@@ -112,8 +112,8 @@ def sweep(*, home: Home = None, as_json: Json = False) -> None:
         async with open_services(settings, url, settings.public_url or "") as services:
             return await sweep_all(services.uploads)
 
-    with database(settings) as url:
-        report = asyncio.run(run(url))
+    with database(settings) as found:
+        report = asyncio.run(run(found.url))
     if as_json:
         print_json(asdict(report))
     else:

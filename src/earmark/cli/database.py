@@ -1,7 +1,8 @@
 """Which database a command works on: the one that is configured, or the embedded one of the home folder."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import psycopg
 
@@ -10,9 +11,22 @@ from earmark.migrate import check_schema, migrate
 from earmark.uploads.queue import migrate_queue
 
 
+@dataclass(frozen=True, slots=True)
+class Database:
+    """A database that can be used.
+
+    Attributes:
+        url: For libpq.
+        keep_running: Starts the embedded server again if it has died; None where the server is not ours.
+    """
+
+    url: str
+    keep_running: Callable[[], None] | None = None
+
+
 @contextmanager
-def database(settings: Settings, *, migrated: bool = True) -> Iterator[str]:
-    """The connection string of the database, for the duration of the block.
+def database(settings: Settings, *, migrated: bool = True) -> Iterator[Database]:
+    """The database, for the duration of the block.
 
     The embedded server is used if it is running under the home folder, else started for this block, and brought to
     this version's schema.
@@ -30,14 +44,14 @@ def database(settings: Settings, *, migrated: bool = True) -> Iterator[str]:
         if migrated:
             with psycopg.connect(url) as connection:
                 check_schema(connection)
-        yield url
+        yield Database(url)
         return
     from earmark.local_postgres import LocalPostgres  # noqa: PLC0415 - only where the `local` extra is used
 
     with LocalPostgres(settings.home) as server:
         if migrated:
             bring_up_to_date(server.url, settings.plan_of_newcomers)
-        yield server.url
+        yield Database(server.url, keep_running=server.start)
 
 
 def bring_up_to_date(url: str, default_plan: str | None) -> list[str]:

@@ -8,6 +8,10 @@ from structlog.types import Processor
 
 _QUIET = ("procrastinate", "httpx", "httpcore", "botocore", "urllib3", "asyncio", "uvicorn.access", "psycopg.pool")
 
+_TRACEBACKS = structlog.processors.ExceptionRenderer(
+    structlog.tracebacks.ExceptionDictTransformer(show_locals=False)  # a local may hold a secret
+)
+
 
 def configure_logs(log_format: str, *, level: int = logging.INFO) -> None:
     """Sends all logs to standard error.
@@ -24,9 +28,11 @@ def configure_logs(log_format: str, *, level: int = logging.INFO) -> None:
         structlog.stdlib.ExtraAdder(),
     ]
     renderer: list[Processor] = (
-        [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+        [_TRACEBACKS, structlog.processors.JSONRenderer()]
         if json
-        else [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        else [
+            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)
+        ]
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(

@@ -34,7 +34,7 @@ def settings_of(home: Path | None, **more: object) -> Settings:
 @contextmanager
 def open_ledger(home: Path | None) -> Iterator[Ledger]:
     """The ledger of the configured database."""
-    with database(settings_of(home)) as url, Ledger(url, max_connections=1) as ledger:
+    with database(settings_of(home)) as found, Ledger(found.url, max_connections=1) as ledger:
         yield ledger
 
 

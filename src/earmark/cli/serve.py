@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 
 import uvicorn
 
+from earmark.cli.database import Database
 from earmark.cli.services import open_services, run_worker
 from earmark.config import Settings
 from earmark.http_api.app import create_app
@@ -52,10 +53,10 @@ def public_url(settings: Settings, listener: socket.socket) -> str:
     return f"http://{host}:{port}"
 
 
-async def serve(settings: Settings, database_url: str, listener: socket.socket, subject: str) -> None:
+async def serve(settings: Settings, database: Database, listener: socket.socket, subject: str) -> None:
     """Serves until SIGINT or SIGTERM; a second one stops without waiting for open requests."""
     url = public_url(settings, listener)
-    async with open_services(settings, database_url, url) as services:
+    async with open_services(settings, database.url, url) as services:
         await services.storage.ready()
         config = uvicorn.Config(
             create_app(services),
@@ -66,7 +67,7 @@ async def serve(settings: Settings, database_url: str, listener: socket.socket, 
         )
         server = _Server(config)
         _stop_on_signals(server)
-        worker = asyncio.create_task(run_worker(services))
+        worker = asyncio.create_task(run_worker(services, database.keep_running))
         worker.add_done_callback(lambda _: setattr(server, "should_exit", True))
         _announce(url, services.sign_in, subject)
         try:

@@ -1,7 +1,7 @@
 """Puts the parts together, each opened before those that need it and closed after them."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
@@ -9,7 +9,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from earmark.cli.token import secret_of
 from earmark.config import Settings
-from earmark.http_api.app import Services
+from earmark.http_api.services import Services
 from earmark.http_api.sign_in import SignIn
 from earmark.ledger import AsyncLedger
 from earmark.uploads.flow import Uploads
@@ -40,8 +40,13 @@ async def open_services(settings: Settings, database_url: str, public_url: str) 
         yield Services(uploads=uploads, ledger=ledger, storage=storage, sign_in=SignIn(secret), settings=settings)
 
 
-async def run_worker(services: Services) -> None:
-    """Processes images and looks after what is overdue, until cancelled."""
+async def run_worker(services: Services, keep_database: Callable[[], None] | None = None) -> None:
+    """Processes images and looks after what is overdue, until cancelled.
+
+    Args:
+        services: The shared parts.
+        keep_database: Called every second, off the event loop: starts the embedded database if it has died.
+    """
     settings, uploads = services.settings, services.uploads
     processor = load_processor(settings.processor)
     pool = ImagePool(settings.processes, settings.inspection_timeout_seconds)
@@ -49,6 +54,8 @@ async def run_worker(services: Services) -> None:
         Duty("sweep", settings.sweep_interval_seconds, lambda: sweep_once(uploads)),
         Duty("prune_queue", INTERVAL_SECONDS, lambda: prune_once(uploads.queue)),
     ]
+    if keep_database is not None:
+        duties.append(Duty("keep_database", 1.0, lambda: _keep(keep_database)))
     storage = services.storage
     if isinstance(storage, LocalStorage):
         duties.append(Duty("remove_abandoned", INTERVAL_SECONDS, lambda: _remove_abandoned(storage, settings)))
@@ -60,6 +67,11 @@ async def run_worker(services: Services) -> None:
             )
     finally:
         pool.close()
+
+
+async def _keep(database: Callable[[], None]) -> dict[str, object]:
+    await asyncio.to_thread(database)
+    return {}
 
 
 async def _remove_abandoned(storage: LocalStorage, settings: Settings) -> dict[str, object]:
