@@ -1,0 +1,147 @@
+"""The contestants of the ledger benchmark: each reserves one image for a user and rolls it back."""
+
+import uuid
+from abc import ABC, abstractmethod
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import asyncio
+import psycopg
+from psycopg.rows import dict_row
+from psycopg_pool import AsyncConnectionPool, ConnectionPool
+
+from earmark import AsyncLedger, Cause
+from earmark.migrate import migrate
+
+POOLED_CONNECTIONS = 16
+NAMESPACE = uuid.UUID(int=7)
+
+
+def user_id(number: int) -> uuid.UUID:
+    """The id of a user."""
+    return uuid.uuid5(NAMESPACE, str(number))
+
+
+class Contestant(ABC):
+    """Something that keeps quota.
+
+    `prepare` makes its schema and users in an empty database; `pair` is one reserve and one rollback.
+    """
+
+    name: str
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    @abstractmethod
+    def prepare(self, users: int) -> None: ...
+
+    @abstractmethod
+    async def open(self, callers: int) -> None: ...
+
+    @abstractmethod
+    async def pair(self, user: int) -> None: ...
+
+    @abstractmethod
+    async def close(self) -> None: ...
+
+
+class Rpcs(Contestant):
+    """The requirement's own two RPCs, called through pooled connections."""
+
+    name = "rpcs"
+
+    def prepare(self, users: int) -> None:
+        with psycopg.connect(self.url) as connection:
+            connection.execute((Path(__file__).parent / "requirement_rpcs.sql").read_text())
+            with connection.cursor() as cursor, cursor.copy("COPY user_quota (user_id) FROM STDIN") as copy:
+                for number in range(users):
+                    copy.write_row((user_id(number),))
+
+    async def open(self, callers: int) -> None:
+        self._pool = AsyncConnectionPool(
+            self.url, min_size=min(callers, POOLED_CONNECTIONS), max_size=POOLED_CONNECTIONS, open=False,
+            kwargs={"autocommit": True},
+        )
+        await self._pool.open(wait=True)
+
+    async def pair(self, user: int) -> None:
+        user_uuid = user_id(user)
+        async with self._pool.connection() as connection:
+            row = await (await connection.execute("SELECT * FROM check_and_reserve_slots(%s, 1)", (user_uuid,))).fetchone()
+            assert row[0]
+        async with self._pool.connection() as connection:
+            await (await connection.execute("SELECT * FROM decrement_user_image_count(%s, 1)", (user_uuid,))).fetchone()
+
+    async def close(self) -> None:
+        await self._pool.close()
+
+
+class Neveroversell(Contestant):
+    """PyPI's neveroversell, which is synchronous: called from threads, through a pool of the same size."""
+
+    name = "neveroversell"
+
+    def prepare(self, users: int) -> None:
+        from neveroversell import Inventory
+
+        with ConnectionPool(self.url, min_size=1, max_size=1, kwargs={"row_factory": dict_row}) as pool:
+            Inventory(pool=pool).migrate()
+        with psycopg.connect(self.url) as connection, connection.cursor() as cursor:
+            with cursor.copy("COPY nos_resources (id, total) FROM STDIN") as copy:
+                for number in range(users):
+                    copy.write_row((str(number), 1_000_000_000))
+
+    async def open(self, callers: int) -> None:
+        from neveroversell import Inventory
+
+        self._threads = ThreadPoolExecutor(callers)
+        self._pool = ConnectionPool(
+            self.url, min_size=min(callers, POOLED_CONNECTIONS), max_size=POOLED_CONNECTIONS,
+            kwargs={"row_factory": dict_row, "autocommit": True}, open=True,
+        )
+        self._pool.wait()
+        self._inventory = Inventory(pool=self._pool)
+
+    async def pair(self, user: int) -> None:
+        await asyncio.get_running_loop().run_in_executor(self._threads, self._pair, str(user))
+
+    def _pair(self, user: str) -> None:
+        held = self._inventory.hold(user, 1, user)
+        assert held.status == "held", held
+        assert self._inventory.release(held.hold.id).status == "released"
+
+    async def close(self) -> None:
+        self._threads.shutdown()
+        self._pool.close()
+
+
+class Earmark(Contestant):
+    """Earmark's AsyncLedger, journal included."""
+
+    name = "earmark"
+
+    def prepare(self, users: int) -> None:
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            migrate(connection, default_plan="enterprise")
+            connection.execute(
+                "INSERT INTO earmark._private_subject (root, subject, plan) "
+                "SELECT n::text, n::text, 'enterprise' FROM generate_series(0, %s) n",
+                (users - 1,),
+            )
+            connection.execute("ANALYZE earmark._private_subject")
+
+    async def open(self, callers: int) -> None:
+        self._ledger = AsyncLedger(self.url)
+        await self._ledger.open()
+
+    async def pair(self, user: int) -> None:
+        reservation = await self._ledger.reserve(str(user), {"images": 1})
+        settlement = await self._ledger.rollback(reservation.id, cause=Cause.CANCELLED)
+        assert settlement.outcome == "rolled_back"
+
+    async def close(self) -> None:
+        await self._ledger.close()
+
+
+ALL = (Rpcs, Neveroversell, Earmark)
