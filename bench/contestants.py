@@ -1,11 +1,11 @@
 """The contestants of the ledger benchmark: each reserves one image for a user and rolls it back."""
 
+import asyncio
 import uuid
 from abc import ABC, abstractmethod
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import asyncio
 import psycopg
 from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
@@ -60,7 +60,10 @@ class Rpcs(Contestant):
 
     async def open(self, callers: int) -> None:
         self._pool = AsyncConnectionPool(
-            self.url, min_size=min(callers, POOLED_CONNECTIONS), max_size=POOLED_CONNECTIONS, open=False,
+            self.url,
+            min_size=min(callers, POOLED_CONNECTIONS),
+            max_size=POOLED_CONNECTIONS,
+            open=False,
             kwargs={"autocommit": True},
         )
         await self._pool.open(wait=True)
@@ -68,7 +71,9 @@ class Rpcs(Contestant):
     async def pair(self, user: int) -> None:
         user_uuid = user_id(user)
         async with self._pool.connection() as connection:
-            row = await (await connection.execute("SELECT * FROM check_and_reserve_slots(%s, 1)", (user_uuid,))).fetchone()
+            row = await (
+                await connection.execute("SELECT * FROM check_and_reserve_slots(%s, 1)", (user_uuid,))
+            ).fetchone()
             assert row[0]
         async with self._pool.connection() as connection:
             await (await connection.execute("SELECT * FROM decrement_user_image_count(%s, 1)", (user_uuid,))).fetchone()
@@ -97,8 +102,11 @@ class Neveroversell(Contestant):
 
         self._threads = ThreadPoolExecutor(callers)
         self._pool = ConnectionPool(
-            self.url, min_size=min(callers, POOLED_CONNECTIONS), max_size=POOLED_CONNECTIONS,
-            kwargs={"row_factory": dict_row, "autocommit": True}, open=True,
+            self.url,
+            min_size=min(callers, POOLED_CONNECTIONS),
+            max_size=POOLED_CONNECTIONS,
+            kwargs={"row_factory": dict_row, "autocommit": True},
+            open=True,
         )
         self._pool.wait()
         self._inventory = Inventory(pool=self._pool)

@@ -58,7 +58,8 @@ def test_his_own_overdue_holds_never_block_a_subject(ledger: Ledger, connection:
 def test_a_broken_row_is_set_aside_and_reported(ledger: Ledger, connection: psycopg.Connection, max_holds: int) -> None:
     overdue(ledger, connection, "broken", "a", "b")
     connection.execute("UPDATE earmark._private_balance SET held = 0 WHERE subject = 'broken'")
-    assert {hold.subject for hold in ledger.sweep(max_holds=max_holds)} == {"a", "b"}
+    swept = ledger.sweep(max_holds=max_holds) + ledger.sweep(max_holds=max_holds)
+    assert {hold.subject for hold in swept} == {"a", "b"}
     assert ledger.sweep() == ()
     assert {drift.subject for drift in ledger.verify()} == {"broken"}
     notices: list[str] = []

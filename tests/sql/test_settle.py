@@ -3,15 +3,13 @@
 import json
 from datetime import timedelta
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import psycopg
 import pytest
 
-from earmark import Cause, KeyConflict, Late, UnknownResource
+from earmark import Cause, KeyConflict, Late
 from earmark.model import PlanQuota
-
-NOBODY = UUID(int=0)
 
 
 def figures(books: Any, resource: str = "images", subject: str = "a") -> tuple[int, int]:
@@ -153,7 +151,6 @@ def test_a_late_commit_refused_gives_the_hold_back(books: Any, scratch_clock: An
     assert figures(books) == (0, 0)
 
 
-@pytest.mark.usefixtures("scratch_clock")
 def test_a_commit_just_in_time_is_not_late(books: Any, scratch_clock: Any) -> None:
     reservation = books.reserve("a", {"images": 3}).id
     scratch_clock.advance(899.999)
@@ -175,8 +172,8 @@ def test_a_late_commit_is_whole_or_not_at_all(books: Any, scratch_clock: Any) ->
     scratch_clock.advance(901)
     books.sweep()
     books.configure_subject("a", plan="images-only")
-    with pytest.raises(UnknownResource):
-        books.commit(reservation)
+    denied = books.commit(reservation)
+    assert (denied.outcome, [(s.resource, s.quota_limit) for s in denied.short]) == ("denied", [("storage_bytes", 0)])
     assert books.reservation(reservation).items["1"].state == "rolled_back"
     assert figures(books) == (0, 0)
 
@@ -300,3 +297,15 @@ def test_usage_of_a_plan_that_counts_nothing(books: Any) -> None:
     books.configure_subject("a", plan="empty")
     usage = books.usage("a")
     assert (usage.plan, usage.features, usage.resources) == ("empty", {"max_bulk_upload": 3}, {})
+
+
+def test_a_late_commit_is_not_denied_for_his_own_dead_holds(books: Any, scratch_clock: Any) -> None:
+    books.configure_subject("a", quotas={"images": 3})
+    reservation = books.reserve("a", {"images": 3}).id
+    scratch_clock.advance(901)
+    dead = books.reserve("a", {"images": 2}).id
+    scratch_clock.advance(901)
+    assert books.usage("a").resources["images"].remaining == 3
+    assert books.commit(reservation).outcome == "committed"
+    assert books.reservation(dead).items["1"].cause == Cause.EXPIRED
+    assert figures(books) == (3, 0)

@@ -8,6 +8,7 @@ from typing import Any, Self
 from uuid import UUID
 
 from psycopg import AsyncConnection
+from psycopg.pq import TransactionStatus
 from psycopg_pool import AsyncConnectionPool
 
 from earmark.errors import AlreadySettled, QuotaExceeded
@@ -38,18 +39,28 @@ class AsyncReservation:
 
     Leaving the block normally commits what is still held; leaving it by an exception rolls it back: with the
     exception's own `cause` attribute where it has one, `cancelled` when the block was cancelled or interrupted, and
-    otherwise with the `on_error` it was reserved with.
+    otherwise with the `on_error` it was reserved with. It settles on the connection it was reserved on, if that was
+    the caller's own.
 
     Raises:
         QuotaExceeded: On entering the block of a denied reservation.
-        AlreadySettled: On leaving the block normally when the holds had been rolled back, so that the work is not
-            paid for.
+        AlreadySettled: On leaving the block normally when somebody else had rolled holds back, so that the work is
+            not paid for.
     """
 
-    def __init__(self, ledger: "AsyncLedger", subject: str, grant: Grant, on_error: Cause) -> None:
+    def __init__(
+        self,
+        ledger: "AsyncLedger",
+        subject: str,
+        grant: Grant,
+        on_error: Cause,
+        connection: AsyncConnection[Any] | None,
+    ) -> None:
         self._ledger = ledger
         self._on_error = on_error
+        self._connection = connection
         self._settles_itself = True
+        self._given_back: set[str] = set()
         self.subject = subject
         self.grant = grant
 
@@ -93,7 +104,9 @@ class AsyncReservation:
         self, *, items: Sequence[str] | Mapping[str, Amounts] | None = None, amounts: Amounts | None = None
     ) -> Settlement:
         """Commits all that is held, some items, or less than was held; see `AsyncLedger.commit`."""
-        return await self._ledger.commit(self.id, items=items, amounts=amounts)
+        return await self._ledger.commit(
+            self.id, items=items, amounts=amounts, subject=self.subject, connection=self._connection
+        )
 
     async def rollback(
         self, cause: Cause = Cause.CANCELLED, *, items: Sequence[str] | None = None, reason: str | None = None
@@ -101,11 +114,15 @@ class AsyncReservation:
         """Gives back all that is held, or some items; see `AsyncLedger.rollback`."""
         if items is None:
             self._settles_itself = False
-        return await self._ledger.rollback(self.id, cause=cause, items=items, reason=reason)
+        settlement = await self._ledger.rollback(
+            self.id, cause=cause, items=items, subject=self.subject, reason=reason, connection=self._connection
+        )
+        self._given_back.update(settlement.done)
+        return settlement
 
     async def extend(self, ttl: timedelta) -> Settlement:
         """Moves the deadline to `ttl` from now."""
-        return await self._ledger.extend(self.id, ttl=ttl)
+        return await self._ledger.extend(self.id, ttl=ttl, subject=self.subject, connection=self._connection)
 
     def detach(self) -> UUID:
         """Lets the holds outlive the block; who settles them later needs the id that is returned."""
@@ -124,8 +141,9 @@ class AsyncReservation:
         if error is not None:
             await self._roll_back_after(error)
             return
-        settlement = await self._ledger.commit(self.id)
-        if settlement.outcome in {"denied", "already_rolled_back"}:
+        settlement = await self.commit()
+        rolled_back = {name for name, item in settlement.items.items() if item.state == "rolled_back"}
+        if rolled_back - self._given_back or settlement.outcome in {"denied", "not_found"}:
             raise AlreadySettled(
                 f"Reservation {self.id} had been rolled back before its block ended; its work is not paid for.",
                 {"reservation": str(self.id), "subject": self.subject, "outcome": settlement.outcome},
@@ -136,8 +154,11 @@ class AsyncReservation:
         if not isinstance(cause, Cause):
             interrupted = isinstance(error, (asyncio.CancelledError, KeyboardInterrupt, GeneratorExit))
             cause = Cause.CANCELLED if interrupted else self._on_error
+        if self._connection is not None and self._connection.info.transaction_status == TransactionStatus.INERROR:
+            error.add_note(f"Reservation {self.id} goes with its failed transaction, or at {self.expires_at}.")
+            return
         try:
-            await self._ledger.rollback(self.id, cause=cause, reason=type(error).__name__)
+            await self.rollback(cause, reason=type(error).__name__)
         except UNREACHABLE:  # logged by rollback(); the error of the block is the one to be heard
             error.add_note(f"Reservation {self.id} could not be rolled back; its quota returns at {self.expires_at}.")
 
@@ -217,7 +238,7 @@ class AsyncLedger:
         """
         named = items if items is not None else {"1": amounts or {}}
         call = _calls.reserve(subject, named, key=key, ttl=ttl, actor=actor)
-        return AsyncReservation(self, subject, await self._transport.run(call, connection), on_error)
+        return AsyncReservation(self, subject, await self._transport.run(call, connection), on_error, connection)
 
     async def commit(
         self,

@@ -150,7 +150,7 @@ def usage(subject: str) -> Query[Usage]:
     """What a subject may use and uses."""
 
     def decode(rows: list[Row]) -> Usage:
-        return Usage(subject, rows[0][0], rows[0][1], {row[2]: ResourceUsage(*row[3:]) for row in rows})
+        return Usage(subject, rows[0][0], rows[0][1], {row[2]: ResourceUsage(*row[3:]) for row in rows if row[2]})
 
     return Query(
         "SELECT plan, features, resource, quota_limit, committed, held, used, remaining, over_by, period, "

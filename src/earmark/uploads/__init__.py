@@ -1,0 +1,1 @@
+"""The upload flow: from a reservation to a processed image, or back."""

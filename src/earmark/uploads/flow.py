@@ -5,6 +5,7 @@ reserve -> (PUT) -> complete -> job (see job.py) -> completed; fail, cancel, ret
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -168,7 +169,9 @@ class Uploads:
         problem = await self._first_look(image)
         if problem is not None:
             cause, reason = problem
-            await self.roll_back(image_id, cause, reason=reason, actor="service")
+            ended = await self.roll_back(image_id, cause, reason=reason, actor="service")
+            if ended.outcome != "rolled_back":
+                raise _settled(_found(ended, image_id))  # it ended in another way while we looked
             failure = UploadFailed if cause is Cause.UPLOAD_FAILED else ValidationFailed
             raise failure(reason, {"imageId": str(image_id), "reason": reason})
         async with self.pool.connection() as connection, connection.transaction():
@@ -190,22 +193,24 @@ class Uploads:
         rejection = inspect_head(head, content_type=image.content_type, filename=image.filename, limits=self.limits)
         return None if rejection is None else (Cause.VALIDATION_FAILED, rejection.reason)
 
-    async def fail(self, image_id: UUID, *, subject: str | None, error: str | None = None) -> Transition:
+    async def fail(
+        self, image_id: UUID, *, subject: str | None, error: str | None = None, actor: str | None = None
+    ) -> Transition:
         """The client says that its upload failed.
 
         Raises:
             NotFound, AlreadySettled: As `roll_back`.
         """
         reason = f"The upload failed: {error}" if error else "The upload failed."
-        return await self.roll_back(image_id, Cause.UPLOAD_FAILED, subject=subject, reason=reason)
+        return await self.roll_back(image_id, Cause.UPLOAD_FAILED, subject=subject, reason=reason, actor=actor)
 
-    async def cancel(self, image_id: UUID, *, subject: str | None) -> Transition:
+    async def cancel(self, image_id: UUID, *, subject: str | None, actor: str | None = None) -> Transition:
         """Stops it at any stage before `completed`; repeating it is fine.
 
         Raises:
             NotFound, AlreadySettled: As `roll_back`.
         """
-        return await self.roll_back(image_id, Cause.CANCELLED, subject=subject)
+        return await self.roll_back(image_id, Cause.CANCELLED, subject=subject, actor=actor)
 
     async def roll_back(
         self,
@@ -240,9 +245,17 @@ class Uploads:
         return moved
 
     async def roll_back_many(
-        self, image_ids: Sequence[UUID], cause: Cause, *, subject: str | None, actor: str | None = None
+        self,
+        image_ids: Sequence[UUID],
+        cause: Cause,
+        *,
+        subject: str | None,
+        reason: str | None = None,
+        actor: str | None = None,
     ) -> Amounts:
         """Ends several open images in one transaction; those that are settled already are left as they are.
+
+        Repeated while the database is away.
 
         Returns:
             What came back, per resource.
@@ -250,16 +263,29 @@ class Uploads:
         Raises:
             NotFound: One of them does not exist or is somebody else's; then nothing was done.
             AlreadySettled: All of them had been completed.
+            psycopg.OperationalError: The database stayed away; the quota returns at its deadline.
         """
+
+        async def attempt() -> list[Transition]:
+            moves = []
+            async with self.pool.connection() as connection, connection.transaction():
+                for image_id in sorted(set(image_ids)):
+                    moved = await _calls.roll_back(
+                        connection, image_id, cause, subject=subject, reason=reason, actor=actor
+                    )
+                    _found(moved, image_id)
+                    moves.append(moved)
+            return moves
+
+        try:
+            moves = await insist(attempt)
+        except UNREACHABLE as error:
+            for image_id in image_ids:
+                log_failed_rollback(image_id, cause, error, subject=subject, items=None, actor=actor)
+            raise
         returned: Counter[str] = Counter()
-        moves: list[Transition] = []
-        async with self.pool.connection() as connection, connection.transaction():
-            for image_id in sorted(set(image_ids)):
-                moved = await _calls.roll_back(connection, image_id, cause, subject=subject, actor=actor)
-                _found(moved, image_id)
-                moves.append(moved)
         for moved in moves:
-            log_transition(moved, cause, actor, "images")
+            log_transition(moved, cause, actor, reason or "images")
             returned.update(moved.returned)
         if moves and all(
             moved.outcome.startswith("already_") and moved.outcome != "already_rolled_back" for moved in moves
@@ -267,8 +293,10 @@ class Uploads:
             raise await self._completed(_found(moves[0], image_ids[0]))
         return returned
 
-    async def retry(self, image_id: UUID, *, subject: str) -> Preupload:
-        """Reserves anew for a file that was not accepted; the old image stays as it is.
+    async def retry(
+        self, image_id: UUID, *, subject: str, key: str | None = None, actor: str | None = None
+    ) -> Preupload:
+        """Reserves anew for a file that was not accepted; the old image stays as it is. `key`: as `reserve`.
 
         Raises:
             NotFound: No such image, or somebody else's.
@@ -280,7 +308,7 @@ class Uploads:
             raise AlreadySettled(
                 f"The image is {image.state}; only one that was not accepted can be retried.", {"state": image.state}
             )
-        return await self.reserve(subject, [File(image.filename, image.content_type, image.size)])
+        return await self.reserve(subject, [File(image.filename, image.content_type, image.size)], key=key, actor=actor)
 
     async def delete(self, image_id: UUID, *, subject: str, actor: str | None = None) -> Transition:
         """Deletes an image; what its plan marks as refundable comes back, and its objects go.
@@ -293,6 +321,8 @@ class Uploads:
         _found(moved, image_id)
         if moved.outcome == "already_deleted":
             raise NotFound("There is no such image.", {"imageId": str(image_id)})
+        if moved.image is not None and moved.image.cause is not None and moved.returned:
+            log_transition(replace(moved, outcome="rolled_back"), moved.image.cause, actor, "deleted")
         return moved
 
     async def image(self, image_id: UUID, *, subject: str | None = None) -> Image:

@@ -6,7 +6,7 @@ BEGIN
     IF claims IS NULL OR claims->>'role' = 'service_role' THEN
         RETURN;
     END IF;
-    IF subject IS DISTINCT FROM claims->>'sub' THEN
+    IF subject IS NULL OR subject IS DISTINCT FROM claims->>'sub' THEN
         PERFORM _private_raise('QT005', 'You can only name yourself.', '{}');
     END IF;
     IF cause NOT IN ('cancelled', 'upload_failed') THEN
@@ -15,4 +15,4 @@ BEGIN
     END IF;
 END $$;
 COMMENT ON FUNCTION earmark._private_authorize IS
-    'With JWT claims present, as PostgREST sets them: refuses (QT005) a caller who is not service_role and names somebody else.';
+    'With JWT claims present, as PostgREST sets them: refuses (QT005) a caller who is not service_role and names somebody else, or nobody.';

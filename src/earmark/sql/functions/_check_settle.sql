@@ -13,16 +13,15 @@ BEGIN
         IF coalesce(jsonb_typeof(request->'items'), 'null') NOT IN ('null', 'array', 'object') THEN
             PERFORM _private_raise('QT001', 'items must be an array of names, or an object of names and amounts.', '{"field": "items"}');
         END IF;
-        IF needs_cause AND coalesce(request->>'cause', '') NOT IN
-            ('upload_failed', 'processing_failed', 'cancelled', 'validation_failed', 'expired', 'admin') THEN
-            PERFORM _private_raise('QT001',
-                'cause must be one of upload_failed, processing_failed, cancelled, validation_failed, expired, admin.',
-                '{"field": "cause"}');
+        IF coalesce(request->>'late', 'reacquire') NOT IN ('reacquire', 'refuse') THEN
+            PERFORM _private_raise('QT001', 'late must be reacquire or refuse.', '{"field": "late"}');
         END IF;
-        PERFORM _private_check_amount(a.value, a.key, 0) FROM jsonb_each(request->'amounts') a;
+        IF needs_cause THEN
+            PERFORM _private_check_cause(request->>'cause');
+        END IF;
+        PERFORM _private_check_actual(request->'amounts', 'amounts');
         IF jsonb_typeof(request->'items') = 'object' THEN
-            PERFORM _private_check_amount(a.value, a.key, 0)
-            FROM jsonb_each(request->'items') i CROSS JOIN LATERAL jsonb_each(i.value) a;
+            PERFORM _private_check_actual(i.value, 'items') FROM jsonb_each(request->'items') i;
         END IF;
     END LOOP;
 END $$;

@@ -11,8 +11,9 @@ BEGIN
         FROM (
             SELECT t.ordinal, jsonb_agg(jsonb_build_object('item', t.item, 'resource', t.resource, 'held', t.amount, 'actual', t.actual)) AS holds
             FROM _private_settle_targets(requests) t
-            WHERE t.state = 'held' AND t.actual > t.amount
+            WHERE t.actual > t.amount AND (t.state = 'held'
+                OR t.state = 'rolled_back' AND t.cause = 'expired' AND coalesce(t.request->>'late', 'reacquire') = 'reacquire')
             GROUP BY t.ordinal
         ) e), '{}');
 END $$;
-COMMENT ON FUNCTION earmark._private_exceeding IS 'Requests to commit more than is held, by ordinal, with the figures.';
+COMMENT ON FUNCTION earmark._private_exceeding IS 'Requests to commit more than is held, or was until it expired, by ordinal, with the figures.';

@@ -5,7 +5,7 @@ DECLARE
     unknown record;
 BEGIN
     WITH asked AS (
-        SELECT r.ordinal, i.key AS item, a.key AS resource, a.value::text::bigint AS amount, r.subject
+        SELECT r.ordinal, i.key AS item, a.key AS resource, a.value::numeric::bigint AS amount, r.subject
         FROM unnest(requests) r
         CROSS JOIN LATERAL jsonb_each(r.request->'items') i
         CROSS JOIN LATERAL jsonb_each(i.value) a

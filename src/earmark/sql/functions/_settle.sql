@@ -7,7 +7,7 @@ BEGIN
         UPDATE _private_hold h
         SET state = s.state, cause = s.cause, settled_at = moment, settled_by = s.actor,
             committed = CASE s.state
-                WHEN 'committed' THEN coalesce((s.amounts->>h.resource)::bigint, h.amount)
+                WHEN 'committed' THEN coalesce((s.amounts->>h.resource)::numeric::bigint, h.amount)
                 WHEN 'refunded' THEN h.committed
                 ELSE 0 END
         FROM unnest(settlements) s

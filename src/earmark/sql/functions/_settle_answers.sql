@@ -30,6 +30,7 @@ LANGUAGE sql STABLE SET search_path = earmark, pg_temp AS $$
     )
     SELECT r.ordinality::int, coalesce(a.outcome, 'not_found'), a.subject, jsonb_build_object(
         'returned', coalesce(t.returned, '{}'), 'committed', coalesce(t.committed, '{}'),
+        'done', coalesce((SELECT jsonb_agg(i.item ORDER BY i.item) FROM item i WHERE i.ordinal = r.ordinality AND i.mine), '[]'),
         'items', coalesce((SELECT jsonb_object_agg(i.item, i.story) FROM item i WHERE i.ordinal = r.ordinality), '{}'))
     FROM jsonb_array_elements(requests) WITH ORDINALITY r
     LEFT JOIN answer a ON a.ordinal = r.ordinality

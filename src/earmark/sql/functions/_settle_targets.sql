@@ -5,7 +5,7 @@ RETURNS TABLE (ordinal int, request jsonb, root text, subject text, reservation 
 LANGUAGE sql STABLE SET search_path = earmark, pg_temp AS $$
     SELECT r.ordinality::int, r.value, h.root, h.subject, h.reservation, h.item, h.resource,
         h.amount, h.committed, h.state, h.cause, h.settled_at, h.settled_by, h.expires_at,
-        coalesce((coalesce(r.value->'amounts', r.value->'items'->h.item)->>h.resource)::bigint, h.amount)
+        coalesce((coalesce(r.value->'amounts', r.value->'items'->h.item)->>h.resource)::numeric::bigint, h.amount)
     FROM jsonb_array_elements(requests) WITH ORDINALITY r
     JOIN _private_reservation p ON p.reservation = (r.value->>'reservation')::uuid
         AND p.subject = coalesce(r.value->>'subject', p.subject)

@@ -12,7 +12,10 @@ BEGIN
     PERFORM _private_lock_reservations(requests);
     moment := _private_now();
 
-    IF jsonb_array_length(requests) > 1 AND EXISTS (SELECT FROM _private_late(requests, moment)) THEN
+    refused := _private_exceeding(requests);
+
+    -- Where one request's answer hangs on what another one did, they come one after another.
+    IF jsonb_array_length(requests) > 1 AND (refused <> '{}' OR EXISTS (SELECT FROM _private_late(requests, moment))) THEN
         RETURN QUERY
         SELECT r.ordinality::int, c.outcome, c.subject, c.detail
         FROM jsonb_array_elements(requests) WITH ORDINALITY r
@@ -21,7 +24,9 @@ BEGIN
         RETURN;
     END IF;
 
-    refused := _private_admit_late(requests, moment) || _private_exceeding(requests);
+    IF refused = '{}' THEN
+        refused := _private_admit_late(requests, moment);
+    END IF;
     settlements := ARRAY(
         SELECT DISTINCT ON (t.root, t.reservation, t.item) ROW(t.ordinal, t.root, t.reservation, t.item, 'committed',
             NULL, coalesce(t.request->>'actor', t.subject),

@@ -8,22 +8,17 @@ DECLARE
 BEGIN
     PERFORM _private_authorize(NULL);
     WITH found AS MATERIALIZED (
-        SELECT h.root, h.subject, h.reservation, h.item
+        SELECT h.root, h.reservation, h.item
         FROM _private_hold h
+        JOIN _private_subject s USING (root, subject)
         WHERE h.state = 'held' AND h.expires_at <= moment
         ORDER BY h.expires_at
         LIMIT max_holds
-    ), locked AS MATERIALIZED (
-        SELECT s.root, s.subject
-        FROM _private_subject s
-        WHERE (s.root, s.subject) IN (SELECT f.root, f.subject FROM found f)
-        ORDER BY s.root, s.subject
-        FOR NO KEY UPDATE SKIP LOCKED
+        FOR NO KEY UPDATE OF s SKIP LOCKED
     )
-    SELECT array_agg(DISTINCT ROW(0, f.root, f.reservation, f.item, NULL, NULL, NULL, NULL, NULL)::_private_settlement)
+    SELECT array_agg(ROW(0, f.root, f.reservation, f.item, NULL, NULL, NULL, NULL, NULL)::_private_settlement)
     INTO overdue
-    FROM found f
-    JOIN locked l USING (root, subject);
+    FROM found f;
 
     -- Read again now that the locks are held: a heartbeat or a settlement may have come first.
     overdue := ARRAY(
@@ -31,7 +26,11 @@ BEGIN
         FROM unnest(overdue) o
         JOIN _private_hold h USING (root, reservation, item)
         WHERE h.state = 'held' AND h.expires_at <= moment);
-    PERFORM _private_settle(overdue, moment);
+    BEGIN
+        PERFORM _private_settle(overdue, moment);
+    EXCEPTION WHEN integrity_constraint_violation OR data_exception THEN
+        overdue := _private_expire_each(overdue, moment);
+    END;
     RETURN QUERY
     SELECT h.subject, h.reservation, h.item, h.resource, h.amount, h.expires_at
     FROM unnest(overdue) o
@@ -39,4 +38,5 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION earmark.expire IS
 'Rolls back overdue holds with cause expired, at most about max_holds in one call, oldest first; call again while it returns rows.
-Subjects locked by others are skipped, so any number of sweepers may run. Returns the holds given back. Errors: QT005.';
+Subjects locked by others are skipped, so any number of sweepers may run. What the books do not allow to come back is set aside
+for an hour, with a WARNING, and stops nothing else. Returns the holds given back. Errors: QT005.';

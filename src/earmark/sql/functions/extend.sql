@@ -12,13 +12,18 @@ BEGIN
     PERFORM _private_authorize(r->>'subject') FROM jsonb_array_elements(requests) r;
     PERFORM _private_lock_reservations(requests);
     moment := _private_now();
+
+    IF (SELECT count(*) > count(DISTINCT (r->>'reservation')::uuid) FROM jsonb_array_elements(requests) r) THEN
+        RETURN QUERY
+        SELECT r.ordinality::int, e.outcome, e.subject, e.detail
+        FROM jsonb_array_elements(requests) WITH ORDINALITY r
+        CROSS JOIN LATERAL extend(jsonb_build_array(r.value)) e
+        ORDER BY 1;
+        RETURN;
+    END IF;
     UPDATE _private_hold h
-    SET expires_at = greatest(h.expires_at, t.expires_at)
-    FROM (
-        SELECT t.root, t.reservation, t.item, t.resource,
-            max(moment + (t.request->>'ttl_seconds')::float8 * interval '1 second') AS expires_at
-        FROM _private_settle_targets(requests) t GROUP BY 1, 2, 3, 4
-    ) t
+    SET expires_at = greatest(h.expires_at, moment + (t.request->>'ttl_seconds')::float8 * interval '1 second')
+    FROM _private_settle_targets(requests) t
     WHERE (h.root, h.reservation, h.item, h.resource) = (t.root, t.reservation, t.item, t.resource) AND h.state = 'held';
     RETURN QUERY
     SELECT a.ordinal, CASE a.outcome WHEN 'held' THEN 'extended' ELSE a.outcome END, a.subject, a.detail - 'returned' - 'committed'

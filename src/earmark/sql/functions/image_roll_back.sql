@@ -1,5 +1,6 @@
 CREATE OR REPLACE FUNCTION earmark.image_roll_back(
-    image uuid, cause text, subject text DEFAULT NULL, attempt int DEFAULT NULL, reason text DEFAULT NULL, actor text DEFAULT NULL
+    image uuid, cause text, subject text DEFAULT NULL, attempt int DEFAULT NULL, reason text DEFAULT NULL, actor text DEFAULT NULL,
+    only_overdue boolean DEFAULT false
 ) RETURNS TABLE (outcome text, returned jsonb, document jsonb)
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = earmark, pg_temp AS $$
 #variable_conflict use_column
@@ -14,6 +15,8 @@ BEGIN
     ELSIF found.due_at IS NOT NULL AND image_roll_back.attempt IS NOT NULL
         AND (found.state, found.attempt) IS DISTINCT FROM ('processing', image_roll_back.attempt) THEN
         answer := 'stale';
+    ELSIF only_overdue AND found.due_at > _private_now() THEN
+        answer := 'alive';
     ELSE
         SELECT r.outcome, r.detail->'returned' INTO answer, amounts FROM rollback(jsonb_build_array(jsonb_strip_nulls(jsonb_build_object(
             'reservation', found.reservation, 'items', jsonb_build_array(found.item), 'subject', found.subject,
@@ -25,5 +28,5 @@ BEGIN
     RETURN QUERY SELECT answer, amounts, _private_image_document(found.image);
 END $$;
 COMMENT ON FUNCTION earmark.image_roll_back IS
-'Any open state -> failed, rejected, cancelled or expired, by the cause; the hold is rolled back in the same transaction. With an attempt, only if it is the current one.
-outcome: rolled_back, already_rolled_back, already_committed, already_refunded, stale, not_found. Errors: QT001, QT005.';
+'Any open state -> failed, rejected, cancelled or expired, by the cause; the hold is rolled back in the same transaction. With an attempt, only if it is the current one; only_overdue, only if its stage is overdue.
+outcome: rolled_back, already_rolled_back, already_committed, already_refunded, stale, alive, not_found. Errors: QT001, QT005.';

@@ -1,10 +1,12 @@
-CREATE OR REPLACE FUNCTION earmark.image_wait(image uuid, attempt int, reason text, ttl_seconds float8, evidence_seconds float8)
+CREATE OR REPLACE FUNCTION earmark.image_wait(image uuid, attempt int, reason text, ttl_seconds float8, evidence_seconds float8,
+    only_overdue boolean DEFAULT false)
 RETURNS TABLE (outcome text, document jsonb)
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = earmark, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
     found _private_image := _private_lock_image(image_wait.image, NULL);
-    current boolean := coalesce(found.state = 'processing' AND found.attempt = image_wait.attempt, false);
+    current boolean := coalesce(found.state IN ('uploaded', 'processing') AND found.attempt = image_wait.attempt
+        AND (NOT only_overdue OR found.due_at <= _private_now()), false);
 BEGIN
     PERFORM _private_authorize(NULL);
     IF current THEN
@@ -13,4 +15,4 @@ BEGIN
     RETURN QUERY SELECT CASE WHEN current THEN 'waiting' ELSE 'stale' END, _private_image_document(found.image);
 END $$;
 COMMENT ON FUNCTION earmark.image_wait IS
-'processing -> uploaded: an attempt failed in a way that may pass; the caller enqueues the next one in the same transaction. outcome: waiting, stale.';
+'processing -> uploaded: an attempt failed in a way that may pass, or (only_overdue) its worker gives no sign of life; the caller enqueues the next one in the same transaction. outcome: waiting, stale.';

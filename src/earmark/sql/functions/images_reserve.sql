@@ -29,7 +29,7 @@ BEGIN
         INSERT INTO _private_image (root, image, subject, reservation, item, filename, content_type, size, key,
             created_at, updated_at, due_at, upload_expires_at)
         SELECT n.root, n.id, images_reserve.subject, answer.reservation, n.item, n.file->>'filename', n.file->>'content_type',
-            (n.file->>'size')::bigint, 'images/' || n.id, moment, moment,
+            (n.file->>'size')::bigint, 'images/' || n.id || '/original', moment, moment,
             moment + ttl_seconds * interval '1 second', moment + ttl_seconds * interval '1 second'
         FROM (
             SELECT s.root, _private_new_id(s.root) AS id, f.ordinality::text AS item, f.value AS file

@@ -8,6 +8,7 @@ DECLARE
     room bigint := _private_check_amount(to_jsonb(max_amount), 'max_amount');
     candidate record;
 BEGIN
+    PERFORM _private_check_cause(rollback_newest.cause);
     PERFORM _private_authorize(rollback_newest.subject, rollback_newest.cause);
     PERFORM _private_lock_subjects(ARRAY[rollback_newest.subject]);
     FOR candidate IN

@@ -26,22 +26,27 @@ BEGIN
         RETURN;
     END IF;
     RETURN QUERY
-    SELECT known.plan, p.features, f.resource, coalesce(f.quota, -1), f.committed, f.held, f.committed + f.held,
-        coalesce(greatest(f.quota - f.committed - f.held, 0), -1), coalesce(greatest(f.committed + f.held - f.quota, 0), 0),
-        f.period, nullif(f.period_start, '-infinity'), nullif(f.period_end, 'infinity')
-    FROM (
-        SELECT q.*, q.held - o.overdue AS unexpired FROM _private_quota(ARRAY[usage.subject], moment) q
-        CROSS JOIN LATERAL (
-            SELECT coalesce(sum(h.amount), 0)::bigint AS overdue
-            FROM _private_hold h
-            WHERE (h.root, h.subject, h.resource) = (q.root, q.subject, q.resource) AND h.state = 'held'
-                AND h.period_start = q.period_start AND h.expires_at <= moment
-        ) o
-    ) q
-    CROSS JOIN LATERAL (SELECT q.resource, q.quota, q.period, q.period_start, q.period_end, q.committed, q.unexpired AS held) f
+    SELECT known.plan, p.features, q.resource, coalesce(q.quota, -1), q.committed, u.held, q.committed + u.held,
+        CASE WHEN q.quota IS NULL THEN -1 ELSE greatest(q.quota - q.committed - u.held, 0) END,
+        greatest(q.committed + u.held - q.quota, 0),
+        q.period, nullif(q.period_start, '-infinity'), nullif(q.period_end, 'infinity')
+    FROM _private_quota(ARRAY[usage.subject], moment) q
     JOIN _private_plan p ON p.plan = known.plan
-    ORDER BY f.resource;
+    CROSS JOIN LATERAL (
+        SELECT q.held - coalesce(sum(h.amount), 0)::bigint AS held
+        FROM _private_hold h
+        WHERE (h.root, h.subject, h.resource, h.period_start) = (q.root, q.subject, q.resource, q.period_start)
+            AND h.state = 'held' AND h.expires_at <= moment
+    ) u
+    ORDER BY q.resource;
+    IF NOT FOUND THEN
+        RETURN QUERY
+        SELECT p.plan, p.features, NULL, NULL::bigint, NULL::bigint, NULL::bigint, NULL::bigint, NULL::bigint, NULL::bigint, NULL,
+            NULL::timestamptz, NULL::timestamptz
+        FROM _private_plan p WHERE p.plan = known.plan;
+    END IF;
 END $$;
 COMMENT ON FUNCTION earmark.usage IS
-'What the subject may use and uses now, a row per resource of his plan. quota_limit and remaining are -1 where unlimited; period_start and period_end are NULL for a lifetime.
+'What the subject may use and uses now, a row per resource of his plan, or one without a resource where it counts none.
+quota_limit and remaining are -1 where unlimited; period_start and period_end are NULL for a lifetime.
 Overdue holds are not counted as held: they come back before anyone is refused for them. Errors: QT002, QT005.';

@@ -1,6 +1,7 @@
 CREATE OR REPLACE FUNCTION earmark.verify(subject text DEFAULT NULL)
 RETURNS TABLE (subject text, resource text, period_start timestamptz, figure text, balance bigint, holds bigint, journal bigint)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = earmark, pg_temp AS $$
+    SELECT _private_authorize(verify.subject);
     WITH booked AS (
         SELECT b.root, b.subject, b.resource, b.period_start, b.committed, b.held FROM _private_balance b
         WHERE b.subject = coalesce(verify.subject, b.subject)
@@ -36,4 +37,4 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = earmark, pg_temp AS $$
     ORDER BY 1, 2, 3, 4
 $$;
 COMMENT ON FUNCTION earmark.verify IS
-'Compares, in one snapshot, the balances with the holds and with the journal; no row means that all agree. Adjustments stand in the journal alone and count on the side of the holds.';
+'Compares, in one snapshot, the balances with the holds and with the journal; no row means that all agree. Adjustments stand in the journal alone and count on the side of the holds. Errors: QT005.';

@@ -1,0 +1,134 @@
+"""Around every request: its id, what its errors become, the headers of every answer, one log line.
+
+Also how a connection ends whose request was answered before its body was read: told, given a moment to listen, closed.
+"""
+
+import logging
+import re
+import time
+import uuid
+from typing import Any
+
+import anyio
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from earmark.http_api.problems import Problem, problem_of
+from earmark.http_api.services import SUBJECT_IN_SCOPE
+
+CLIENT_CLOSED_REQUEST = 499
+"""Status that is logged, as nginx does, for a client that left before it had an answer."""
+UNREAD_BYTES = 65_536
+"""A body up to this size that nobody read is passed over, and the connection goes on."""
+LINGER_BYTES = 1_048_576
+LINGER_SECONDS = 1.0
+"""How much and how long is read of a larger one after the answer: a client that is still sending would otherwise see
+its connection reset and not the answer (RFC 9112, section 9.6)."""
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_DEFAULT_HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+_logger = logging.getLogger("earmark.http")
+
+
+class Frame:
+    """ASGI middleware."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Passes a request on; every other kind of connection goes by untouched."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        exchange = _Exchange(scope, receive, send)
+        try:
+            await self.app(exchange.scope, exchange.receive, exchange.send)
+        except ClientDisconnect:
+            pass
+        except Exception as error:
+            problem = problem_of(error)
+            exchange.log_error(problem, error)
+            if exchange.status is not None:
+                raise  # half an answer was sent: only a broken connection can still say so
+            response = problem.response(exchange.request_id)
+            await response(exchange.scope, exchange.receive, exchange.send)
+        finally:
+            exchange.log()
+
+
+class _Exchange:
+    """One request and its answer."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = Headers(scope=scope)
+        given = headers.get("x-request-id", "")
+        self.scope = {name: value for name, value in scope.items() if name != "route"}
+        self.request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        self.status: int | None = None
+        self._receive = receive
+        self._send = send
+        self._started = time.perf_counter()
+        self._lingers = False
+        self._waits_for_a_word = "expect" in headers  # it sends nothing that we do not ask for
+        length = headers.get("content-length", "0")
+        large = "transfer-encoding" in headers or not length.isdigit() or int(length) > UNREAD_BYTES
+        self._unread = large and scope["http_version"].startswith("1")
+
+    async def receive(self) -> Message:
+        """Notes when the body has been read."""
+        message = await self._receive()
+        if message["type"] != "http.request" or not message.get("more_body", False):
+            self._unread = False
+        return message
+
+    async def send(self, message: Message) -> None:
+        """Adds the headers of every answer; ends the connection of a request whose body is not going to be read."""
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            headers = MutableHeaders(scope=message)
+            headers["X-Request-Id"] = self.request_id
+            for name, value in _DEFAULT_HEADERS.items():
+                headers.setdefault(name, value)
+            if self._unread:
+                headers["Connection"] = "close"
+                self._lingers = not self._waits_for_a_word
+        elif self._lingers and not message.get("more_body", False):
+            await self._send({**message, "more_body": True})
+            await self._linger()
+            message = {"type": "http.response.body", "body": b"", "more_body": False}
+        await self._send(message)
+
+    async def _linger(self) -> None:
+        passed_over = 0
+        with anyio.move_on_after(LINGER_SECONDS):
+            while self._unread and passed_over < LINGER_BYTES:
+                message = await self.receive()
+                passed_over += len(message.get("body", b""))
+
+    def log_error(self, problem: Problem, error: Exception) -> None:
+        """Logs what the client is not told."""
+        if problem.status < 500:  # noqa: PLR2004 - the client's own mistakes are in the request's line
+            return
+        unexpected = problem.status == 500  # noqa: PLR2004
+        extra = {"request_id": self.request_id, "error": f"{type(error).__name__}: {error}".strip()}
+        _logger.error("request_failed", exc_info=error if unexpected else None, extra=extra)
+
+    def log(self) -> None:
+        """The request's line: no path, query or header, which may hold names, links and tokens."""
+        route: Any = self.scope.get("route")
+        extra = {
+            "method": self.scope["method"],
+            "route": getattr(route, "path", None),
+            "status": CLIENT_CLOSED_REQUEST if self.status is None else self.status,
+            "duration_ms": round((time.perf_counter() - self._started) * 1000, 1),
+            "subject": self.scope.get(SUBJECT_IN_SCOPE),
+            "request_id": self.request_id,
+        }
+        _logger.info("request", extra=extra)

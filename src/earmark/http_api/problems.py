@@ -1,0 +1,113 @@
+"""Problem documents (RFC 9457): what every error looks like over HTTP."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+import psycopg
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from earmark.errors import EarmarkError, InvalidRequest, SchemaMismatch
+from earmark.http_api.sign_in import NotSignedIn
+from earmark.ledger.retrying import UNREACHABLE
+from earmark.uploads.storage import StorageError
+
+RETRY_AFTER_SECONDS = 1
+_UNSTORABLE = (psycopg.errors.UntranslatableCharacter, psycopg.errors.CharacterNotInRepertoire)
+_NO_SCHEMA = (psycopg.errors.InvalidSchemaName, psycopg.errors.UndefinedFunction, psycopg.errors.UndefinedTable)
+
+
+class MalformedBody(EarmarkError):  # noqa: N818 - named for what is wrong
+    """A body that is not JSON."""
+
+    status = 400
+    slug = "malformed-json"
+
+
+class BodyTooLarge(EarmarkError):  # noqa: N818 - named for what is wrong
+    """A body longer than a call may have."""
+
+    status = 413
+    slug = "body-too-large"
+
+
+class ReservationOver(EarmarkError):  # noqa: N818 - named for what is wrong
+    """Bytes for an image whose quota was given back; none of them were kept."""
+
+    status = 410
+    slug = "reservation-over"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """An error as it is told to the client."""
+
+    status: int
+    slug: str
+    detail: str
+    members: Mapping[str, Any] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    def response(self, request_id: str) -> Response:
+        """The answer; `instance` is the request's id, under which the service has logged it."""
+        document = {
+            **self.members,
+            "type": f"/problems/{self.slug}",
+            "title": self.slug.replace("-", " ").capitalize(),
+            "status": self.status,
+            "detail": self.detail,
+            "instance": request_id,
+        }
+        return Response(
+            msgspec.json.encode(document),
+            self.status,
+            {"Cache-Control": "no-store", **self.headers},
+            "application/problem+json",
+        )
+
+
+def problem_of(error: Exception) -> Problem:
+    """The problem that an error is told as; what nobody expected is told without its internals."""
+    if isinstance(error, EarmarkError):
+        return _known(error)
+    if isinstance(error, HTTPException):
+        return _of_the_protocol(error)
+    if isinstance(error, UNREACHABLE):
+        return _unavailable("database-unavailable", "The database cannot be reached right now; try again.")
+    if isinstance(error, _NO_SCHEMA):
+        return _unavailable(SchemaMismatch.slug, "The database's schema is missing or old: run `earmark migrate`.")
+    if isinstance(error, _UNSTORABLE) or (isinstance(error, psycopg.DataError) and error.sqlstate is None):
+        return Problem(InvalidRequest.status, InvalidRequest.slug, "A text holds a character that cannot be stored.")
+    return Problem(500, EarmarkError.slug, "Something went wrong on our side; it was logged under this instance.")
+
+
+def _known(error: EarmarkError) -> Problem:
+    if isinstance(error, NotSignedIn):
+        challenge = 'Bearer error="invalid_token"' if error.token_given else "Bearer"
+        return Problem(error.status, error.slug, str(error), headers={"WWW-Authenticate": challenge})
+    if error.status == HTTPStatus.SERVICE_UNAVAILABLE and not isinstance(error, StorageError):
+        return _unavailable(error.slug, str(error))
+    if isinstance(error, StorageError) and error.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        # Its message is for the operator: it names folders, buckets and settings.
+        told = _unavailable(error.slug, "The object store cannot be used right now; try again.")
+        return Problem(error.status, told.slug, told.detail, headers=told.headers)
+    if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        return Problem(error.status, error.slug, "Something went wrong on our side; it was logged under this instance.")
+    return Problem(error.status, error.slug, str(error), error.detail)
+
+
+def _of_the_protocol(error: HTTPException) -> Problem:
+    status = HTTPStatus(error.status_code)
+    slug = status.phrase.lower().replace(" ", "-")
+    told = {
+        HTTPStatus.NOT_FOUND: "There is nothing at this address.",
+        HTTPStatus.METHOD_NOT_ALLOWED: "This address does not know this method.",
+    }
+    return Problem(status, slug, told.get(status, f"{status.phrase}."), headers=error.headers or {})
+
+
+def _unavailable(slug: str, detail: str) -> Problem:
+    return Problem(503, slug, detail, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})

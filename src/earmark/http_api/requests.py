@@ -1,0 +1,147 @@
+"""Reading what a request carries: its JSON body, ids, pages, key."""
+
+import base64
+import binascii
+import re
+from contextlib import aclosing
+from typing import TypeVar
+from uuid import UUID
+
+import msgspec
+from starlette.requests import Request
+
+from earmark.errors import InvalidRequest, NotFound
+from earmark.http_api.problems import BodyTooLarge, MalformedBody
+
+BODY_BYTES_MAX = 1_048_576
+PAGE_DEFAULT = 50
+PAGE_MAX = 200
+KEY_LENGTH_MAX = 255
+
+T = TypeVar("T")
+_UUID = re.compile("[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_SMALL_NUMBER = re.compile("[0-9]{1,6}")
+_SEQ = re.compile("[0-9]{1,18}")
+_FIELD = re.compile(r" - at `(?:key in )?\$\.?(.*)`$")
+_MISSING = re.compile("missing required field `([^`]*)`")
+
+
+async def read_body(request: Request) -> bytes:
+    """The body; an empty one is `{}`. Its content type does not matter: plain `fetch` calls it text.
+
+    Raises:
+        BodyTooLarge: It is, or says it is, longer than 1 MiB; read no further than that.
+    """
+    declared = request.headers.get("content-length", "0")
+    body = bytearray()
+    if declared.isdigit() and int(declared) <= BODY_BYTES_MAX:
+        async with aclosing(request.stream()) as chunks:
+            async for chunk in chunks:
+                body += chunk
+                if len(body) > BODY_BYTES_MAX:
+                    break
+            else:
+                return bytes(body) or b"{}"
+    raise BodyTooLarge(f"A body has at most {BODY_BYTES_MAX} bytes.", {"limit": BODY_BYTES_MAX})
+
+
+def decoded(body: bytes, kind: type[T]) -> T:
+    """The body as a value of this kind: strictly typed; fields that the kind does not know are ignored.
+
+    Raises:
+        MalformedBody: It is not JSON.
+        InvalidRequest: A value is missing or of another kind; `field` says where.
+    """
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except msgspec.ValidationError as error:
+        message = str(error)
+        where, missing = _FIELD.search(message), _MISSING.search(message)
+        place = [part for part in (where and where[1], missing and missing[1]) if part]
+        raise InvalidRequest(_FIELD.sub("", message) + ".", {"field": ".".join(place)}) from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise MalformedBody(f"The body is not JSON that can be read: {error}.") from error
+
+
+async def read(request: Request, kind: type[T]) -> T:
+    """The request's body as a value of this kind.
+
+    Raises:
+        BodyTooLarge, MalformedBody, InvalidRequest: As `read_body` and `decoded`.
+    """
+    return decoded(await read_body(request), kind)
+
+
+def uuid_of(text: str, what: str) -> UUID:
+    """An id; text that is no id names nothing.
+
+    Raises:
+        NotFound: It is not a UUID.
+    """
+    if not _UUID.fullmatch(text):
+        raise NotFound(f"There is no such {what}.")
+    return UUID(text)
+
+
+def key_of(request: Request) -> str | None:
+    """The idempotency key, or None.
+
+    Raises:
+        InvalidRequest: It is empty or longer than 255 characters.
+    """
+    key = request.headers.get("idempotency-key")
+    if key is not None and not 1 <= len(key) <= KEY_LENGTH_MAX:
+        message = f"Idempotency-Key must have 1 to {KEY_LENGTH_MAX} characters."
+        raise InvalidRequest(message, {"field": "Idempotency-Key"})
+    return key
+
+
+def limit_of(request: Request) -> int:
+    """How many a page may hold.
+
+    Raises:
+        InvalidRequest: Not a whole number from 1 to 200.
+    """
+    text = request.query_params.get("limit", str(PAGE_DEFAULT))
+    if not _SMALL_NUMBER.fullmatch(text) or not 1 <= int(text) <= PAGE_MAX:
+        raise InvalidRequest(f"limit must be a whole number from 1 to {PAGE_MAX}.", {"field": "limit"})
+    return int(text)
+
+
+def cursor_for(kind: str, position: object) -> str:
+    """An opaque cursor of one kind of list, at this position."""
+    return base64.urlsafe_b64encode(f"{kind}:{position}".encode()).decode().rstrip("=")
+
+
+def image_cursor(request: Request) -> UUID | None:
+    """The image before which a page of images starts.
+
+    Raises:
+        InvalidRequest: A cursor that no such page has given.
+    """
+    position = _position(request, "images", _UUID)
+    return None if position is None else UUID(position)
+
+
+def history_cursor(request: Request) -> int | None:
+    """The `seq` before which a page of the journal starts.
+
+    Raises:
+        InvalidRequest: A cursor that no such page has given.
+    """
+    position = _position(request, "history", _SEQ)
+    return None if position is None else int(position)
+
+
+def _position(request: Request, kind: str, form: re.Pattern[str]) -> str | None:
+    cursor = request.query_params.get("cursor")
+    if cursor is None:
+        return None
+    try:
+        text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode()
+    except (binascii.Error, ValueError):
+        text = ""
+    found, _, position = text.partition(":")
+    if found != kind or not form.fullmatch(position):
+        raise InvalidRequest("cursor must be the nextCursor of an earlier page.", {"field": "cursor"})
+    return position

@@ -1,0 +1,1 @@
+"""The calls, a module per noun; each offers `routes(services)`."""

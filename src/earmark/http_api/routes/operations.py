@@ -1,0 +1,56 @@
+"""For whoever runs the service: alive, and ready."""
+
+from collections.abc import Awaitable, Callable
+
+import anyio
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from earmark.errors import EarmarkError
+from earmark.http_api.problems import problem_of
+from earmark.http_api.routing import resource
+from earmark.http_api.services import Services
+from earmark.http_api.wire import answer
+
+CHECK_SECONDS = 3.0
+"""How long one check of readiness may take."""
+
+
+def routes(services: Services) -> list[Route]:
+    """The calls of this noun."""
+    calls = Operations(services)
+    return [resource("/healthz", GET=calls.alive), resource("/readyz", GET=calls.ready)]
+
+
+class Operations:
+    """Each method answers one call; none asks for a token."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    async def alive(self, _: Request) -> Response:
+        """The process answers."""
+        return answer({"status": "ok"})
+
+    async def ready(self, _: Request) -> Response:
+        """Whether database and store can be used, each by name; 503 unless both can."""
+        checks = {
+            "database": await _checked(self._services.ledger.plans),
+            "storage": await _checked(self._services.storage.ready),
+        }
+        fine = all(check == "ok" for check in checks.values())
+        return answer({"status": "ok" if fine else "unavailable", "checks": checks}, 200 if fine else 503)
+
+
+async def _checked(check: Callable[[], Awaitable[object]]) -> str:
+    try:
+        with anyio.fail_after(CHECK_SECONDS):
+            await check()
+    except TimeoutError:
+        return f"no answer within {CHECK_SECONDS:g} seconds"
+    except EarmarkError as error:
+        return str(error)
+    except Exception as error:  # noqa: BLE001 - whatever it is, we are not ready
+        return problem_of(error).detail
+    return "ok"

@@ -1,0 +1,125 @@
+"""Quota: what is used, giving back, the journal, and what an administrator sets."""
+
+from collections import Counter
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from earmark.errors import InvalidRequest
+from earmark.http_api.caller import Caller
+from earmark.http_api.requests import cursor_for, history_cursor, limit_of, read, uuid_of
+from earmark.http_api.routing import resource
+from earmark.http_api.services import Services
+from earmark.http_api.settlements import rolled_back
+from earmark.http_api.wire import RollbackBody, SubjectBody, answer, entry_answer, usage_answer
+from earmark.model import Amounts
+
+
+def routes(services: Services) -> list[Route]:
+    """The calls of this noun."""
+    calls = Quota(services)
+    return [
+        resource("/api/usage", GET=calls.usage),
+        resource("/api/quota/rollback", POST=calls.rollback),
+        resource("/api/quota/history", GET=calls.history),
+        resource("/api/admin/subjects/{subject:path}", GET=calls.subject, PUT=calls.configure),
+    ]
+
+
+class Quota:
+    """Each method answers one call."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._ledger = services.ledger
+
+    async def usage(self, request: Request) -> Response:
+        """What a subject may use and uses."""
+        caller = self._services.caller(request)
+        subject = caller.acting_for(request.query_params.get("subject"))
+        return answer(usage_answer(await self._ledger.usage(subject)))
+
+    async def history(self, request: Request) -> Response:
+        """A page of a subject's journal, newest first."""
+        caller = self._services.caller(request)
+        subject = caller.acting_for(request.query_params.get("subject"))
+        limit = limit_of(request)
+        found = await self._ledger.history(subject, before=history_cursor(request), limit=limit + 1)
+        more = cursor_for("history", found[limit - 1].seq) if len(found) > limit else None
+        return answer({"entries": [entry_answer(entry) for entry in found[:limit]], "nextCursor": more})
+
+    async def rollback(self, request: Request) -> Response:
+        """Gives back what a reservation, some images or the newest `count` images hold: once, and never what is used.
+
+        With `count`, at most that many of the subject's open images are ended, newest first.
+        """
+        caller = self._services.caller(request)
+        body = await read(request, RollbackBody)
+        caller.states(body.cause)
+        named = body.subject or request.query_params.get("subject")
+        forms = (body.reservation_id, body.image_ids, body.count)
+        if sum(form is not None for form in forms) != 1 or (body.items is not None and body.reservation_id is None):
+            raise InvalidRequest("Name one of reservationId (with items, if you like), imageIds or count.")
+        if body.reservation_id is not None:
+            subject, returned = await self._of_reservation(caller, named, body, body.reservation_id)
+        elif body.image_ids is not None:
+            subject, returned = await self._of_images(caller, named, body, body.image_ids)
+        else:
+            subject, returned = await self._of_newest(caller, named, body)
+        usage = await self._ledger.usage(subject)
+        return answer({"rolledBack": returned, "usage": usage_answer(usage)})
+
+    async def _of_reservation(
+        self, caller: Caller, named: str | None, body: RollbackBody, reservation: str
+    ) -> tuple[str, Amounts]:
+        settlement = await self._ledger.rollback(
+            uuid_of(reservation, "reservation"),
+            cause=body.cause,
+            items=body.items,
+            subject=caller.sees(named),
+            actor=caller.subject,
+            reason=body.reason,
+        )
+        return rolled_back(settlement)
+
+    async def _of_images(
+        self, caller: Caller, named: str | None, body: RollbackBody, image_ids: tuple[str, ...]
+    ) -> tuple[str, Amounts]:
+        images = [uuid_of(image_id, "image") for image_id in image_ids]
+        seen = caller.sees(named)
+        subject = seen if seen is not None else (await self._services.uploads.image(images[0])).subject
+        returned = await self._services.uploads.roll_back_many(
+            images, body.cause, subject=subject, actor=caller.subject, reason=body.reason
+        )
+        return subject, returned
+
+    async def _of_newest(self, caller: Caller, named: str | None, body: RollbackBody) -> tuple[str, Amounts]:
+        subject = caller.acting_for(named)
+        given_back = await self._ledger.rollback_newest(
+            subject, "images", body.count or 1, cause=body.cause, actor=caller.subject, reason=body.reason
+        )
+        returned: Counter[str] = Counter()
+        for one in given_back:
+            returned.update(one.amounts)
+        return subject, returned
+
+    async def subject(self, request: Request) -> Response:
+        """A subject's plan, and what it may use and uses."""
+        self._services.caller(request).must_be_service()
+        return await self._subject(request)
+
+    async def configure(self, request: Request) -> Response:
+        """Registers a subject, or changes what the body names of it."""
+        self._services.caller(request).must_be_service()
+        body = await read(request, SubjectBody)
+        if body.parent is not None:
+            raise InvalidRequest("A parent is not supported yet.", {"field": "parent"})
+        await self._ledger.configure_subject(
+            request.path_params["subject"], plan=body.plan, quotas=body.quotas, anchor=body.anchor
+        )
+        return await self._subject(request)
+
+    async def _subject(self, request: Request) -> Response:
+        usage = await self._ledger.usage(request.path_params["subject"])
+        return answer({"subject": usage.subject, "plan": usage.plan, "usage": usage_answer(usage)})

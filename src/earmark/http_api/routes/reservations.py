@@ -1,0 +1,133 @@
+"""Reservations: the ledger for any resource."""
+
+from datetime import timedelta
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from earmark.errors import InvalidRequest, NotFound
+from earmark.http_api.requests import key_of, read, uuid_of
+from earmark.http_api.routing import address, resource
+from earmark.http_api.services import Services
+from earmark.http_api.settlements import checked, out_of_quota, rolled_back
+from earmark.http_api.wire import (
+    CommitBody,
+    ExtendBody,
+    ReservationRollbackBody,
+    ReserveBody,
+    answer,
+    item_answers,
+    reservation_answer,
+    usage_answer,
+)
+
+
+def routes(services: Services) -> list[Route]:
+    """The calls of this noun."""
+    calls = Reservations(services)
+    return [
+        resource("/api/reservations", POST=calls.reserve),
+        resource("/api/reservations/{id}", GET=calls.one),
+        resource("/api/reservations/{id}/commit", POST=calls.commit),
+        resource("/api/reservations/{id}/rollback", POST=calls.rollback),
+        resource("/api/reservations/{id}/extend", POST=calls.extend),
+    ]
+
+
+class Reservations:
+    """Each method answers one call. A service finds everybody's reservations; `?subject=` narrows it to one's."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._ledger = services.ledger
+
+    async def reserve(self, request: Request) -> Response:
+        """Takes quota, all of it or none: 201, or 429."""
+        caller = self._services.caller(request)
+        key = key_of(request)
+        body = await read(request, ReserveBody)
+        subject = caller.acting_for(body.subject or request.query_params.get("subject"))
+        if (body.amounts is None) == (body.items is None):
+            raise InvalidRequest("Give amounts of one item, or items with their amounts.", {"field": "amounts"})
+        reservation = await self._ledger.reserve(
+            subject,
+            body.amounts,
+            items=body.items,
+            key=key,
+            ttl=timedelta(seconds=body.ttl_seconds),
+            actor=caller.subject,
+        )
+        if not reservation:
+            raise out_of_quota(subject, reservation.short)
+        usage = await self._ledger.usage(subject)
+        return answer(
+            {
+                "reservationId": reservation.id,
+                "expiresAt": reservation.expires_at,
+                "replayed": reservation.grant.replayed,
+                "usage": usage_answer(usage),
+            },
+            201,
+            location=address(request, f"/api/reservations/{reservation.id}"),
+        )
+
+    async def one(self, request: Request) -> Response:
+        """A reservation as it stands."""
+        caller = self._services.caller(request)
+        seen = caller.sees(request.query_params.get("subject"))
+        story = await self._ledger.reservation(uuid_of(request.path_params["id"], "reservation"), subject=seen)
+        if story is None:
+            raise NotFound("There is no such reservation.")
+        return answer(reservation_answer(story))
+
+    async def commit(self, request: Request) -> Response:
+        """The work is done: what it used is used, the rest comes back. The word of a service."""
+        caller = self._services.caller(request)
+        caller.must_be_service()
+        body = await read(request, CommitBody)
+        settlement = await self._ledger.commit(
+            uuid_of(request.path_params["id"], "reservation"),
+            items=body.items,
+            amounts=body.amounts,
+            subject=caller.sees(request.query_params.get("subject")),
+            late=body.late,
+            actor=caller.subject,
+            reason=body.reason,
+        )
+        subject = checked(settlement, {"committed", "already_committed"})
+        usage = await self._ledger.usage(subject)
+        return answer(
+            {"committed": settlement.committed, "returned": settlement.returned, "usage": usage_answer(usage)}
+        )
+
+    async def rollback(self, request: Request) -> Response:
+        """Gives back what is held; repeated: nothing more."""
+        caller = self._services.caller(request)
+        body = await read(request, ReservationRollbackBody)
+        settlement = await self._ledger.rollback(
+            uuid_of(request.path_params["id"], "reservation"),
+            cause=caller.states(body.cause),
+            items=body.items,
+            subject=caller.sees(request.query_params.get("subject")),
+            actor=caller.subject,
+            reason=body.reason,
+        )
+        subject, returned = rolled_back(settlement)
+        usage = await self._ledger.usage(subject)
+        return answer({"rolledBack": returned, "usage": usage_answer(usage)})
+
+    async def extend(self, request: Request) -> Response:
+        """Moves the deadline; never to an earlier time."""
+        caller = self._services.caller(request)
+        body = await read(request, ExtendBody)
+        reservation = uuid_of(request.path_params["id"], "reservation")
+        settlement = await self._ledger.extend(
+            reservation,
+            ttl=timedelta(seconds=body.ttl_seconds),
+            items=body.items,
+            subject=caller.sees(request.query_params.get("subject")),
+        )
+        checked(settlement, {"extended"})
+        held = [item.expires_at for item in settlement.items.values() if item.state == "held"]
+        return answer({"reservationId": reservation, "expiresAt": min(held), "items": item_answers(settlement.items)})

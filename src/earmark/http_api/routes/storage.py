@@ -1,0 +1,78 @@
+"""The local store's links: an upload is taken in, an object shown. With any other store there is nothing here."""
+
+import re
+from datetime import UTC, datetime
+from uuid import UUID
+
+from starlette.requests import Request
+from starlette.responses import FileResponse, Response
+from starlette.routing import Route
+
+from earmark.errors import AlreadySettled, NotFound
+from earmark.http_api.problems import ReservationOver
+from earmark.http_api.routing import resource
+from earmark.http_api.services import Services
+from earmark.http_api.wire import answer
+from earmark.uploads.model import OPEN_STATES, State
+from earmark.uploads.storage import AlreadyUploaded, LocalStorage
+
+_KEY = re.compile("images/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})/original")
+_ARRIVED = frozenset({State.UPLOADED, State.PROCESSING, State.COMPLETED})
+
+
+def routes(services: Services) -> list[Route]:
+    """The store's addresses, when it is the local one."""
+    if not isinstance(services.storage, LocalStorage):
+        return []
+    calls = Objects(services, services.storage)
+    return [resource("/storage/{key:path}", GET=calls.show, PUT=calls.take_in)]
+
+
+class Objects:
+    """Each method answers one call; the link itself is the permission, and no token is asked for."""
+
+    def __init__(self, services: Services, storage: LocalStorage) -> None:
+        self._uploads = services.uploads
+        self._storage = storage
+
+    async def take_in(self, request: Request) -> Response:
+        """Stores the body of a signed upload: 201, or nothing of it is kept.
+
+        Everything that can be refused is refused before the first byte is read. A reservation that ends while the
+        bytes arrive is noticed afterwards.
+        """
+        key: str = request.path_params["key"]
+        headers = dict(request.headers)
+        grant = self._storage.verify_upload(key, request.query_params, headers, datetime.now(UTC))
+        image_id = _image_of(key)
+        try:
+            await self._uploads.receiving(image_id)
+        except AlreadySettled as error:
+            if error.detail.get("state") in _ARRIVED:
+                raise AlreadyUploaded("This image was uploaded before.") from error
+            raise ReservationOver(f"{error} No bytes are taken for it.", error.detail) from error
+        await self._storage.receive(grant, request.stream())
+        if await self._is_over(image_id):
+            await self._storage.delete([key])
+            raise ReservationOver("The reservation ended while the bytes arrived; they were not kept.")
+        return answer({"imageId": image_id, "size": grant.size}, 201)
+
+    async def show(self, request: Request) -> Response:
+        """The object of a signed link, whole: ranges are not offered."""
+        grant = self._storage.verify_download(request.path_params["key"], request.query_params, datetime.now(UTC))
+        request.scope["headers"] = [header for header in request.scope["headers"] if header[0].lower() != b"range"]
+        return FileResponse(grant.path, headers={**grant.headers, "Accept-Ranges": "none"})
+
+    async def _is_over(self, image_id: UUID) -> bool:
+        try:
+            image = await self._uploads.image(image_id)
+        except NotFound:
+            return True
+        return image.state not in OPEN_STATES | _ARRIVED
+
+
+def _image_of(key: str) -> UUID:
+    found = _KEY.fullmatch(key)
+    if found is None:
+        raise NotFound("There is no such image.")
+    return UUID(found[1])

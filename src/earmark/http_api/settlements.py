@@ -1,0 +1,65 @@
+"""What a settlement's outcome means over HTTP: an answer, or the error to raise."""
+
+from earmark.errors import AlreadySettled, InvalidRequest, NotFound, QuotaExceeded
+from earmark.model import Amounts, Settlement, Shortage
+
+
+def rolled_back(settlement: Settlement) -> tuple[str, Amounts]:
+    """Whose quota came back and how much: nothing, when it had come back before.
+
+    Raises:
+        NotFound, AlreadySettled: As `checked`.
+    """
+    subject = checked(settlement, {"rolled_back", "already_rolled_back"})
+    return subject, settlement.returned
+
+
+def checked(settlement: Settlement, fine: set[str]) -> str:
+    """Whose it is, when the outcome is one of these.
+
+    Raises:
+        NotFound: There is no such reservation or item, or it is somebody else's.
+        AlreadySettled: It ended otherwise before; `at`, `by` and `cause` say how.
+        QuotaExceeded: It came late, and there was no room left.
+        InvalidRequest: More was used than was held.
+    """
+    if settlement.outcome == "not_found" or settlement.subject is None:
+        raise NotFound("There is no such reservation.")
+    if settlement.outcome in fine:
+        return settlement.subject
+    if settlement.outcome == "denied":
+        raise out_of_quota(settlement.subject, settlement.short)
+    if settlement.outcome == "exceeds_hold":
+        raise InvalidRequest("More cannot be committed than is held; reserve the difference.", {"field": "amounts"})
+    raise _already(settlement)
+
+
+def out_of_quota(subject: str, short: tuple[Shortage, ...]) -> QuotaExceeded:
+    """The error of a denied reservation; the numbers at the top are those of the first resource it was short of."""
+    members = [
+        {
+            "resource": one.resource,
+            "requested": one.requested,
+            "quota_limit": one.quota_limit,
+            "used": one.used,
+            "remaining": one.remaining,
+        }
+        for one in short
+    ]
+    first = short[0]
+    return QuotaExceeded(
+        f"Not enough quota: {first.requested} {first.resource} asked for, {first.remaining} left.",
+        {"subject": subject, **members[0], "short": members},
+    )
+
+
+def _already(settlement: Settlement) -> AlreadySettled:
+    state = settlement.outcome.removeprefix("already_")
+    settled = [(name, item) for name, item in settlement.items.items() if item.state == state]
+    told: dict[str, object] = {"outcome": settlement.outcome, "state": state}
+    if not settled:
+        return AlreadySettled("It was settled before.", told)
+    name, item = max(settled, key=lambda named: (named[1].at is not None, named[1].at))
+    told |= {"item": name, "at": item.at, "by": item.by, "cause": item.cause}
+    when = f" at {item.at.isoformat()}" if item.at else ""
+    return AlreadySettled(f"It was {state.replace('_', ' ')} before,{when} by {item.by}.", told)

@@ -1,0 +1,290 @@
+"""What goes over the wire: bodies and answers. camelCase, except usage, whose names are those of the SQL functions."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Annotated, Any
+from uuid import UUID
+
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
+from starlette.responses import Response
+
+from earmark.model import Cause, Entry, Item, Late, ReservationStory, ResourceUsage, Usage
+from earmark.uploads.flow import Uploads
+from earmark.uploads.model import Image, Preupload, State
+
+Integer = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+Seconds = Annotated[float, Meta(gt=0, le=315_360_000)]
+Reason = Annotated[str, Meta(max_length=500)]
+Names = Annotated[tuple[str, ...], Meta(min_length=1)]
+IMAGES_MAX = 1000
+"""Most images named in one rollback."""
+
+
+class FileBody(Struct, frozen=True, rename="camel"):
+    """A file as its uploader declares it."""
+
+    filename: str
+    content_type: str
+    size: Integer
+
+
+class PreuploadBody(Struct, frozen=True):
+    """Several files, or, `files` absent, one whose fields stand at the top."""
+
+    files: tuple[FileBody, ...] | UnsetType = UNSET
+    subject: str | None = None
+
+
+class CompleteBody(Struct, frozen=True, rename="camel"):
+    """An upload that is done. What else a client may say of it is not believed, and so not read."""
+
+    image_id: str
+
+
+class FailedBody(Struct, frozen=True):
+    """An upload that failed, in the client's words."""
+
+    error: str | None = None
+
+
+class RollbackBody(Struct, frozen=True, rename="camel"):
+    """What is to be given back: of a reservation, of images, or a number of images."""
+
+    reservation_id: str | None = None
+    items: Names | None = None
+    image_ids: Annotated[tuple[str, ...], Meta(min_length=1, max_length=IMAGES_MAX)] | None = None
+    count: Annotated[int, Meta(ge=1, le=2**63 - 1)] | None = None
+    cause: Cause = Cause.CANCELLED
+    reason: Reason | None = None
+    subject: str | None = None
+
+
+class ReserveBody(Struct, frozen=True, rename="camel"):
+    """What is to be held: `amounts` of one item, or `items` with their amounts."""
+
+    amounts: dict[str, Integer] | None = None
+    items: dict[str, dict[str, Integer]] | None = None
+    ttl_seconds: Seconds = 900
+    subject: str | None = None
+
+
+class CommitBody(Struct, frozen=True):
+    """What was used: all that is held, some items, or, of items or the only item, less than was held."""
+
+    items: Names | dict[str, dict[str, Integer]] | None = None
+    amounts: dict[str, Integer] | None = None
+    late: Late = Late.REACQUIRE
+    reason: Reason | None = None
+
+
+class ReservationRollbackBody(Struct, frozen=True):
+    """What of a reservation is to be given back, and why."""
+
+    items: Names | None = None
+    cause: Cause = Cause.CANCELLED
+    reason: Reason | None = None
+
+
+class ExtendBody(Struct, frozen=True, rename="camel"):
+    """A new deadline, from now."""
+
+    ttl_seconds: Seconds
+    items: Names | None = None
+
+
+class SubjectBody(Struct, frozen=True):
+    """What is to change of a subject; what is absent stays. A quota of -1 is unlimited, null is the plan's again."""
+
+    plan: str | None = None
+    quotas: dict[str, Annotated[int, Meta(ge=-1, le=2**63 - 1)] | None] = {}
+    anchor: Annotated[datetime, Meta(tz=True)] | None = None
+    parent: Any = None
+
+
+class UsageAnswer(Struct, frozen=True):
+    """What a subject may use and uses; the numbers at the top are those of `images`."""
+
+    subject: str
+    tier: str
+    used: int
+    quota_limit: int
+    remaining: int
+    period_start: datetime | None
+    period_end: datetime | None
+    features: Mapping[str, object]
+    resources: Mapping[str, ResourceUsage]
+
+
+class UploadAnswer(Struct, frozen=True, rename="camel"):
+    """Permission to upload one image."""
+
+    image_id: UUID
+    upload_url: str
+    method: str
+    headers: dict[str, str]
+    s3_key: str = msgspec.field(name="s3Key")
+    expires_at: datetime
+
+
+class PreuploadAnswer(Struct, frozen=True, rename="camel"):
+    """A reservation of images, in the order of the files."""
+
+    reservation_id: UUID
+    expires_at: datetime
+    images: Sequence[UploadAnswer]
+    usage: UsageAnswer
+
+
+class ImageAnswer(Struct, frozen=True, rename="camel"):
+    """An image as its owner sees it."""
+
+    image_id: UUID
+    reservation_id: UUID
+    filename: str
+    content_type: str
+    size: int
+    state: State
+    cause: Cause | None
+    reason: str | None
+    attempt: int
+    width: object
+    height: object
+    format: object
+    thumbhash: object
+    colors: object
+    url: str | None
+    thumbnail_url: str | None
+    created_at: datetime
+    updated_at: datetime
+    expires_at: datetime | None
+
+
+class EntryAnswer(Struct, frozen=True, rename="camel"):
+    """A journal entry."""
+
+    seq: int
+    at: datetime
+    kind: str
+    resource: str
+    item: str | None
+    reservation_id: UUID | None
+    committed: int
+    held: int
+    cause: Cause | None
+    actor: str
+    reason: str | None
+
+
+class ItemAnswer(Struct, frozen=True, rename="camel"):
+    """An item of a reservation, and what happened to it."""
+
+    state: str
+    cause: Cause | None
+    at: datetime | None
+    by: str | None
+    expires_at: datetime
+    amounts: Mapping[str, int]
+    committed: Mapping[str, int]
+
+
+class ReservationAnswer(Struct, frozen=True, rename="camel"):
+    """A reservation as it stands."""
+
+    reservation_id: UUID
+    subject: str
+    created_at: datetime
+    items: Mapping[str, ItemAnswer]
+
+
+def answer(value: object, status: int = 200, *, location: str | None = None) -> Response:
+    """A JSON answer."""
+    headers = {} if location is None else {"Location": location}
+    return Response(msgspec.json.encode(value), status, headers, "application/json")
+
+
+def usage_answer(usage: Usage) -> UsageAnswer:
+    """Usage as it is told; a plan that counts no images has none."""
+    images = usage.resources.get("images")
+    return UsageAnswer(
+        subject=usage.subject,
+        tier=usage.plan,
+        used=images.used if images else 0,
+        quota_limit=images.quota_limit if images else 0,
+        remaining=images.remaining if images else 0,
+        period_start=images.period_start if images else None,
+        period_end=images.period_end if images else None,
+        features=usage.features,
+        resources=usage.resources,
+    )
+
+
+def preupload_answer(preupload: Preupload, usage: Usage) -> PreuploadAnswer:
+    """A reservation of images as it is told."""
+    uploads = [
+        UploadAnswer(
+            image_id=upload.image.image,
+            upload_url=upload.request.url,
+            method=upload.request.method,
+            headers=upload.request.headers,
+            s3_key=upload.image.key,
+            expires_at=upload.request.expires_at,
+        )
+        for upload in preupload.uploads
+    ]
+    return PreuploadAnswer(preupload.reservation, preupload.expires_at, uploads, usage_answer(usage))
+
+
+def image_answer(image: Image, uploads: Uploads) -> ImageAnswer:
+    """An image as it is told, with fresh links when it is completed."""
+    return ImageAnswer(
+        image_id=image.image,
+        reservation_id=image.reservation,
+        filename=image.filename,
+        content_type=image.content_type,
+        size=image.size,
+        state=image.state,
+        cause=image.cause,
+        reason=image.reason,
+        attempt=image.attempt,
+        width=image.metadata.get("width"),
+        height=image.metadata.get("height"),
+        format=image.metadata.get("format"),
+        thumbhash=image.metadata.get("thumbhash"),
+        colors=image.metadata.get("colors"),
+        url=uploads.download_url(image),
+        thumbnail_url=uploads.download_url(image, "thumbnail"),
+        created_at=image.created_at,
+        updated_at=image.updated_at,
+        expires_at=image.due_at,
+    )
+
+
+def entry_answer(entry: Entry) -> EntryAnswer:
+    """A journal entry as it is told."""
+    return EntryAnswer(
+        seq=entry.seq,
+        at=entry.at,
+        kind=entry.kind,
+        resource=entry.resource,
+        item=entry.item,
+        reservation_id=entry.reservation,
+        committed=entry.committed,
+        held=entry.held,
+        cause=entry.cause,
+        actor=entry.actor,
+        reason=entry.reason,
+    )
+
+
+def item_answers(items: Mapping[str, Item]) -> dict[str, ItemAnswer]:
+    """Items as they are told."""
+    return {
+        name: ItemAnswer(item.state, item.cause, item.at, item.by, item.expires_at, item.amounts, item.committed)
+        for name, item in items.items()
+    }
+
+
+def reservation_answer(story: ReservationStory) -> ReservationAnswer:
+    """A reservation as it is told."""
+    return ReservationAnswer(story.reservation, story.subject, story.created_at, item_answers(story.items))

@@ -1,0 +1,242 @@
+"""AsyncLedger sends the calls that arrive while one is in flight together, and each caller still fares alone."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+import pytest
+from psycopg_pool import AsyncConnectionPool, ConnectionPool, PoolTimeout
+
+from earmark import AsyncLedger, Cause, InvalidRequest, KeyConflict, Ledger, UnknownResource
+from earmark.local_postgres import LocalPostgres
+from earmark.migrate import migrate
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+async def async_ledger(database: str) -> AsyncIterator[AsyncLedger]:
+    """One connection, so that what arrives while it is busy must wait."""
+    async with AsyncLedger(database, max_connections=1) as ledger:
+        yield ledger
+
+
+@asynccontextmanager
+async def subject_locked(database: str, subject: str) -> AsyncIterator[None]:
+    """Holds up every call for this subject."""
+    async with await psycopg.AsyncConnection.connect(database) as busy:
+        await busy.execute("SELECT FROM earmark._private_subject WHERE subject = %s FOR UPDATE", (subject,))
+        yield
+
+
+async def until_waiting(database: str) -> int:
+    """The backend that waits for a lock; polled, as nothing announces it."""
+    async with await psycopg.AsyncConnection.connect(database, autocommit=True) as watcher:
+        for _ in range(2000):
+            cursor = await watcher.execute(
+                "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+            )
+            row = await cursor.fetchone()
+            if row is not None:
+                return int(row[0])
+            await asyncio.sleep(0)
+    raise AssertionError("nobody waits")
+
+
+async def test_what_arrives_meanwhile_is_sent_as_one_batch(
+    async_ledger: AsyncLedger, database: str, connection: psycopg.Connection
+) -> None:
+    await async_ledger.reserve("a", {"images": 1})
+    async with subject_locked(database, "a"):
+        first = asyncio.ensure_future(async_ledger.reserve("a", {"images": 1}))
+        await until_waiting(database)
+        others = [asyncio.ensure_future(async_ledger.reserve(f"s{n}", {"images": 1})) for n in range(100)]
+        await asyncio.sleep(0)
+        assert not any(other.done() for other in others)
+    assert all(await asyncio.gather(first, *others))
+    transactions = connection.execute(
+        "SELECT count(DISTINCT transaction) FROM earmark._private_journal WHERE subject LIKE 's%'"
+    ).fetchone()
+    assert transactions == (1,)
+
+
+async def test_a_malformed_request_fails_alone(async_ledger: AsyncLedger) -> None:
+    calls: list[Any] = [async_ledger.reserve("a", {"images": 1}) for _ in range(20)]
+    bad = [
+        async_ledger.reserve("a", {"images": -1}),
+        async_ledger.reserve("a", {"sandwiches": 1}),
+        async_ledger.reserve("a", {"images": Decimal(1)}),  # type: ignore[dict-item]
+        async_ledger.reserve("a\0", {"images": 1}),
+    ]
+    await async_ledger.reserve("a", {"images": 1}, key="k")
+    conflict = async_ledger.reserve("a", {"images": 2}, key="k")
+    answers = await asyncio.gather(*calls[:7], *bad, conflict, *calls[7:], return_exceptions=True)
+    kinds = [type(answer) for answer in answers[7:12]]
+    assert kinds == [InvalidRequest, UnknownResource, InvalidRequest, InvalidRequest, KeyConflict]
+    assert all(answers[:7] + answers[12:])
+    assert (await async_ledger.usage("a")).resources["images"].held == 21
+
+
+async def test_a_cancelled_caller_does_not_sink_the_others(async_ledger: AsyncLedger, database: str) -> None:
+    await async_ledger.reserve("a", {"images": 1})
+    async with subject_locked(database, "a"):
+        calls = [asyncio.ensure_future(async_ledger.reserve("a", {"images": 1})) for _ in range(10)]
+        await until_waiting(database)
+        calls[0].cancel()  # alone in flight
+        calls[5].cancel()  # waiting
+        await asyncio.sleep(0)
+    answers = await asyncio.gather(*calls, return_exceptions=True)
+    assert [type(answer) for answer in (answers[0], answers[5])] == [asyncio.CancelledError] * 2
+    assert all(answer for number, answer in enumerate(answers) if number not in (0, 5))
+    assert (await async_ledger.reserve("a", {"images": 1})).granted
+
+
+async def test_a_lost_connection_is_told_to_all_and_the_next_call_works(
+    async_ledger: AsyncLedger, database: str, connection: psycopg.Connection
+) -> None:
+    await async_ledger.reserve("a", {"images": 1})
+    async with subject_locked(database, "a"):
+        first = asyncio.ensure_future(async_ledger.reserve("a", {"images": 1}))
+        backend = await until_waiting(database)
+        connection.execute("SELECT pg_terminate_backend(%s)", (backend,))
+        answers = await asyncio.gather(first, return_exceptions=True)
+    assert isinstance(answers[0], psycopg.OperationalError)
+    answers = await asyncio.gather(*[async_ledger.reserve("a", {"images": 1}) for _ in range(5)])
+    assert all(answers)
+    assert (await async_ledger.usage("a")).resources["images"].held == 6
+
+
+async def test_a_lost_batch_fails_every_caller_in_it(
+    async_ledger: AsyncLedger, database: str, connection: psycopg.Connection
+) -> None:
+    await async_ledger.reserve("a", {"images": 1})
+    await async_ledger.reserve("b", {"images": 1})
+    async with subject_locked(database, "b"):
+        async with subject_locked(database, "a"):
+            first = asyncio.ensure_future(async_ledger.reserve("a", {"images": 1}))
+            await until_waiting(database)
+            batch = [asyncio.ensure_future(async_ledger.reserve("b", {"images": 1})) for _ in range(8)]
+            await asyncio.sleep(0)
+        assert (await first).granted
+        connection.execute("SELECT pg_terminate_backend(%s)", (await until_waiting(database),))
+        answers = await asyncio.gather(*batch, return_exceptions=True)
+    assert all(isinstance(answer, psycopg.OperationalError) for answer in answers)
+    assert (await async_ledger.usage("b")).resources["images"].held == 1
+
+
+async def test_a_rollback_outlives_a_lost_connection(
+    async_ledger: AsyncLedger, database: str, connection: psycopg.Connection, caplog: pytest.LogCaptureFixture
+) -> None:
+    reservation = (await async_ledger.reserve("a", {"images": 3})).id
+    with caplog.at_level(logging.INFO, "earmark"):
+        async with subject_locked(database, "a"):
+            rollback = asyncio.ensure_future(async_ledger.rollback(reservation, cause=Cause.UPLOAD_FAILED, reason="r"))
+            connection.execute("SELECT pg_terminate_backend(%s)", (await until_waiting(database),))
+            await until_waiting(database)
+        assert (await rollback).outcome == "rolled_back"
+    records = ours(caplog)
+    assert [record.message for record in records] == ["database_unreachable", "rollback"]
+    logged = vars(records[-1])
+    expected = {
+        "subject": "a",
+        "reservation": str(reservation),
+        "item": "1",
+        "amounts": {"images": 3},
+        "cause": "upload_failed",
+        "actor": "a",
+        "trigger": "r",
+    }
+    assert {name: logged[name] for name in expected} == expected
+
+
+async def test_a_rollback_finishes_though_its_caller_is_cancelled(async_ledger: AsyncLedger, database: str) -> None:
+    reservation = (await async_ledger.reserve("a", {"images": 3})).id
+    async with subject_locked(database, "a"):
+        rollback = asyncio.ensure_future(async_ledger.rollback(reservation, cause=Cause.CANCELLED))
+        await until_waiting(database)
+        for _ in range(3):
+            rollback.cancel()
+            await asyncio.sleep(0)
+        assert not rollback.done()
+    with pytest.raises(asyncio.CancelledError):
+        await rollback
+    assert (await async_ledger.usage("a")).resources["images"].held == 0
+
+
+def ours(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
+    return [record for record in caplog.records if record.name.startswith("earmark")]
+
+
+FIELDS = {
+    "subject": "a",
+    "items": None,
+    "cause": "processing_failed",
+    "actor": None,
+    "action": "none needed: the quota returns at the deadline; sooner with `earmark rollback`",
+}
+
+
+def check_failure(records: list[logging.LogRecord], target: str) -> None:
+    assert [record.message for record in records] == ["database_unreachable"] * 3 + ["rollback_failed"]
+    failed = vars(records[-1])
+    assert failed["levelno"] == logging.ERROR
+    assert failed["target"] == target
+    assert failed["error"]
+    assert {name: failed[name] for name in FIELDS} == FIELDS
+
+
+def dead(tmp_path: Path) -> str:
+    return f"host={tmp_path} dbname=nowhere user=nobody"
+
+
+async def test_a_rollback_that_stays_without_a_database_is_reported(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    reservation = uuid4()
+    pool = AsyncConnectionPool(dead(tmp_path), min_size=0, max_size=1, open=False, timeout=0.05, reconnect_timeout=0.01)
+    await pool.open()
+    try:
+        with caplog.at_level(logging.INFO, "earmark"), pytest.raises(PoolTimeout):
+            await AsyncLedger(pool).rollback(reservation, cause=Cause.PROCESSING_FAILED, subject="a")
+    finally:
+        await pool.close()
+    check_failure(ours(caplog), str(reservation))
+
+
+def work(interrupted_by: Callable[[], None]) -> None:
+    interrupted_by()
+    raise ZeroDivisionError
+
+
+def test_the_error_of_the_block_is_heard_though_its_rollback_failed(
+    tmp_path_factory: pytest.TempPathFactory, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The server goes away in the middle of the work and does not come back."""
+    server = LocalPostgres(tmp_path_factory.mktemp("gone"), settings={"fsync": "off"})
+    server.start()
+    try:
+        with psycopg.connect(server.url, autocommit=True) as connection:
+            migrate(connection, default_plan="pro")
+        with (
+            ConnectionPool(server.url, min_size=1, open=True, timeout=0.05, kwargs={"autocommit": True}) as pool,
+            caplog.at_level(logging.INFO, "earmark"),
+        ):
+            pool.wait()
+            reservation = Ledger(pool).reserve("a", {"images": 1})
+            with pytest.raises(ZeroDivisionError) as caught, reservation:
+                work(server.stop)
+    finally:
+        server.stop()
+    assert str(reservation.expires_at) in caught.value.__notes__[0]
+    check_failure(ours(caplog), str(reservation.id))

@@ -1,0 +1,397 @@
+"""The SQL, driven through the client by random steps, against a small model that keeps everything in one list."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from typing import Any
+from uuid import UUID
+
+import psycopg
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    multiple,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from earmark import Cause, KeyConflict, Late, Ledger
+
+PLANS = {
+    "free": {"images": 10, "storage_bytes": 250_000_000},
+    "pro": {"images": 500, "storage_bytes": 25_000_000_000},
+    "enterprise": {"images": None, "storage_bytes": 1_000_000_000_000},
+}
+
+
+@dataclass
+class Hold:
+    subject: str
+    reservation: UUID
+    item: str
+    resource: str
+    amount: int
+    period: str
+    expires_at: datetime
+    state: str = "held"
+    cause: str | None = None
+    committed: int = 0
+
+
+@dataclass
+class Oracle:
+    """What the ledger should say, by the plainest means: figures are sums over all holds, every time."""
+
+    now: datetime
+    holds: list[Hold] = field(default_factory=list)
+    plans: dict[str, str] = field(default_factory=dict)
+    overrides: dict[tuple[str, str], int | None] = field(default_factory=dict)
+    keys: dict[tuple[str, str], tuple[Any, str, UUID | None]] = field(default_factory=dict)
+
+    def quota(self, subject: str, resource: str) -> int | None:
+        default = PLANS[self.plans.get(subject, "pro")][resource]
+        return self.overrides.get((subject, resource), default)
+
+    def period(self, resource: str) -> str:
+        return f"{self.now:%Y-%m}" if resource == "images" else "lifetime"
+
+    def figures(self, subject: str, resource: str, *, overdue: bool = False) -> tuple[int, int]:
+        mine = [
+            hold
+            for hold in self.holds
+            if (hold.subject, hold.resource, hold.period) == (subject, resource, self.period(resource))
+        ]
+        held = [hold for hold in mine if hold.state == "held" and (overdue or hold.expires_at > self.now)]
+        return sum(h.committed for h in mine if h.state == "committed"), sum(h.amount for h in held)
+
+    def fits(self, subject: str, amounts: Iterable[tuple[str, int]]) -> bool:
+        wanted: dict[str, int] = {}
+        for resource, amount in amounts:
+            wanted[resource] = wanted.get(resource, 0) + amount
+        for resource, amount in wanted.items():
+            quota = self.quota(subject, resource)
+            if quota is not None and amount > quota - sum(self.figures(subject, resource, overdue=True)):
+                return False
+        return True
+
+    def fits_once_expired(self, subject: str, amounts: list[tuple[str, int]]) -> bool:
+        if not self.fits(subject, amounts):
+            self.expire(subject)
+        return self.fits(subject, amounts)
+
+    def reserve(self, subject: str, items: dict[str, dict[str, int]], key: str | None, ttl: timedelta) -> str:
+        request = (items, ttl)
+        if key is not None and (subject, key) in self.keys:
+            known, outcome, _ = self.keys[subject, key]
+            return f"replayed {outcome}" if known == request else "conflict"
+        amounts = [line for item in items.values() for line in item.items()]
+        outcome = "granted" if self.fits_once_expired(subject, amounts) else "denied"
+        if key is not None:
+            self.keys[subject, key] = (request, outcome, None)
+        return outcome
+
+    def take(self, subject: str, reservation: UUID, items: dict[str, dict[str, int]], ttl: timedelta) -> None:
+        for item, amounts in items.items():
+            for resource, amount in amounts.items():
+                period = self.period(resource)
+                self.holds.append(Hold(subject, reservation, item, resource, amount, period, self.now + ttl))
+
+    def targets(self, reservation: UUID, items: Iterable[str] | None) -> list[Hold]:
+        return [h for h in self.holds if h.reservation == reservation and (items is None or h.item in items)]
+
+    def expire(self, subject: str | None = None, reservation: UUID | None = None, items: Any = None) -> list[Hold]:
+        among = self.holds if reservation is None else self.targets(reservation, items)
+        overdue = [h for h in among if h.state == "held" and h.expires_at <= self.now and subject in (None, h.subject)]
+        for hold in overdue:
+            hold.state, hold.cause = "rolled_back", "expired"
+        return overdue
+
+    def commit(self, reservation: UUID, items: Any, late: Late) -> tuple[str, list[Hold]]:
+        targets = self.targets(reservation, items)
+        actual = items if isinstance(items, dict) else {}
+        used = {id(h): int(actual.get(h.item, {}).get(h.resource, h.amount)) for h in targets}
+        anew = late is Late.REACQUIRE
+        if any(used[id(h)] > h.amount for h in targets if h.state == "held" or (anew and h.cause == "expired")):
+            return "exceeds_hold", []
+        if not anew:
+            self.expire(reservation=reservation, items=items)
+        elif not self.reacquire(targets):
+            return "denied", []
+        done = [hold for hold in targets if hold.state == "held"]
+        for hold in done:
+            hold.state, hold.committed = "committed", used[id(hold)]
+        return self.outcome("committed", targets, done), done
+
+    def reacquire(self, targets: list[Hold]) -> bool:
+        def lines() -> list[tuple[str, int]]:
+            return [(hold.resource, hold.amount) for hold in targets if hold.cause == "expired"]
+
+        if lines() and not self.fits(targets[0].subject, lines()):
+            self.expire(targets[0].subject)
+        if lines() and not self.fits(targets[0].subject, lines()):
+            return False
+        for hold in targets:
+            if hold.cause == "expired":
+                hold.state, hold.cause, hold.period = "held", None, self.period(hold.resource)
+        return True
+
+    def rollback(self, reservation: UUID, items: Iterable[str] | None, cause: Cause) -> tuple[str, list[Hold]]:
+        targets = self.targets(reservation, items)
+        done = [hold for hold in targets if hold.state == "held"]
+        for hold in done:
+            hold.state, hold.cause = "rolled_back", cause.value
+        return self.outcome("rolled_back", targets, done), done
+
+    def refund(self, reservation: UUID, items: Iterable[str] | None) -> tuple[str, list[Hold]]:
+        targets = self.targets(reservation, items)
+        done = [hold for hold in targets if hold.state == "committed" and hold.resource == "storage_bytes"]
+        for hold in done:
+            hold.state = "refunded"
+        return self.outcome("refunded", targets, done), done
+
+    def extend(self, reservation: UUID, ttl: timedelta) -> str:
+        targets = self.targets(reservation, None)
+        done = [hold for hold in targets if hold.state == "held"]
+        for hold in done:
+            hold.expires_at = max(hold.expires_at, self.now + ttl)
+        return self.outcome("extended", targets, done)
+
+    def newest(self, subject: str, resource: str, room: int) -> set[tuple[UUID, str]]:
+        mine = [h for h in self.holds if (h.subject, h.resource, h.state) == (subject, resource, "held")]
+        returned = set()
+        for hold in sorted(mine, key=lambda hold: (hold.reservation, hold.item), reverse=True):
+            if hold.amount <= room:
+                room -= hold.amount
+                returned.add((hold.reservation, hold.item))
+                self.rollback(hold.reservation, [hold.item], Cause.CANCELLED)
+        return returned
+
+    @staticmethod
+    def outcome(done: str, targets: list[Hold], mine: list[Hold]) -> str:
+        states = {hold.state for hold in targets}
+        if mine:
+            return done
+        if states <= {done}:
+            return f"already_{done}" if states else "not_found"
+        for state in ("refunded", "committed", "rolled_back"):
+            if state in states and not (state == done == "committed"):
+                return f"already_{state}"
+        return "not_committed"
+
+
+SUBJECTS = ("ann", "ben", "cat")
+amounts = st.dictionaries(st.sampled_from(["images", "storage_bytes"]), st.integers(1, 3), min_size=1, max_size=2).map(
+    lambda chosen: {name: amount * (10 if name == "storage_bytes" else 1) for name, amount in chosen.items()}
+)
+item_sets = st.dictionaries(st.sampled_from("123"), amounts, min_size=1, max_size=3)
+ttls = st.sampled_from([60, 900, 900, 5_000_000]).map(lambda seconds: timedelta(seconds=seconds))
+some_items = st.none() | st.lists(st.sampled_from("1234"), min_size=1, max_size=3, unique=True)
+actual = st.dictionaries(
+    st.sampled_from("123"),
+    st.dictionaries(st.sampled_from(["images", "storage_bytes"]), st.integers(0, 6), max_size=2),
+    min_size=1,
+    max_size=2,
+)
+overrides = st.sampled_from([0, 3, 7, 20, 60, 200, -1, None])
+_worlds = count()
+
+
+def totals(holds: list[Hold], figure: Callable[[Hold], int]) -> dict[str, int]:
+    sums: dict[str, int] = {}
+    for hold in holds:
+        sums[hold.resource] = sums.get(hold.resource, 0) + figure(hold)
+    return sums
+
+
+class LedgerMachine(RuleBasedStateMachine):
+    """Every rule does one thing to both and compares the answers; the invariants compare all that can be seen."""
+
+    reservations = Bundle("reservations")
+
+    def __init__(self, ledger: Ledger, connection: psycopg.Connection, clock: Any) -> None:
+        super().__init__()
+        self.world = next(_worlds)
+        self.ledger = ledger
+        self.connection = connection
+        self.clock = clock
+        self.oracle = Oracle(datetime(2026, 1, 20, 12, tzinfo=UTC))
+        self.clock.set(self.oracle.now)
+        for subject in SUBJECTS:
+            self.ledger.configure_subject(self.name(subject), quotas={"images": 12, "storage_bytes": 120})
+            self.oracle.overrides |= {(self.name(subject), "images"): 12, (self.name(subject), "storage_bytes"): 120}
+
+    def name(self, subject: str) -> str:
+        return f"{subject}-{self.world}"
+
+    @rule(target=reservations, subject=st.sampled_from(SUBJECTS), items=item_sets, key=st.sampled_from("xy"), ttl=ttls)
+    def reserve_with_key(self, subject: str, items: dict[str, Any], key: str, ttl: timedelta) -> Any:
+        return self.reserve_as(self.name(subject), items, key, ttl)
+
+    @initialize(target=reservations, chosen=st.lists(item_sets, min_size=3, max_size=3))
+    def begin(self, chosen: list[dict[str, Any]]) -> Any:
+        taken = [self.reserve_as(self.name("ann"), items, None, timedelta(minutes=15)) for items in chosen]
+        return multiple(*[one for one in taken if isinstance(one, UUID)])
+
+    @rule(target=reservations, subject=st.sampled_from(SUBJECTS), items=item_sets, ttl=ttls)
+    def reserve_without_key(self, subject: str, items: dict[str, Any], ttl: timedelta) -> Any:
+        return self.reserve_as(self.name(subject), items, None, ttl)
+
+    @rule(target=reservations, subject=st.sampled_from(SUBJECTS), ttl=ttls)
+    def reserve_one(self, subject: str, ttl: timedelta) -> Any:
+        return self.reserve_as(self.name(subject), {"1": {"images": 1, "storage_bytes": 5}}, None, ttl)
+
+    def reserve_as(self, subject: str, items: dict[str, Any], key: str | None, ttl: timedelta) -> Any:
+        expected = self.oracle.reserve(subject, items, key, ttl)
+        try:
+            grant = self.ledger.reserve(subject, items=items, key=key, ttl=ttl).grant
+        except KeyConflict:
+            assert expected == "conflict"
+            return multiple()
+        assert f"{'replayed ' if grant.replayed else ''}{grant.outcome}" == expected
+        if grant.reservation is None:
+            assert grant.short
+            return multiple()
+        if grant.replayed:
+            assert grant.reservation == self.oracle.keys[subject, key or ""][2]
+            return multiple()
+        if key is not None:
+            self.oracle.keys[subject, key] = (*self.oracle.keys[subject, key][:2], grant.reservation)
+        self.oracle.take(subject, grant.reservation, items, ttl)
+        for resource in {name for item in items.values() for name in item}:
+            quota = self.oracle.quota(subject, resource)
+            assert quota is None or sum(self.oracle.figures(subject, resource, overdue=True)) <= quota
+        return grant.reservation
+
+    @precondition(lambda self: self.oracle.keys)
+    @rule(data=st.data())
+    def repeat_a_reserve(self, data: st.DataObject) -> None:
+        (subject, key), ((items, ttl), _, _) = data.draw(st.sampled_from(list(self.oracle.keys.items())))
+        self.reserve_as(subject, items, key, ttl)
+
+    @rule(reservation=reservations, items=some_items | actual, late=st.sampled_from(Late))
+    def commit(self, reservation: UUID, items: Any, late: Late) -> None:
+        outcome, done = self.oracle.commit(reservation, items, late)
+        settlement = self.ledger.commit(reservation, items=items, late=late)
+        assert settlement.outcome == outcome
+        assert settlement.committed == totals(done, lambda hold: hold.committed)
+        assert settlement.returned == totals(done, lambda hold: hold.amount - hold.committed)
+
+    @rule(reservation=reservations, items=some_items, cause=st.sampled_from(Cause))
+    def rollback(self, reservation: UUID, items: list[str] | None, cause: Cause) -> None:
+        outcome, done = self.oracle.rollback(reservation, items, cause)
+        settlement = self.ledger.rollback(reservation, items=items, cause=cause)
+        assert settlement.outcome == outcome
+        assert settlement.returned == totals(done, lambda hold: hold.amount)
+
+    @rule(reservation=reservations, items=some_items)
+    def refund(self, reservation: UUID, items: list[str] | None) -> None:
+        outcome, done = self.oracle.refund(reservation, items)
+        settlement = self.ledger.refund(reservation, items=items)
+        assert settlement.outcome == outcome
+        assert settlement.returned == totals(done, lambda hold: hold.committed)
+
+    @rule(reservation=reservations, ttl=ttls)
+    def extend(self, reservation: UUID, ttl: timedelta) -> None:
+        assert self.ledger.extend(reservation, ttl=ttl).outcome == self.oracle.extend(reservation, ttl)
+
+    @rule(subject=st.sampled_from(SUBJECTS), resource=st.sampled_from(["images", "storage_bytes"]),
+          room=st.integers(1, 30))  # fmt: skip
+    def roll_back_by_count(self, subject: str, resource: str, room: int) -> None:
+        expected = self.oracle.newest(self.name(subject), resource, room)
+        returned = self.ledger.rollback_newest(self.name(subject), resource, room)
+        assert {(one.reservation, one.item) for one in returned} == expected
+        assert sum(one.amounts[resource] for one in returned) <= room
+
+    @rule()
+    def sweep(self) -> None:
+        expected = {(hold.reservation, hold.item, hold.resource) for hold in self.oracle.expire()}
+        assert {(hold.reservation, hold.item, hold.resource) for hold in self.ledger.sweep(max_holds=2)} == expected
+
+    @rule(subject=st.sampled_from(SUBJECTS), resource=st.sampled_from(["images", "storage_bytes"]), quota=overrides)
+    def change_quota(self, subject: str, resource: str, quota: int | None) -> None:
+        self.ledger.configure_subject(self.name(subject), quotas={resource: quota})
+        place = (self.name(subject), resource)
+        self.oracle.overrides.pop(place, None)
+        if quota is not None:
+            self.oracle.overrides[place] = None if quota == -1 else quota
+
+    @rule(subject=st.sampled_from(SUBJECTS), plan=st.sampled_from(list(PLANS)))
+    def change_plan(self, subject: str, plan: str) -> None:
+        self.ledger.configure_subject(self.name(subject), plan=plan)
+        self.oracle.plans[self.name(subject)] = plan
+
+    @rule(seconds=st.sampled_from([1, 60, 900, 86_400]))
+    def wait(self, seconds: int) -> None:
+        self.stand_at(self.oracle.now + timedelta(seconds=seconds))
+
+    @rule()
+    def wait_for_the_next_month(self) -> None:
+        later = self.oracle.now.replace(day=1) + timedelta(days=32)
+        self.stand_at(later.replace(day=1, hour=0))
+
+    def stand_at(self, moment: datetime) -> None:
+        self.oracle.now = moment
+        self.clock.set(moment)
+
+    @invariant()
+    def usage_is_the_oracles(self) -> None:
+        for subject in map(self.name, SUBJECTS):
+            for resource, usage in self.ledger.usage(subject).resources.items():
+                committed, held = self.oracle.figures(subject, resource)
+                quota = self.oracle.quota(subject, resource)
+                room = -1 if quota is None else max(quota - committed - held, 0)
+                over = 0 if quota is None else max(committed + held - quota, 0)
+                assert (usage.quota_limit, usage.committed, usage.held, usage.used, usage.remaining, usage.over_by) == (
+                    -1 if quota is None else quota, committed, held, committed + held, room, over,
+                )  # fmt: skip
+
+    @invariant()
+    def the_books_agree(self) -> None:
+        assert [drift for subject in SUBJECTS for drift in self.ledger.verify(self.name(subject))] == []
+
+    @invariant()
+    def every_hold_is_as_the_oracle_has_it_and_was_settled_once(self) -> None:
+        rows = self.connection.execute(
+            """
+            SELECT h.reservation, h.item, h.resource, h.amount, h.state, h.cause, h.committed, h.expires_at,
+                j.taken - j.settled - (h.state = 'held')::int
+            FROM earmark._private_hold h
+            CROSS JOIN LATERAL (
+                SELECT count(*) FILTER (WHERE kind = 'reserve') AS taken,
+                    count(*) FILTER (WHERE kind IN ('commit', 'rollback')) AS settled
+                FROM earmark._private_journal j
+                WHERE (j.root, j.subject) = (h.root, h.subject)
+                    AND (j.reservation, j.item, j.resource) = (h.reservation, h.item, h.resource)
+            ) j
+            WHERE h.root = ANY (%s)
+            """,
+            ([self.name(subject) for subject in SUBJECTS],),
+        ).fetchall()
+        assert sorted(rows) == sorted(
+            (h.reservation, h.item, h.resource, h.amount, h.state, h.cause, h.committed, h.expires_at, 0)
+            for h in self.oracle.holds
+        )
+
+    def teardown(self) -> None:
+        """What is still open must not meet the next example's sweeps."""
+        for subject in SUBJECTS:
+            self.ledger.rollback_newest(self.name(subject), "images", 10**9)
+            self.ledger.rollback_newest(self.name(subject), "storage_bytes", 10**9)
+
+
+def test_the_ledger_behaves_as_the_oracle(ledger: Ledger, connection: psycopg.Connection, clock: Any) -> None:
+    run_state_machine_as_test(
+        lambda: LedgerMachine(ledger, connection, clock),
+        settings=settings(
+            max_examples=60,
+            stateful_step_count=30,
+            deadline=None,
+            suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+        ),
+    )

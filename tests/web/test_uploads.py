@@ -1,0 +1,196 @@
+"""Uploads in the browser: what the page shows in the end is what the API says, and nothing stays held."""
+
+import json
+import re
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+from PIL import Image as Picture
+from playwright.sync_api import expect
+
+pytestmark = pytest.mark.browser
+
+CASES = Path(__file__).parents[2].parent / "shared/cases/files"
+NOT_TAKEN = {"png_named.jpg", "missing_eoi.jpg", "ztxt_bomb.png", "multipage.tif", "phone.heic", "three_sizes.ico"}
+NOT_TAKEN |= {"plain.bmp"}
+
+
+def picture(width=32, height=24):
+    out = BytesIO()
+    Picture.effect_noise((width, height), 80).save(out, "PNG")
+    return out.getvalue()
+
+
+PNG = picture()
+LARGE_PNG = picture(1500, 1500)
+
+
+def files(count, content=PNG):
+    return [{"name": f"{n:02}.png", "mimeType": "image/png", "buffer": content} for n in range(1, count + 1)]
+
+
+def row(page, name):
+    return page.locator("#upload-list > li").filter(has=page.get_by_text(name, exact=True))
+
+
+def expect_state(page, name, state):
+    expect(row(page, name)).to_have_attribute("data-state", state)
+
+
+def expect_all(page, count, state):
+    expect(page.locator(f'#upload-list > li[data-state="{state}"]')).to_have_count(count)
+
+
+def causes(user):
+    return [entry["cause"] for entry in user.entries() if entry["kind"] == "rollback" and entry["resource"] == "images"]
+
+
+@pytest.mark.skipif(not CASES.is_dir(), reason="the shared cases are not here")
+def test_good_and_bad_files_end_as_the_api_says(user):
+    cases = {Path(case["file"]).name: case for case in json.loads((CASES / "manifest.json").read_text())["files"]}
+    page = user.open()
+    page.locator("#picker").set_input_files([CASES / case["file"] for case in cases.values()])
+    expect(page.locator("#closing")).to_be_hidden()
+    shown = dict(
+        page.locator("#upload-list > li").evaluate_all(
+            "rows => rows.map(row => [row.querySelector('.name').textContent, row.dataset.state])"
+        )
+    )
+    good = {name for name, case in cases.items() if case["verdict"] != "reject" and name not in NOT_TAKEN}
+    assert shown == {name: "completed" if name in good else "rejected" for name in cases}
+    stored = {image["filename"]: image for image in user.images()}
+    assert {name: image["state"] for name, image in stored.items()} == {name: shown[name] for name in stored}
+    assert good <= stored.keys()
+    size = sum(cases[name]["bytes"] for name in good)
+    assert (user.usage()["committed"], user.usage()["held"]) == (len(good), 0)
+    assert (user.usage("storage_bytes")["committed"], user.usage("storage_bytes")["held"]) == (size, 0)
+    expect(page.locator("#meters")).to_contain_text(f"{len(good)} of 500 images used")
+    expect(page.locator("#images > li")).to_have_count(len(good))
+    assert set(causes(user)) == {"validation_failed"}
+    for name in cases.keys() - good:
+        expect(row(page, name)).to_contain_text("It cost nothing.")
+
+
+def test_files_dropped_on_the_page(user, tmp_path):
+    (tmp_path / "dropped.png").write_bytes(PNG)
+    page = user.open()
+    expect(page.locator("#meters")).to_contain_text("0 of 500 images used")
+    box = page.locator(".dropzone").bounding_box()
+    session = page.context.new_cdp_session(page)
+    data = {"items": [], "files": [str(tmp_path / "dropped.png")], "dragOperationsMask": 1}
+    place = {"x": box["x"] + box["width"] / 2, "y": box["y"] + box["height"] / 2, "data": data}
+    for kind in ("dragEnter", "dragOver"):
+        session.send("Input.dispatchDragEvent", {"type": kind, **place})
+    expect(page.locator("body")).to_have_class("dragging")
+    session.send("Input.dispatchDragEvent", {"type": "drop", **place})
+    expect_state(page, "dropped.png", "completed")
+    expect(page.locator("body")).not_to_have_class("dragging")
+    assert [image["filename"] for image in user.images()] == ["dropped.png"]
+
+
+def test_cancelling_in_the_middle_of_an_upload(user, slow_uploads):
+    page = user.open()
+    slow_uploads(page)
+    page.locator("#picker").set_input_files(files(1, LARGE_PNG))
+    user.wait_until(page, lambda: [image["state"] for image in user.images()] == ["uploading"])
+    assert user.usage()["held"] == 1
+    expect(page.locator("#meters")).to_contain_text("1 held")
+    expect(row(page, "01.png")).to_contain_text(re.compile(r"Uploading, [1-9]\d? %"))
+    page.get_by_role("button", name="Cancel 01.png").click()
+    expect_state(page, "01.png", "cancelled")
+    assert (user.usage()["used"], user.usage("storage_bytes")["used"]) == (0, 0)
+    assert [(image["state"], image["cause"]) for image in user.images()] == [("cancelled", "cancelled")]
+    assert causes(user) == ["cancelled"]
+    expect(page.locator("#meters")).to_contain_text("0 held")
+    expect(page.locator("#history")).to_contain_text("Given back: upload cancelled")
+
+
+def test_retrying_what_was_cancelled(user, slow_uploads):
+    page = user.open()
+    session = slow_uploads(page)
+    page.locator("#picker").set_input_files(files(1, LARGE_PNG))
+    expect_state(page, "01.png", "uploading")
+    page.get_by_role("button", name="Cancel 01.png").click()
+    expect_state(page, "01.png", "cancelled")
+    session.detach()
+    page.get_by_role("button", name="Retry 01.png").click()
+    expect_state(page, "01.png", "completed")
+    assert sorted(image["state"] for image in user.images()) == ["cancelled", "completed"]
+    assert user.usage()["used"] == 1
+
+
+@pytest.mark.parametrize("leave", ["close", "reload", "navigate"])
+def test_leaving_the_page_in_the_middle_of_an_upload(user, slow_uploads, leave):
+    page, witness = user.open(), user.open("about:blank")
+    slow_uploads(page)
+    page.locator("#picker").set_input_files(files(5, LARGE_PNG))
+    user.wait_until(page, lambda: "uploading" in {image["state"] for image in user.images()})
+    assert user.usage()["held"] == 5
+    if leave == "close":
+        page.close(run_before_unload=True)
+    elif leave == "reload":
+        page.reload()
+    else:
+        page.goto("about:blank")
+    user.wait_until(witness, lambda: user.usage()["held"] == 0)
+    assert {(image["state"], image["cause"]) for image in user.images()} == {("cancelled", "cancelled")}
+    assert causes(user) == ["cancelled"] * 5
+
+
+def test_more_files_than_the_quota_has_room_for(user):
+    user.service.run("plan", user.subject, "--quota", "images=2")
+    page = user.open()
+    page.locator("#picker").set_input_files(files(3))
+    notice = page.locator("#notice-text")
+    expect(notice).to_contain_text("Not enough quota for 3 files: 2 of 2 images left.")
+    expect(notice).to_contain_text("Nothing was sent.")
+    expect_all(page, 3, "short")
+    assert user.images() == []
+    assert user.usage()["used"] == 0
+    page.get_by_role("button", name="Upload the first 2").click()
+    expect_all(page, 2, "completed")
+    expect_all(page, 1, "short")
+    assert user.usage()["committed"] == 2
+    page.get_by_role("button", name="Retry 03.png").click()
+    expect(notice).to_contain_text("Not enough quota for 1 file: 0 of 2 images left.")
+    assert user.usage()["used"] == 2
+
+
+def test_more_files_than_the_plan_takes_at_once(user):
+    page = user.open()
+    expect(page.locator("#meters")).to_contain_text("0 of 500 images used")
+    page.locator("#picker").set_input_files(files(23))
+    expect(page.locator("#notice-text")).to_contain_text("your plan takes 20 at once")
+    expect_all(page, 23, "completed")
+    images = user.images()
+    batches = [sum(image["reservationId"] == one for image in images) for one in {i["reservationId"] for i in images}]
+    assert sorted(batches) == [3, 20]
+    assert (user.usage()["committed"], user.usage()["held"]) == (23, 0)
+
+
+def test_cancelling_what_is_being_processed(user, gate):
+    page = user.open()
+    page.locator("#picker").set_input_files(files(1))
+    expect_state(page, "01.png", "processing")
+    user.wait_until(page, gate.with_name("begun-1").exists)
+    assert user.usage()["held"] == 1
+    page.get_by_role("button", name="Cancel 01.png").click()
+    expect_state(page, "01.png", "cancelled")
+    assert user.usage()["used"] == 0
+    gate.unlink()
+    user.wait_until(page, lambda: user.images()[0]["state"] == "cancelled")
+    assert causes(user) == ["cancelled"]
+
+
+def test_cancelling_all(user, slow_uploads):
+    page = user.open()
+    slow_uploads(page)
+    page.locator("#picker").set_input_files(files(6, LARGE_PNG))
+    user.wait_until(page, lambda: len(user.images()) == 6)
+    page.get_by_role("button", name="Cancel all").click()
+    expect_all(page, 6, "cancelled")
+    assert user.usage()["used"] == 0
+    assert causes(user) == ["cancelled"] * 6
+    page.get_by_role("button", name="Clear finished").click()
+    expect(page.locator("#uploads")).to_be_hidden()
