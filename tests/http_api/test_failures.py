@@ -5,9 +5,11 @@ from typing import Any
 from uuid import UUID
 
 import httpx
+import psycopg
 import pytest
 
-from http_api.harness import JPEG, Api
+from earmark.uploads.storage import LocalStorage, StoredObject
+from http_api.harness import ADDRESS, JPEG, SECRET, Api, described
 
 pytestmark = pytest.mark.anyio
 
@@ -152,3 +154,45 @@ async def test_a_service_ends_a_users_image_under_its_own_name(
     assert response.json()["usage"]["subject"] == "alice"
     await given_back_once(api, alice, "cancelled")
     assert {entry["actor"] for entry in await api.history(alice) if entry["kind"] == "rollback"} == {"backend"}
+
+
+class Meddled(LocalStorage):
+    """The store, with something that happens just before an object is looked at."""
+
+    meddle: Deliver
+
+    async def head(self, key: str) -> StoredObject | None:
+        await self.meddle()
+        return await super().head(key)
+
+
+async def test_cancelled_while_the_object_is_looked_at(api: Api, alice: httpx.AsyncClient):
+    (upload,) = await api.reserved(alice)
+    store = Meddled(api.services.settings.home / "objects", secret=SECRET, public_url=ADDRESS)
+    store.meddle = lambda: api.client("alice").post(f"/api/images/{upload['imageId']}/cancel")
+    api.services.uploads.storage = store
+    response = await alice.post("/api/images/complete", json={"imageId": upload["imageId"]})
+    assert (response.status_code, response.json()["cause"]) == (409, "cancelled")
+    await given_back_once(api, alice, "cancelled")
+
+
+@pytest.mark.parametrize("form", ["imageIds", "reservationId", "cancel"])
+async def test_the_database_drops_its_connections_at_the_wrong_moment(
+    api: Api, alice: httpx.AsyncClient, connection: psycopg.Connection, form: str
+):
+    reservation = (await alice.post("/api/images/preupload", json=described())).json()
+    image = reservation["images"][0]["imageId"]
+    bodies = {"imageIds": [image], "reservationId": reservation["reservationId"]}
+    found = await alice.get(f"/api/images/{image}")
+    assert found.status_code == 200
+    connection.execute(
+        "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
+        "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
+    if form == "cancel":
+        moved = await api.services.uploads.cancel(UUID(image), subject="alice")
+        assert moved.outcome == "rolled_back"
+    else:
+        response = await alice.post("/api/quota/rollback", json={form: bodies[form]})
+        assert (response.status_code, response.json()["rolledBack"]["images"]) == (200, 1)
+    await given_back_once(api, alice, "cancelled")

@@ -1,0 +1,197 @@
+"""The page itself: signing in, staying up to date, keyboard, accessibility, and its content security policy."""
+
+from io import BytesIO
+
+import httpx
+import pytest
+from PIL import Image as Picture
+from playwright.sync_api import expect
+
+pytestmark = pytest.mark.browser
+
+
+def picture(width=32, height=24):
+    out = BytesIO()
+    Picture.effect_noise((width, height), 80).save(out, "PNG")
+    return out.getvalue()
+
+
+PNG = picture()
+LARGE_PNG = picture(1500, 1500)
+
+
+def file(name, content=PNG):
+    return {"name": name, "mimeType": "image/png", "buffer": content}
+
+
+def row(page, name):
+    return page.locator("#upload-list > li").filter(has=page.get_by_text(name, exact=True))
+
+
+def press_tab_until(page, is_there):
+    for _ in range(30):
+        page.keyboard.press("Tab")
+        if page.evaluate(f"document.activeElement?.{is_there}"):
+            return
+    pytest.fail(f"Tab never reached it: {is_there}")
+
+
+def test_the_sign_in_link_works_and_its_token_leaves_the_address_bar(user):
+    page = user.open()
+    expect(page.locator("#account")).to_have_text(f"{user.subject} · pro plan")
+    assert page.url == f"{user.service.url}/"
+    assert user.token not in page.content()
+    page.reload()
+    expect(page.locator("#account")).to_contain_text(user.subject)
+    page.goto("about:blank")
+    page.go_back()
+    assert page.url == f"{user.service.url}/"
+
+
+@pytest.mark.parametrize(
+    ("fragment", "reason"),
+    [("", "You are not signed in."), ("#token=none.of.ours", "This sign-in has expired or is not valid.")],
+)
+def test_without_a_good_token_it_says_how_to_sign_in(user, fragment, reason):
+    page = user.open(f"{user.service.url}/{fragment}")
+    expect(page.locator("#sign-in")).to_contain_text(reason)
+    expect(page.locator("#content")).to_be_hidden()
+    page.goto(user.link)  # only the fragment changes
+    expect(page.locator("#account")).to_contain_text(user.subject)
+
+
+def test_two_tabs_see_each_other(user):
+    one, other = user.open(), user.open()
+    expect(other.locator("#meters")).to_contain_text("0 of 500 images used")
+    one.locator("#picker").set_input_files(file("shared.png"))
+    card = other.locator("#images > li").filter(has_text="shared.png")
+    expect(card).to_contain_text("32 × 24")
+    expect(other.locator("#meters")).to_contain_text("1 of 500 images used")
+    expect(other.locator("#history")).to_contain_text("shared.png")
+    card.get_by_role("button", name="Delete shared.png").click()
+    other.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    expect(other.locator("#images > li")).to_have_count(0)
+    expect(one.locator("#images > li")).to_have_count(0)
+    assert (user.usage()["committed"], user.usage("storage_bytes")["committed"]) == (1, 0)
+
+
+def test_a_deletion_can_be_thought_better_of(user):
+    page = user.open()
+    page.locator("#picker").set_input_files(file("kept.png"))
+    page.get_by_role("button", name="Delete kept.png").click()
+    page.get_by_role("dialog").get_by_role("button", name="Keep").click()
+    expect(page.get_by_role("dialog")).to_be_hidden()
+    assert [image["state"] for image in user.images()] == ["completed"]
+
+
+def test_a_file_name_is_text_and_never_markup(user):
+    page = user.open()
+    name = "<img src=x onerror=console.error(1)>.png"
+    page.locator("#picker").set_input_files(file(name))
+    expect(row(page, name)).to_have_attribute("data-state", "completed")
+    expect(page.locator("#images > li")).to_contain_text(name)
+
+
+def test_offline_and_online_again(user):
+    page = user.open()
+    expect(page.locator("#meters")).to_contain_text("0 of 500 images used")
+    page.context.set_offline(True)
+    expect(page.locator("#connection")).to_have_text("You are offline. Trying again…")
+    page.context.set_offline(False)
+    expect(page.locator("#connection")).to_be_empty()
+    assert all("ERR_INTERNET_DISCONNECTED" in trouble for trouble in user.take_troubles())
+
+
+def test_files_chosen_while_offline_can_be_sent_afterwards(user):
+    page = user.open()
+    expect(page.locator("#meters")).to_contain_text("0 of 500 images used")
+    page.context.set_offline(True)
+    page.locator("#picker").set_input_files(file("patient.png"))
+    expect(row(page, "patient.png")).to_have_attribute("data-state", "unsent")
+    page.context.set_offline(False)
+    page.get_by_role("button", name="Retry patient.png").click()
+    expect(row(page, "patient.png")).to_have_attribute("data-state", "completed")
+    assert user.usage()["used"] == 1
+    assert all("ERR_INTERNET_DISCONNECTED" in trouble for trouble in user.take_troubles())
+
+
+def test_with_the_keyboard_alone(user, slow_uploads, tmp_path):
+    (tmp_path / "typed.png").write_bytes(LARGE_PNG)
+    page = user.open()
+    expect(page.locator("#meters")).to_contain_text("0 of 500 images used")
+    slow_uploads(page)
+    press_tab_until(page, "id == 'picker'")
+    with page.expect_file_chooser() as chooser:
+        page.keyboard.press("Enter")
+    chooser.value.set_files(tmp_path / "typed.png")
+    user.wait_until(page, lambda: [image["state"] for image in user.images()] == ["uploading"])
+    press_tab_until(page, "ariaLabel == 'Cancel typed.png'")
+    page.keyboard.press("Enter")
+    expect(row(page, "typed.png")).to_have_attribute("data-state", "cancelled")
+    assert user.usage()["used"] == 0
+    assert page.evaluate("document.activeElement.ariaLabel") == "Retry typed.png"  # the focus is where it was
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing(user, scheme, gate):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-playwright-python").Axe()
+    page = user.open(f"{user.service.url}/", color_scheme=scheme)
+    expect(page.locator("#sign-in")).to_be_visible()
+    assert violations(axe, page) == ""
+    gate.unlink()
+    page.goto(user.link)
+    page.locator("#picker").set_input_files([file("done.png"), file("left.png")])
+    expect(page.locator("#images > li")).to_have_count(2)
+    page.reload()
+    gate.touch()
+    page.locator("#picker").set_input_files([file("open.png"), file("bad.png", b"no picture"), file("text.txt")])
+    expect(row(page, "open.png")).to_have_attribute("data-state", "processing")
+    expect(row(page, "bad.png")).to_have_attribute("data-state", "rejected")
+    expect(page.locator("#history tbody tr").first).to_be_visible()
+    assert violations(axe, page) == ""
+    page.get_by_role("button", name="Delete done.png").click()
+    expect(page.get_by_role("dialog")).to_be_visible()
+    assert violations(axe, page) == ""
+
+
+def violations(axe, page):
+    found = axe.run(page)
+    return found.generate_report() if found.violations_count else ""
+
+
+def test_light_and_dark(user):
+    colours = {}
+    for scheme in ("light", "dark"):
+        page = user.open(color_scheme=scheme)
+        expect(page.locator("#meters")).to_contain_text("0 of 500 images used")
+        style = "getComputedStyle(document.body)"
+        colours[scheme] = [page.evaluate(f"{style}.{name}") for name in ("backgroundColor", "color")]
+    brightness = {
+        scheme: [sum(map(int, colour.removeprefix("rgb(").rstrip(")").split(", "))) for colour in both]
+        for scheme, both in colours.items()
+    }
+    assert brightness["light"][0] > brightness["light"][1]
+    assert brightness["dark"][0] < brightness["dark"][1]
+
+
+@pytest.mark.parametrize("width", [320, 1280])
+def test_nothing_is_wider_than_the_window(user, width):
+    page = user.open(viewport={"width": width, "height": 800})
+    name = f"{'long' * 40}.png"
+    page.locator("#picker").set_input_files([file(name), file("b.png", b"no picture")])
+    expect(row(page, name)).to_have_attribute("data-state", "completed")
+    expect(page.locator("#images > li")).to_have_count(1)
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_the_policy_is_strict_and_in_force(user):
+    policy = httpx.get(user.service.url).headers["content-security-policy"]
+    assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self';")
+    assert "unsafe" not in policy
+    page = user.open()
+    expect(page.locator("#account")).to_contain_text(user.subject)
+    assert user.take_troubles() == []
+    page.evaluate("document.body.append(Object.assign(document.createElement('script'), {text: 'window.ran = true'}))")
+    assert page.evaluate("window.ran") is None
+    page.wait_for_timeout(0)
+    assert any("CSP: script-src" in trouble for trouble in user.take_troubles())
