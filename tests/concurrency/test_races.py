@@ -223,7 +223,7 @@ def schema(connection: psycopg.Connection) -> dict[str, list[Any]]:
         "WHERE connamespace = 'earmark'::regnamespace",
         "indexes": "SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'earmark'",
         "functions": "SELECT proname, pg_get_functiondef(oid), proacl::text FROM pg_proc "
-        "WHERE pronamespace = 'earmark'::regnamespace",
+        "WHERE pronamespace = 'earmark'::regnamespace AND prokind = 'f'",
         "files": "SELECT file, sha256 FROM earmark._private_migration",
         "plans": "SELECT plan, resource, quota_limit FROM earmark.plans()",
         "settings": "SELECT name, value FROM earmark._private_setting",

@@ -46,7 +46,7 @@ def test_a_whole_number_may_be_written_in_any_way(scratch: psycopg.Connection, b
         assert row is not None, round_
         assert row[0] == "granted"
     answer = scratch.execute(
-        "SELECT outcome, detail->'committed' FROM earmark.commit(%s::jsonb)",
+        "SELECT outcome, detail->'items'->'1'->'committed' FROM earmark.commit(%s::jsonb)",
         (f'[{{"reservation": "{row[1]}", "amounts": {{"images": {amount}}}}}]',),
     ).fetchone()
     assert answer == ("committed", {"images": 3})

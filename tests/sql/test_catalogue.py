@@ -6,7 +6,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-FUNCTIONS = "FROM pg_proc f WHERE f.pronamespace = 'earmark'::regnamespace"
+FUNCTIONS = "FROM pg_proc f WHERE f.pronamespace = 'earmark'::regnamespace AND f.prokind = 'f'"
 
 
 @pytest.fixture

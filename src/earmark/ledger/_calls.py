@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -297,16 +298,14 @@ def _grant(row: Row) -> Grant:
 
 def _settlement(row: Row) -> Settlement:
     outcome, subject, detail = row
+    done = tuple(detail["done"])
+    returned: Counter[str] = Counter()
+    committed: Counter[str] = Counter()
+    for story in map(detail["items"].__getitem__, done):
+        returned.update(story["returned"])
+        committed.update(story["committed"] if story["state"] == "committed" else {})
     items = {name: _item(story) for name, story in detail["items"].items()}
-    return Settlement(
-        outcome,
-        subject,
-        detail.get("returned", {}),
-        detail.get("committed", {}),
-        items,
-        tuple(detail["done"]),
-        _short(detail),
-    )
+    return Settlement(outcome, subject, dict(returned), dict(committed), items, done, _short(detail))
 
 
 def _item(story: Json) -> Item:

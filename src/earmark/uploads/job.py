@@ -15,6 +15,7 @@ from uuid import UUID
 from earmark.ledger.retrying import UNREACHABLE
 from earmark.model import Cause
 from earmark.uploads import _calls
+from earmark.uploads._calls import Transition
 from earmark.uploads.flow import Uploads, log_transition
 from earmark.uploads.inspection import Inspected, Rejection, inspect
 from earmark.uploads.model import Image, State, StoredOutput
@@ -53,8 +54,7 @@ class ImageJobs:
         Raises:
             psycopg.OperationalError: The database went away; the image's deadline brings it back here or ends it.
         """
-        async with self._uploads.pool.connection() as connection:
-            moved = await _calls.start(connection, image_id, self._uploads.deadline(State.PROCESSING))
+        moved = await self._start(image_id)
         image = moved.image
         if moved.outcome != "started" or image is None:
             outcome = moved.outcome
@@ -63,6 +63,20 @@ class ImageJobs:
         fields = {"image": str(image_id), "outcome": outcome, "attempt": image.attempt if image else None}
         _logger.info("job", extra=fields)
         return outcome
+
+    async def _start(self, image_id: UUID) -> Transition:
+        async def start() -> Transition:
+            async with self._uploads.pool.connection() as connection:
+                return await _calls.start(connection, image_id, self._uploads.deadline(State.PROCESSING))
+
+        starting = asyncio.ensure_future(start())
+        try:
+            return await asyncio.shield(starting)
+        except asyncio.CancelledError:  # what was begun is handed on, not left to its deadline
+            moved = await starting
+            if moved.outcome == "started" and moved.image is not None:
+                await self._wait_for_another(moved.image, "interrupted", delay_seconds=0)
+            raise
 
     async def _attempt_while_wanted(self, image: Image) -> str:
         attempt = asyncio.create_task(self._attempt(image))

@@ -10,7 +10,7 @@ BEGIN
         SELECT coalesce(sum((r.returned->>'images')::bigint), 0) INTO returned
         FROM rollback_newest(p_user_id::text, 'images', p_count, p_cause) r;
     ELSE
-        SELECT coalesce((r.detail->'returned'->>'images')::bigint, 0) INTO returned
+        SELECT coalesce((_private_returned(r.detail)->>'images')::bigint, 0) INTO returned
         FROM rollback(jsonb_build_array(jsonb_build_object(
             'reservation', p_reservation_id, 'subject', p_user_id::text, 'cause', p_cause))) r;
     END IF;

@@ -11,6 +11,7 @@ BEGIN
         IF coalesce(length(request->>'subject'), 0) NOT BETWEEN 1 AND 255 THEN
             PERFORM _private_raise('QT001', 'subject must be a text of 1 to 255 characters.', '{"field": "subject"}');
         END IF;
+        PERFORM _private_authorize(request->>'subject');
         IF length(request->>'key') NOT BETWEEN 1 AND 255 THEN
             PERFORM _private_raise('QT001', 'key must be a text of 1 to 255 characters, or absent.', '{"field": "key"}');
         END IF;
@@ -32,4 +33,4 @@ BEGIN
         END LOOP;
     END LOOP;
 END $$;
-COMMENT ON FUNCTION earmark._private_check_reserve IS 'Refuses (QT001) requests to reserve that no state of the ledger could grant.';
+COMMENT ON FUNCTION earmark._private_check_reserve IS 'Refuses requests to reserve that no state of the ledger could grant (QT001), or that name somebody else (QT005).';

@@ -18,11 +18,17 @@ BEGIN
         END IF;
         IF needs_cause THEN
             PERFORM _private_check_cause(request->>'cause');
+            PERFORM _private_authorize(request->>'subject', request->>'cause');
         END IF;
-        PERFORM _private_check_actual(request->'amounts', 'amounts');
+        IF request ? 'amounts' THEN
+            PERFORM _private_check_actual(request->'amounts', 'amounts');
+            PERFORM _private_raise('QT001', 'amounts is for a reservation of one item; name the items and their amounts in items.',
+                '{"field": "amounts"}')
+            FROM _private_settle_targets(jsonb_build_array(request)) t HAVING count(DISTINCT t.item) > 1;
+        END IF;
         IF jsonb_typeof(request->'items') = 'object' THEN
             PERFORM _private_check_actual(i.value, 'items') FROM jsonb_each(request->'items') i;
         END IF;
     END LOOP;
 END $$;
-COMMENT ON FUNCTION earmark._private_check_settle IS 'Refuses (QT001) malformed requests to settle.';
+COMMENT ON FUNCTION earmark._private_check_settle IS 'Refuses malformed requests to settle (QT001), and rollbacks that are not the caller''s to ask for (QT005).';

@@ -1,12 +1,20 @@
 CREATE OR REPLACE FUNCTION earmark._private_expire_overdue(subjects text[], moment timestamptz)
-RETURNS int LANGUAGE plpgsql VOLATILE SET search_path = earmark, pg_temp AS $$
+RETURNS bigint LANGUAGE plpgsql VOLATILE SET search_path = earmark, pg_temp AS $$
+DECLARE
+    overdue jsonb;
 BEGIN
-    RETURN _private_settle(ARRAY(
-        SELECT DISTINCT ROW(0, h.root, h.reservation, h.item, 'rolled_back', 'expired', 'deadline', NULL, NULL)::_private_settlement
+    SELECT jsonb_agg(_private_expiry(h.reservation, h.items)) INTO overdue
+    FROM (
+        SELECT h.reservation, array_agg(DISTINCT h.item) AS items
         FROM _private_subject s
         JOIN _private_hold h ON (h.root, h.subject) = (s.root, s.subject)
         WHERE s.subject = ANY (subjects) AND h.state = 'held' AND h.expires_at <= moment
-    ), moment);
+        GROUP BY h.reservation
+    ) h;
+    IF overdue IS NULL THEN
+        RETURN 0;
+    END IF;
+    RETURN (SELECT count(*) FROM _private_settle(overdue, 'rolled_back', moment));
 END $$;
 COMMENT ON FUNCTION earmark._private_expire_overdue IS
-    'Rolls back the overdue holds of subjects whose locks are held by the caller; how many holds came back.';
+    'Rolls back the overdue holds of subjects whose trees are locked by the caller; of how many reservations.';

@@ -1,29 +1,34 @@
-CREATE OR REPLACE FUNCTION earmark._private_post(entries earmark._private_entry[], at timestamptz)
+CREATE OR REPLACE FUNCTION earmark._private_post(entries earmark._private_entry[], moment timestamptz)
 RETURNS void LANGUAGE plpgsql VOLATILE SET search_path = earmark, pg_temp AS $$
 BEGIN
-    IF cardinality(_private_post.entries) = 0 THEN
-        RETURN;
-    END IF;
-    UPDATE _private_balance b
-    SET committed = b.committed + d.committed, held = b.held + d.held
-    FROM (
-        SELECT e.root, e.subject, e.resource, e.period_start, sum(e.committed) AS committed, sum(e.held) AS held
-        FROM unnest(_private_post.entries) e
-        GROUP BY e.root, e.subject, e.resource, e.period_start
-    ) d
-    WHERE (b.root, b.subject, b.resource, b.period_start) = (d.root, d.subject, d.resource, d.period_start);
-
-    INSERT INTO _private_journal
-        (root, subject, seq, at, kind, resource, period_start, reservation, item, committed, held, cause, actor, reason)
-    SELECT e.root, e.subject, s.entries + row_number() OVER (PARTITION BY e.root, e.subject ORDER BY e.ordinality),
-        _private_post.at, e.kind, e.resource, e.period_start, e.reservation, e.item, e.committed, e.held, e.cause, e.actor, e.reason
-    FROM unnest(_private_post.entries) WITH ORDINALITY e
-    JOIN _private_subject s USING (root, subject);
-
+    WITH numbered AS (
+        SELECT e.*, s.head, s.entries + row_number() OVER (PARTITION BY s.root, s.subject ORDER BY e.ordinality) AS seq
+        FROM unnest(_private_post.entries) WITH ORDINALITY e
+        JOIN _private_subject s USING (root, subject)
+    ), chained AS MATERIALIZED (
+        SELECT n.*, _private_chain(n.head, _private_entry_content(n.root, n.subject, n.seq, moment, n.kind, n.resource, n.period_start,
+            n.reservation, n.item, n.committed, n.held, n.cause, n.actor, n.reason))
+            OVER (PARTITION BY n.root, n.subject ORDER BY n.ordinality) AS hash
+        FROM numbered n
+    ), balanced AS (
+        UPDATE _private_balance b
+        SET committed = b.committed + a.committed, held = b.held + a.held
+        FROM (
+            SELECT c.root, c.subject, c.resource, c.period_start, sum(c.committed) AS committed, sum(c.held) AS held
+            FROM chained c GROUP BY c.root, c.subject, c.resource, c.period_start
+        ) a
+        WHERE (b.root, b.subject, b.resource, b.period_start) = (a.root, a.subject, a.resource, a.period_start)
+    ), written AS (
+        INSERT INTO _private_journal (root, subject, seq, at, kind, resource, period_start, reservation, item, committed, held,
+            cause, actor, reason, hash)
+        SELECT c.root, c.subject, c.seq, moment, c.kind, c.resource, c.period_start, c.reservation, c.item, c.committed, c.held,
+            c.cause, c.actor, c.reason, c.hash
+        FROM chained c
+    )
     UPDATE _private_subject s
-    SET entries = s.entries + c.count
-    FROM (SELECT e.root, e.subject, count(*) FROM unnest(_private_post.entries) e GROUP BY e.root, e.subject) c
-    WHERE (s.root, s.subject) = (c.root, c.subject);
+    SET entries = l.seq, head = l.hash
+    FROM (SELECT DISTINCT ON (c.root, c.subject) c.* FROM chained c ORDER BY c.root, c.subject, c.seq DESC) l
+    WHERE (s.root, s.subject) = (l.root, l.subject);
 END $$;
 COMMENT ON FUNCTION earmark._private_post IS
-    'The one way a balance changes: applies the entries to the balances and appends them to the journal. The subjects'' locks are held by the caller.';
+'The one way a balance changes: applies the entries to the balances and appends them to the journal, each chained to its subject''s entry before. The locks are held by the caller.';

@@ -2,7 +2,7 @@ CREATE OR REPLACE FUNCTION earmark._private_reserve_lines(requests earmark._priv
 RETURNS earmark._private_line[] LANGUAGE plpgsql STABLE SET search_path = earmark, pg_temp AS $$
 DECLARE
     lines _private_line[];
-    unknown record;
+    line _private_line;
 BEGIN
     WITH asked AS (
         SELECT r.ordinal, i.key AS item, a.key AS resource, a.value::numeric::bigint AS amount, r.subject
@@ -11,22 +11,25 @@ BEGIN
         CROSS JOIN LATERAL jsonb_each(i.value) a
         WHERE r.outcome IS NULL AND r.first = r.ordinal
     ), quota AS MATERIALIZED (
-        SELECT q.*, row_number() OVER ()::int AS balance
+        SELECT q.*, dense_rank() OVER (ORDER BY q.root, q.holder, q.resource)::int AS balance
         FROM _private_quota(ARRAY(SELECT DISTINCT a.subject FROM asked a), moment) q
-        WHERE EXISTS (SELECT FROM asked a WHERE a.subject = q.subject AND a.resource = q.resource)
     )
-    SELECT array_agg(ROW(a.ordinal, a.item, a.amount, q.balance, q.root, a.subject, a.resource,
-        q.period_start, q.period_end, q.quota, q.committed + q.held)::_private_line ORDER BY a.ordinal, a.item, a.resource)
+    SELECT array_agg(ROW(a.ordinal, a.item, a.amount, q.balance, q.root, coalesce(q.holder, a.subject), q.level, a.resource,
+        q.period_start, q.period_end, q.quota, q.committed + q.held)::_private_line ORDER BY a.ordinal, a.item, a.resource, q.level)
     INTO lines
     FROM asked a
     LEFT JOIN quota q ON (q.subject, q.resource) = (a.subject, a.resource);
 
-    SELECT l.subject, l.resource INTO unknown FROM unnest(lines) l WHERE l.balance IS NULL LIMIT 1;
-    IF FOUND THEN
-        PERFORM _private_raise('QT004', format('The plan of subject %s does not count %s.', to_jsonb(unknown.subject), unknown.resource),
-            to_jsonb(unknown));
+    IF lines IS NULL THEN
+        RETURN '{}';
     END IF;
-    RETURN coalesce(lines, '{}');
+    FOREACH line IN ARRAY lines LOOP
+        IF line.balance IS NULL THEN
+            PERFORM _private_raise('QT004', format('The plan of subject %s does not count %s.', to_jsonb(line.subject), line.resource),
+                jsonb_build_object('subject', line.subject, 'resource', line.resource));
+        END IF;
+    END LOOP;
+    RETURN lines;
 END $$;
 COMMENT ON FUNCTION earmark._private_reserve_lines IS
-    'The undecided requests as lines, one per item and resource, each with the quota, the period and the use it is decided against; QT004 for a resource the plan lacks.';
+    'The undecided requests as lines, one per item, resource and level, each with the quota, the period and the use it is decided against; QT004 for a resource the plan lacks.';

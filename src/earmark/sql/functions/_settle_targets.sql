@@ -1,11 +1,12 @@
 CREATE OR REPLACE FUNCTION earmark._private_settle_targets(requests jsonb)
-RETURNS TABLE (ordinal int, request jsonb, root text, subject text, reservation uuid, item text, resource text,
-    amount bigint, committed bigint, state text, cause text, settled_at timestamptz, settled_by text, expires_at timestamptz,
-    actual bigint)
+RETURNS TABLE (ordinal int, owner text, root text, reservation uuid, item text, resource text, subject text, level smallint,
+    amount bigint, committed bigint, state text, cause text, held_cause text, settled_at timestamptz, settled_by text,
+    expires_at timestamptz, actual bigint, actor text, reason text, late text)
 LANGUAGE sql STABLE SET search_path = earmark, pg_temp AS $$
-    SELECT r.ordinality::int, r.value, h.root, h.subject, h.reservation, h.item, h.resource,
-        h.amount, h.committed, h.state, h.cause, h.settled_at, h.settled_by, h.expires_at,
-        coalesce((coalesce(r.value->'amounts', r.value->'items'->h.item)->>h.resource)::numeric::bigint, h.amount)
+    SELECT r.ordinality::int, p.subject, h.root, h.reservation, h.item, h.resource, h.subject, h.level,
+        h.amount, h.committed, h.state, r.value->>'cause', h.cause, h.settled_at, h.settled_by, h.expires_at,
+        coalesce((coalesce(r.value->'amounts', r.value->'items'->h.item)->>h.resource)::numeric::bigint, h.amount),
+        coalesce(r.value->>'actor', p.subject), r.value->>'reason', coalesce(r.value->>'late', 'reacquire')
     FROM jsonb_array_elements(requests) WITH ORDINALITY r
     JOIN _private_reservation p ON p.reservation = (r.value->>'reservation')::uuid
         AND p.subject = coalesce(r.value->>'subject', p.subject)
@@ -13,4 +14,5 @@ LANGUAGE sql STABLE SET search_path = earmark, pg_temp AS $$
     WHERE coalesce(jsonb_typeof(r.value->'items'), 'null') = 'null' OR r.value->'items' ? h.item
 $$;
 COMMENT ON FUNCTION earmark._private_settle_targets IS
-    'The holds that requests to settle name. With a subject in the request, only his own are found. `items` is absent, an array of names, or an object of names and actual amounts.';
+'The holds that requests to settle name, at every level, beside what is to be done with them. With a subject in the request, only his own are found. `items` is absent, an array of names, or an object of names and actual amounts.
+cause is the one the request states, held_cause the one the hold was rolled back with.';

@@ -1,35 +1,39 @@
 CREATE OR REPLACE FUNCTION earmark._private_write_reserve(
     asked earmark._private_request[], lines earmark._private_line[], moment timestamptz
 ) RETURNS void LANGUAGE plpgsql VOLATILE SET search_path = earmark, pg_temp AS $$
+DECLARE
+    entries _private_entry[];
 BEGIN
-    INSERT INTO _private_reservation (root, reservation, subject, key, request, outcome, detail, expires_at, created_at)
-    SELECT s.root, a.reservation, a.subject, a.key, a.request, a.outcome, a.detail, a.expires_at, moment
-    FROM unnest(asked) a
-    JOIN _private_subject s USING (subject)
-    WHERE NOT a.replayed AND a.first = a.ordinal AND a.reservation IS NOT NULL;
-
-    INSERT INTO _private_balance AS b (root, subject, resource, period_start, period_end, ceiling)
-    SELECT DISTINCT l.root, l.subject, l.resource, l.period_start, l.period_end, l.quota
-    FROM unnest(lines) l
-    JOIN unnest(asked) a USING (ordinal)
-    WHERE a.outcome = 'granted'
-    ON CONFLICT (root, subject, resource, period_start) DO UPDATE SET ceiling = excluded.ceiling
-    WHERE b.ceiling IS DISTINCT FROM excluded.ceiling;
-
-    INSERT INTO _private_hold (root, reservation, item, resource, subject, period_start, amount, expires_at)
-    SELECT l.root, a.reservation, l.item, l.resource, l.subject, l.period_start, l.amount, a.expires_at
-    FROM unnest(lines) l
-    JOIN unnest(asked) a USING (ordinal)
-    WHERE a.outcome = 'granted';
-
-    PERFORM _private_post(ARRAY(
-        SELECT ROW(l.root, l.subject, 'reserve', l.resource, l.period_start, a.reservation, l.item, 0, l.amount,
-            NULL, a.actor, NULL)::_private_entry
+    WITH decided AS (
+        SELECT a.* FROM unnest(asked) a WHERE NOT a.replayed
+    ), reserved AS (
+        INSERT INTO _private_reservation (root, reservation, subject, key, request, outcome, detail, expires_at, created_at)
+        SELECT d.root, d.reservation, d.subject, d.key, CASE WHEN d.key IS NOT NULL THEN d.request END, d.outcome, d.detail,
+            d.expires_at, moment
+        FROM decided d
+        WHERE d.outcome = 'granted' OR d.key IS NOT NULL
+    ), taken AS (
+        SELECT l.*, d.reservation, d.expires_at, d.actor, coalesce(d.followed, false) AS followed
         FROM unnest(lines) l
-        JOIN unnest(asked) a USING (ordinal)
-        WHERE a.outcome = 'granted'
-        ORDER BY l.ordinal, l.item, l.resource
-    ), moment);
+        JOIN decided d USING (ordinal)
+        WHERE d.outcome = 'granted'
+    ), opened AS (
+        INSERT INTO _private_balance AS b (root, subject, resource, period_start, period_end, ceiling)
+        SELECT DISTINCT t.root, t.subject, t.resource, t.period_start, t.period_end, t.quota FROM taken t
+        ON CONFLICT (root, subject, resource, period_start) DO UPDATE SET ceiling = excluded.ceiling
+        WHERE b.ceiling IS DISTINCT FROM excluded.ceiling
+    ), held AS (
+        INSERT INTO _private_hold (root, reservation, item, resource, subject, level, followed, period_start, amount, expires_at)
+        SELECT t.root, t.reservation, t.item, t.resource, t.subject, t.level, t.followed, t.period_start, t.amount, t.expires_at
+        FROM taken t
+    )
+    SELECT array_agg(ROW(t.root, t.subject, 'reserve', t.resource, t.period_start, t.reservation, t.item, 0, t.amount,
+        NULL, t.actor, NULL)::_private_entry)
+    INTO entries
+    FROM taken t;
+    IF entries IS NOT NULL THEN
+        PERFORM _private_post(entries, moment);
+    END IF;
 END $$;
 COMMENT ON FUNCTION earmark._private_write_reserve IS
     'Writes what was decided: the outcomes under their keys, the holds, and the journal. Replayed requests have no lines.';

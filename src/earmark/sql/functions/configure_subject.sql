@@ -13,7 +13,8 @@ BEGIN
         PERFORM _private_raise('QT003', format('There is no plan %s.', to_jsonb(chosen)), jsonb_build_object('plan', chosen));
     END IF;
     IF chosen IS NOT NULL THEN
-        INSERT INTO _private_subject (root, subject, plan) VALUES (configure_subject.subject, configure_subject.subject, chosen)
+        INSERT INTO _private_subject (root, subject, ancestors, plan)
+        VALUES (configure_subject.subject, configure_subject.subject, ARRAY[configure_subject.subject], chosen)
         ON CONFLICT DO NOTHING;
     END IF;
     PERFORM _private_lock_subjects(ARRAY[configure_subject.subject]);

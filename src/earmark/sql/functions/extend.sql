@@ -1,9 +1,12 @@
 CREATE OR REPLACE FUNCTION earmark.extend(requests jsonb)
 RETURNS TABLE (ordinal int, outcome text, subject text, detail jsonb)
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = earmark, pg_temp AS $$
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = earmark, pg_temp
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 #variable_conflict use_column
 DECLARE
     moment timestamptz;
+    ordinals int[];
+    items text[];
 BEGIN
     PERFORM _private_check_settle(requests);
     PERFORM _private_raise('QT001', 'ttl_seconds must be a number above 0, at most ten years.', '{"field": "ttl_seconds"}')
@@ -21,16 +24,16 @@ BEGIN
         ORDER BY 1;
         RETURN;
     END IF;
-    UPDATE _private_hold h
-    SET expires_at = greatest(h.expires_at, moment + (t.request->>'ttl_seconds')::float8 * interval '1 second')
-    FROM _private_settle_targets(requests) t
-    WHERE (h.root, h.reservation, h.item, h.resource) = (t.root, t.reservation, t.item, t.resource) AND h.state = 'held';
-    RETURN QUERY
-    SELECT a.ordinal, CASE a.outcome WHEN 'held' THEN 'extended' ELSE a.outcome END, a.subject, a.detail - 'returned' - 'committed'
-    FROM _private_settle_answers(requests, ARRAY(
-        SELECT DISTINCT ROW(t.ordinal, t.root, t.reservation, t.item, NULL, NULL, NULL, NULL, NULL)::_private_settlement
-        FROM _private_settle_targets(requests) t), 'held') a
-    ORDER BY a.ordinal;
+    WITH extended AS (
+        UPDATE _private_hold h
+        SET expires_at = greatest(h.expires_at, moment + (requests->(t.ordinal - 1)->>'ttl_seconds')::float8 * interval '1 second')
+        FROM _private_settle_targets(requests) t
+        WHERE (h.root, h.reservation, h.item, h.resource, h.subject) = (t.root, t.reservation, t.item, t.resource, t.subject)
+            AND h.state = 'held'
+        RETURNING t.ordinal, h.item
+    )
+    SELECT array_agg(e.ordinal), array_agg(e.item) INTO ordinals, items FROM (SELECT DISTINCT x.ordinal, x.item FROM extended x) e;
+    RETURN QUERY SELECT * FROM _private_settle_answers(requests, 'extended', ordinals, items);
 END $$;
 COMMENT ON FUNCTION earmark.extend IS
 'Moves the deadline of what is still held to ttl_seconds from now; never to an earlier time.

@@ -1,6 +1,7 @@
 CREATE OR REPLACE FUNCTION earmark.image_delete(image uuid, subject text, actor text DEFAULT NULL)
 RETURNS TABLE (outcome text, returned jsonb, document jsonb)
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = earmark, pg_temp AS $$
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = earmark, pg_temp
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 #variable_conflict use_column
 DECLARE
     found _private_image := _private_lock_image(image_delete.image, image_delete.subject);
@@ -16,7 +17,7 @@ BEGIN
     IF found.due_at IS NOT NULL THEN
         SELECT r.returned INTO amounts FROM image_roll_back(found.image, 'cancelled', reason => 'deleted', actor => who) r;
     ELSIF found.state = 'completed' THEN
-        SELECT r.detail->'returned' INTO amounts FROM refund(jsonb_build_array(jsonb_build_object(
+        SELECT _private_returned(r.detail) INTO amounts FROM refund(jsonb_build_array(jsonb_build_object(
             'reservation', found.reservation, 'items', jsonb_build_array(found.item), 'actor', who, 'reason', 'deleted'))) r;
     END IF;
     UPDATE _private_image i SET state = 'deleted', updated_at = _private_now(), remove_objects_at = _private_now()

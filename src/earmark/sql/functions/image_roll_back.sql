@@ -2,7 +2,8 @@ CREATE OR REPLACE FUNCTION earmark.image_roll_back(
     image uuid, cause text, subject text DEFAULT NULL, attempt int DEFAULT NULL, reason text DEFAULT NULL, actor text DEFAULT NULL,
     only_overdue boolean DEFAULT false
 ) RETURNS TABLE (outcome text, returned jsonb, document jsonb)
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = earmark, pg_temp AS $$
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = earmark, pg_temp
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 #variable_conflict use_column
 DECLARE
     found _private_image := _private_lock_image(image_roll_back.image, image_roll_back.subject);
@@ -18,7 +19,7 @@ BEGIN
     ELSIF only_overdue AND found.due_at > _private_now() THEN
         answer := 'alive';
     ELSE
-        SELECT r.outcome, r.detail->'returned' INTO answer, amounts FROM rollback(jsonb_build_array(jsonb_strip_nulls(jsonb_build_object(
+        SELECT r.outcome, _private_returned(r.detail) INTO answer, amounts FROM rollback(jsonb_build_array(jsonb_strip_nulls(jsonb_build_object(
             'reservation', found.reservation, 'items', jsonb_build_array(found.item), 'subject', found.subject,
             'cause', image_roll_back.cause, 'reason', image_roll_back.reason, 'actor', coalesce(image_roll_back.actor, found.subject))))) r;
         IF answer = 'rolled_back' THEN

@@ -1,7 +1,8 @@
 CREATE OR REPLACE FUNCTION earmark.images_reserve(
     subject text, files jsonb, ttl_seconds float8, evidence_seconds float8, key text DEFAULT NULL, actor text DEFAULT NULL
 ) RETURNS TABLE (outcome text, reservation uuid, replayed boolean, detail jsonb, images jsonb)
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = earmark, pg_temp AS $$
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = earmark, pg_temp
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 #variable_conflict use_column
 DECLARE
     bulk_limit bigint;
@@ -19,7 +20,7 @@ BEGIN
     END IF;
 
     SELECT r.* INTO answer FROM reserve(jsonb_build_array(jsonb_strip_nulls(jsonb_build_object(
-        'subject', images_reserve.subject, 'key', images_reserve.key, 'actor', images_reserve.actor, 'note', files,
+        'subject', images_reserve.subject, 'key', images_reserve.key, 'actor', images_reserve.actor, 'note', files, 'followed', true,
         'ttl_seconds', ttl_seconds + evidence_seconds,
         'items', (SELECT jsonb_object_agg(f.ordinality, jsonb_build_object('images', 1, 'storage_bytes', f.value->'size'))
             FROM jsonb_array_elements(files) WITH ORDINALITY f))))) r;

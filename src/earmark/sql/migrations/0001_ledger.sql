@@ -1,5 +1,5 @@
 -- The ledger. Tables are private to the functions; every key leads with `root`, the top of the subject's tree.
--- The lock of a subject's whole ledger is his row in _private_subject, taken in the order (root, subject).
+-- The lock of a whole tree of subjects is its root's row in _private_subject; locks are taken in the order of roots.
 
 CREATE TABLE earmark._private_setting (
     name text PRIMARY KEY,
@@ -37,16 +37,19 @@ INSERT INTO earmark._private_plan_quota (plan, resource, quota, period, refundab
 CREATE TABLE earmark._private_subject (
     root text NOT NULL,
     subject text NOT NULL CHECK (length(subject) BETWEEN 1 AND 255),
-    parent text,
+    ancestors text[] NOT NULL CHECK (ancestors[1] = subject AND ancestors[cardinality(ancestors)] = root),
     plan text NOT NULL REFERENCES earmark._private_plan,
     anchor timestamptz NOT NULL DEFAULT '1970-01-01T00:00:00Z',
     entries bigint NOT NULL DEFAULT 0 CHECK (entries >= 0),
+    head bytea NOT NULL DEFAULT '',
     created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (root, subject)
 ) WITH (fillfactor = 70);
 CREATE UNIQUE INDEX _private_subject_name ON earmark._private_subject (subject);
 COMMENT ON COLUMN earmark._private_subject.anchor IS 'Periods begin at the anchor plus whole multiples of their length, in UTC';
+COMMENT ON COLUMN earmark._private_subject.ancestors IS 'From himself up to the root: a grant needs room, and holds, at every level';
 COMMENT ON COLUMN earmark._private_subject.entries IS 'Journal entries written so far; the last one''s seq';
+COMMENT ON COLUMN earmark._private_subject.head IS 'Hash of the last journal entry';
 
 CREATE TABLE earmark._private_subject_quota (
     root text NOT NULL,
@@ -78,7 +81,7 @@ CREATE TABLE earmark._private_reservation (
     reservation uuid NOT NULL,
     subject text NOT NULL,
     key text CHECK (length(key) BETWEEN 1 AND 255),
-    request jsonb NOT NULL,
+    request jsonb CHECK (key IS NULL OR request IS NOT NULL),
     outcome text NOT NULL CHECK (outcome IN ('granted', 'denied')),
     detail jsonb,
     expires_at timestamptz NOT NULL,
@@ -87,7 +90,7 @@ CREATE TABLE earmark._private_reservation (
 );
 CREATE UNIQUE INDEX _private_reservation_id ON earmark._private_reservation (reservation);
 CREATE UNIQUE INDEX _private_reservation_key ON earmark._private_reservation (root, subject, key) WHERE key IS NOT NULL;
-COMMENT ON COLUMN earmark._private_reservation.request IS 'What was asked for: a second request under the same key must equal it';
+COMMENT ON COLUMN earmark._private_reservation.request IS 'What was asked for under the key: a second request under it must equal it';
 
 CREATE TABLE earmark._private_hold (
     root text NOT NULL,
@@ -95,6 +98,8 @@ CREATE TABLE earmark._private_hold (
     item text NOT NULL,
     resource text NOT NULL,
     subject text NOT NULL,
+    level smallint NOT NULL DEFAULT 0 CHECK (level >= 0),
+    followed boolean NOT NULL DEFAULT false,
     period_start timestamptz NOT NULL,
     amount bigint NOT NULL CHECK (amount > 0),
     committed bigint NOT NULL DEFAULT 0 CHECK (committed BETWEEN 0 AND amount),
@@ -103,7 +108,7 @@ CREATE TABLE earmark._private_hold (
     cause text CHECK (cause IN ('upload_failed', 'processing_failed', 'cancelled', 'validation_failed', 'expired', 'admin')),
     settled_at timestamptz,
     settled_by text,
-    PRIMARY KEY (root, reservation, item, resource),
+    PRIMARY KEY (root, reservation, item, resource, subject),
     CHECK ((state = 'held') = (settled_at IS NULL)),
     CHECK ((state = 'held') = (settled_by IS NULL)),
     CHECK ((state = 'rolled_back') = (cause IS NOT NULL)),
@@ -111,6 +116,8 @@ CREATE TABLE earmark._private_hold (
 ) WITH (fillfactor = 80);
 CREATE INDEX _private_hold_deadline ON earmark._private_hold (expires_at) WHERE state = 'held';
 CREATE INDEX _private_hold_open ON earmark._private_hold (root, subject, resource, reservation, item) WHERE state = 'held';
+COMMENT ON COLUMN earmark._private_hold.level IS '0: the subject''s own; 1: at his parent, and so on up to the root';
+COMMENT ON COLUMN earmark._private_hold.followed IS 'Something else changes with it: see images_follow';
 
 CREATE TABLE earmark._private_journal (
     root text NOT NULL,
@@ -128,10 +135,12 @@ CREATE TABLE earmark._private_journal (
     actor text NOT NULL,
     reason text,
     transaction xid8 NOT NULL DEFAULT pg_current_xact_id(),
+    hash bytea NOT NULL,
     PRIMARY KEY (root, subject, seq)
 );
 COMMENT ON TABLE earmark._private_journal IS
     'Append-only. committed and held are what the entry added to the balance; the entries sum to the balances';
+COMMENT ON COLUMN earmark._private_journal.hash IS 'sha256 of the subject''s entry before and of this one, as _private_post writes it down';
 
 CREATE FUNCTION earmark._private_refuse_change() RETURNS trigger
 LANGUAGE plpgsql SET search_path = earmark, pg_temp AS $$
@@ -147,13 +156,20 @@ CREATE TYPE earmark._private_entry AS (
 );
 
 CREATE TYPE earmark._private_request AS (
-    ordinal int, subject text, key text, actor text, request jsonb, first int,
+    ordinal int, root text, subject text, key text, actor text, request jsonb, followed boolean, first int,
     outcome text, reservation uuid, expires_at timestamptz, replayed boolean, detail jsonb
 );
 CREATE TYPE earmark._private_line AS (
-    ordinal int, item text, amount bigint, balance int, root text, subject text, resource text,
+    ordinal int, item text, amount bigint, balance int, root text, subject text, level smallint, resource text,
     period_start timestamptz, period_end timestamptz, quota bigint, used bigint
 );
-CREATE TYPE earmark._private_settlement AS (
-    ordinal int, root text, reservation uuid, item text, state text, cause text, actor text, reason text, amounts jsonb
-);
+
+CREATE FUNCTION earmark._private_link(state bytea, head bytea, content bytea)
+RETURNS bytea LANGUAGE plpgsql IMMUTABLE SET search_path = earmark, pg_temp AS $$
+BEGIN
+    RETURN sha256(coalesce(state, head) || content);
+END $$;
+COMMENT ON FUNCTION earmark._private_link IS 'One step of _private_chain';
+CREATE AGGREGATE earmark._private_chain(bytea, bytea) (sfunc = earmark._private_link, stype = bytea);
+COMMENT ON AGGREGATE earmark._private_chain(bytea, bytea) IS
+    'Over (head, content) in order: the hash chain that begins after head, each hash that of the one before and of the content';

@@ -40,13 +40,13 @@ CREATE FUNCTION earmark._private_follow_holds() RETURNS trigger
 LANGUAGE plpgsql SET search_path = earmark, pg_temp AS $$
 BEGIN
     UPDATE _private_image i
-    SET state = CASE h.cause WHEN 'validation_failed' THEN 'rejected' WHEN 'expired' THEN 'expired'
+    SET state = CASE NEW.cause WHEN 'validation_failed' THEN 'rejected' WHEN 'expired' THEN 'expired'
             WHEN 'upload_failed' THEN 'failed' WHEN 'processing_failed' THEN 'failed' ELSE 'cancelled' END,
-        cause = h.cause, due_at = NULL, updated_at = h.settled_at, remove_objects_at = h.settled_at
-    FROM (SELECT DISTINCT c.root, c.reservation, c.item, c.cause, c.settled_at FROM changed c WHERE c.state = 'rolled_back') h
-    WHERE (i.root, i.reservation, i.item) = (h.root, h.reservation, h.item) AND i.due_at IS NOT NULL;
+        cause = NEW.cause, due_at = NULL, updated_at = NEW.settled_at, remove_objects_at = NEW.settled_at
+    WHERE (i.root, i.reservation, i.item) = (NEW.root, NEW.reservation, NEW.item) AND i.due_at IS NOT NULL;
     RETURN NULL;
 END $$;
 COMMENT ON FUNCTION earmark._private_follow_holds IS 'An open image whose hold was rolled back, by whatever call, ends in the same transaction';
-CREATE TRIGGER images_follow AFTER UPDATE ON earmark._private_hold
-    REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION earmark._private_follow_holds();
+CREATE TRIGGER images_follow AFTER UPDATE OF state ON earmark._private_hold
+    FOR EACH ROW WHEN (NEW.followed AND NEW.level = 0 AND OLD.state = 'held' AND NEW.state = 'rolled_back')
+    EXECUTE FUNCTION earmark._private_follow_holds();
