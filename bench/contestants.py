@@ -132,11 +132,8 @@ class Earmark(Contestant):
     def prepare(self, users: int) -> None:
         with psycopg.connect(self.url, autocommit=True) as connection:
             migrate(connection, default_plan="enterprise")
-            connection.execute(
-                "INSERT INTO earmark._private_subject (root, subject, plan) "
-                "SELECT n::text, n::text, 'enterprise' FROM generate_series(0, %s) n",
-                (users - 1,),
-            )
+            query = "SELECT earmark.configure_subject(n::text, 'enterprise') FROM generate_series(0, %s) n"
+            connection.execute(query, (users - 1,))
             connection.execute("ANALYZE earmark._private_subject")
 
     async def open(self, callers: int) -> None:

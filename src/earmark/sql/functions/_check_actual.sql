@@ -1,12 +1,23 @@
-CREATE OR REPLACE FUNCTION earmark._private_check_actual(amounts jsonb, field text)
+CREATE OR REPLACE FUNCTION earmark._private_check_actual(request jsonb)
 RETURNS void LANGUAGE plpgsql STABLE SET search_path = earmark, pg_temp AS $$
+DECLARE
+    given record;
 BEGIN
-    IF amounts IS NULL THEN
-        RETURN;
+    FOR given IN
+        SELECT 'amounts' AS field, request->'amounts' AS amounts WHERE request ? 'amounts'
+        UNION ALL
+        SELECT 'items', i.value FROM jsonb_each(CASE jsonb_typeof(request->'items') WHEN 'object' THEN request->'items' END) i
+    LOOP
+        IF jsonb_typeof(given.amounts) <> 'object' THEN
+            PERFORM _private_raise('QT001', format('%s must name resources and their amounts.', given.field),
+                jsonb_build_object('field', given.field));
+        END IF;
+        PERFORM _private_check_amount(a.value, a.key, 0) FROM jsonb_each(given.amounts) a;
+    END LOOP;
+    IF request ? 'amounts' THEN
+        PERFORM _private_raise('QT001', 'amounts is for a reservation of one item; name the items and their amounts in items.',
+            '{"field": "amounts"}')
+        FROM _private_settle_targets(jsonb_build_array(request)) t HAVING count(DISTINCT t.item) > 1;
     END IF;
-    IF jsonb_typeof(amounts) <> 'object' THEN
-        PERFORM _private_raise('QT001', format('%s must name resources and their amounts.', field), jsonb_build_object('field', field));
-    END IF;
-    PERFORM _private_check_amount(a.value, a.key, 0) FROM jsonb_each(amounts) a;
 END $$;
-COMMENT ON FUNCTION earmark._private_check_actual IS 'Refuses (QT001) what does not say how much of each resource was really used.';
+COMMENT ON FUNCTION earmark._private_check_actual IS 'Refuses (QT001) a request that does not say properly how much of each resource was really used.';

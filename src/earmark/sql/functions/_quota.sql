@@ -1,7 +1,7 @@
 CREATE OR REPLACE FUNCTION earmark._private_quota(subjects text[], at timestamptz)
 RETURNS TABLE (root text, subject text, level smallint, holder text, resource text, quota bigint, period text, refundable boolean,
     period_start timestamptz, period_end timestamptz, committed bigint, held bigint)
-LANGUAGE sql STABLE SET search_path = earmark, pg_temp AS $$
+LANGUAGE sql STABLE SET search_path = earmark, pg_temp SET enable_hashjoin = off AS $$
     SELECT s.root, s.subject, (h.ordinality - 1)::smallint, h.name, q.resource, CASE WHEN o.subject IS NULL THEN q.quota ELSE o.quota END,
         q.period, q.refundable, p.period_start, p.period_end, coalesce(b.committed, 0), coalesce(b.held, 0)
     FROM _private_subject s

@@ -1,5 +1,5 @@
 CREATE OR REPLACE FUNCTION earmark._private_reserve_lines(requests earmark._private_request[], moment timestamptz)
-RETURNS earmark._private_line[] LANGUAGE plpgsql STABLE SET search_path = earmark, pg_temp AS $$
+RETURNS earmark._private_line[] LANGUAGE plpgsql STABLE SET search_path = earmark, pg_temp SET enable_hashjoin = on AS $$
 DECLARE
     lines _private_line[];
     line _private_line;

@@ -5,6 +5,8 @@ DECLARE
     one _private_request;
     earlier _private_request;
     short jsonb;
+    root text;
+    prefix bytea;
 BEGIN
     IF false = ANY (granted) THEN
         SELECT jsonb_object_agg(s.ordinal, s.short) INTO short FROM _private_shortage(lines, granted) s;
@@ -30,7 +32,11 @@ BEGIN
                 one.outcome := 'denied';
                 one.detail := jsonb_build_object('short', short->(one.ordinal::text));
             END IF;
-            one.reservation := _private_new_id(one.root);
+            IF one.root IS DISTINCT FROM root THEN
+                root := one.root;
+                prefix := _private_id_prefix(root, moment);
+            END IF;
+            one.reservation := encode(prefix || substring(uuid_send(gen_random_uuid()) FROM 9), 'hex')::uuid;
             one.expires_at := moment + (one.request->>'ttl_seconds')::float8 * interval '1 second';
         END IF;
         asked[one.ordinal] := one;

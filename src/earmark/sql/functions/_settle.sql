@@ -4,38 +4,45 @@ LANGUAGE plpgsql VOLATILE SET search_path = earmark, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
     entries _private_entry[];
-    ordinals int[];
-    items text[];
+    seen _private_seen[];
 BEGIN
-    WITH chosen AS MATERIALIZED (
-        SELECT DISTINCT ON (t.root, t.reservation, t.item, t.resource, t.subject) t.*
+    -- `mine`: this request settles the hold. `settles`: this request or an earlier one of the batch does.
+    WITH target AS MATERIALIZED (
+        SELECT t.*, e.eligible AND row_number() OVER w = 1 AS mine, e.eligible AS settles,
+            first_value(t.actor) OVER w AS settler, first_value(t.cause) OVER w AS why, first_value(t.actual) OVER w AS used
         FROM _private_settle_targets(requests) t
-        WHERE CASE done
+        CROSS JOIN LATERAL (SELECT CASE done
             WHEN 'refunded' THEN t.state = 'committed' AND _private_refundable(t.root, t.owner, t.resource)
-            ELSE t.state = 'held' END
-        ORDER BY t.root, t.reservation, t.item, t.resource, t.subject, t.ordinal
+            ELSE t.state = 'held' END AS eligible) e
+        WINDOW w AS (PARTITION BY t.root, t.reservation, t.item, t.resource, t.subject ORDER BY t.ordinal)
     ), changed AS (
         UPDATE _private_hold h
-        SET state = done, settled_at = moment, settled_by = c.actor, cause = CASE done WHEN 'rolled_back' THEN c.cause END,
-            committed = CASE done WHEN 'committed' THEN c.actual WHEN 'refunded' THEN h.committed ELSE 0 END
-        FROM chosen c
-        WHERE (h.root, h.reservation, h.item, h.resource, h.subject) = (c.root, c.reservation, c.item, c.resource, c.subject)
-        RETURNING c.ordinal, h.*, c.reason
+        SET state = done, settled_at = moment, settled_by = t.actor, cause = CASE done WHEN 'rolled_back' THEN t.cause END,
+            committed = CASE done WHEN 'committed' THEN t.actual WHEN 'refunded' THEN h.committed ELSE 0 END
+        FROM target t
+        WHERE t.mine
+            AND (h.root, h.reservation, h.item, h.resource, h.subject) = (t.root, t.reservation, t.item, t.resource, t.subject)
     )
     SELECT array_agg(ROW(
-            c.root, c.subject, CASE done WHEN 'committed' THEN 'commit' WHEN 'rolled_back' THEN 'rollback' ELSE 'refund' END,
-            c.resource, c.period_start, c.reservation, c.item,
-            CASE done WHEN 'committed' THEN c.committed WHEN 'refunded' THEN -c.committed ELSE 0 END,
-            CASE done WHEN 'refunded' THEN 0 ELSE -c.amount END,
-            c.cause, c.settled_by, coalesce(c.reason, CASE WHEN done = 'committed' AND c.expires_at <= moment THEN 'late' END)
-        )::_private_entry ORDER BY c.ordinal, c.reservation, c.item, c.resource, c.level),
-        array_agg(c.ordinal) FILTER (WHERE c.level = 0), array_agg(c.item) FILTER (WHERE c.level = 0)
-    INTO entries, ordinals, items
-    FROM changed c;
+            t.root, t.subject, CASE done WHEN 'committed' THEN 'commit' WHEN 'rolled_back' THEN 'rollback' ELSE 'refund' END,
+            t.resource, t.period_start, t.reservation, t.item,
+            CASE done WHEN 'committed' THEN t.actual WHEN 'refunded' THEN -t.committed ELSE 0 END,
+            CASE done WHEN 'refunded' THEN 0 ELSE -t.amount END,
+            CASE done WHEN 'rolled_back' THEN t.cause END, t.actor,
+            coalesce(t.reason, CASE WHEN done = 'committed' AND t.expires_at <= moment THEN 'late' END)
+        )::_private_entry ORDER BY t.ordinal, t.reservation, t.item, t.resource, t.level) FILTER (WHERE t.mine),
+        array_agg(CASE WHEN t.settles
+            THEN ROW(t.ordinal, t.owner, t.mine, t.item, t.resource, t.amount,
+                CASE done WHEN 'committed' THEN t.used WHEN 'refunded' THEN t.committed ELSE 0 END, done,
+                CASE done WHEN 'rolled_back' THEN t.why END, moment, t.settler, t.expires_at)::_private_seen
+            ELSE ROW(t.ordinal, t.owner, false, t.item, t.resource, t.amount, t.committed, t.state, t.held_cause, t.settled_at,
+                t.settled_by, t.expires_at)::_private_seen END) FILTER (WHERE t.level = 0)
+    INTO entries, seen
+    FROM target t;
     IF entries IS NOT NULL THEN
         PERFORM _private_post(entries, moment);
     END IF;
-    RETURN QUERY SELECT * FROM _private_settle_answers(requests, done, ordinals, items);
+    RETURN QUERY SELECT * FROM _private_settle_answers(jsonb_array_length(requests), done, seen);
 END $$;
 COMMENT ON FUNCTION earmark._private_settle IS
 'Settles what the requests name, each hold at most once and by the first request that names it; done is rolled_back, committed or refunded.

@@ -1,8 +1,8 @@
-CREATE OR REPLACE FUNCTION earmark._private_settle_answers(requests jsonb, done text, ordinals int[], items text[])
+CREATE OR REPLACE FUNCTION earmark._private_settle_answers(requests int, done text, seen earmark._private_seen[])
 RETURNS TABLE (ordinal int, outcome text, subject text, detail jsonb)
-LANGUAGE sql STABLE SET search_path = earmark, pg_temp AS $$
-    SELECT r.ordinality::int, coalesce(a.outcome, 'not_found'), a.owner, coalesce(a.detail, '{"items": {}, "done": []}')
-    FROM jsonb_array_elements(requests) WITH ORDINALITY r
+LANGUAGE sql STABLE SET search_path = earmark, pg_temp SET enable_hashjoin = on AS $$
+    SELECT r.ordinal, coalesce(a.outcome, 'not_found'), a.owner, coalesce(a.detail, '{"items": {}, "done": []}')
+    FROM generate_series(1, requests) r (ordinal)
     LEFT JOIN (
         SELECT i.ordinal, i.owner, CASE
             WHEN bool_or(i.mine) THEN done
@@ -14,21 +14,19 @@ LANGUAGE sql STABLE SET search_path = earmark, pg_temp AS $$
             jsonb_build_object('items', jsonb_object_agg(i.item, i.story),
                 'done', coalesce(jsonb_agg(i.item ORDER BY i.item) FILTER (WHERE i.mine), '[]')) AS detail
         FROM (
-            SELECT t.ordinal, t.owner, t.item, m.ordinal IS NOT NULL AS mine, min(t.state) AS state, bool_or(t.state = 'refunded') AS refunded,
-                jsonb_build_object('state', min(t.state), 'cause', min(t.held_cause), 'at', min(t.settled_at), 'by', min(t.settled_by),
-                    'expires_at', min(t.expires_at), 'amounts', jsonb_object_agg(t.resource, t.amount),
-                    'committed', jsonb_object_agg(t.resource, t.committed),
-                    'returned', coalesce(jsonb_object_agg(t.resource, CASE t.state WHEN 'held' THEN 0 WHEN 'refunded' THEN t.committed
-                        ELSE t.amount - t.committed END) FILTER (WHERE done <> 'refunded' OR t.state = 'refunded'), '{}')) AS story
-            FROM _private_settle_targets(requests) t
-            LEFT JOIN unnest(ordinals, items) AS m (ordinal, item) ON (m.ordinal, m.item) = (t.ordinal, t.item)
-            WHERE t.level = 0
-            GROUP BY t.ordinal, t.owner, t.item, m.ordinal
+            SELECT s.ordinal, s.owner, s.item, bool_or(s.mine) AS mine, min(s.state) AS state, bool_or(s.state = 'refunded') AS refunded,
+                jsonb_build_object('state', min(s.state), 'cause', min(s.cause), 'at', min(s.settled_at), 'by', min(s.settled_by),
+                    'expires_at', min(s.expires_at), 'amounts', jsonb_object_agg(s.resource, s.amount),
+                    'committed', jsonb_object_agg(s.resource, s.committed),
+                    'returned', coalesce(jsonb_object_agg(s.resource, CASE s.state WHEN 'held' THEN 0 WHEN 'refunded' THEN s.committed
+                        ELSE s.amount - s.committed END) FILTER (WHERE done <> 'refunded' OR s.state = 'refunded'), '{}')) AS story
+            FROM unnest(seen) s
+            GROUP BY s.ordinal, s.owner, s.item
         ) i
         GROUP BY i.ordinal, i.owner
-    ) a ON a.ordinal = r.ordinality
-    ORDER BY 1
+    ) a USING (ordinal)
+    ORDER BY r.ordinal
 $$;
 COMMENT ON FUNCTION earmark._private_settle_answers IS
-'What became of each request to settle; (ordinals, items) are what this call settled.
+'What became of each of a number of requests to settle, from the holds they name as they are now; `mine`: this request settled it.
 detail: `done`, the items this request settled; `items`, per item what happened, by whom, when and why, and what it returned.';

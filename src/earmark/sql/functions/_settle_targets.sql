@@ -1,10 +1,10 @@
 CREATE OR REPLACE FUNCTION earmark._private_settle_targets(requests jsonb)
 RETURNS TABLE (ordinal int, owner text, root text, reservation uuid, item text, resource text, subject text, level smallint,
-    amount bigint, committed bigint, state text, cause text, held_cause text, settled_at timestamptz, settled_by text,
+    period_start timestamptz, amount bigint, committed bigint, state text, cause text, held_cause text, settled_at timestamptz, settled_by text,
     expires_at timestamptz, actual bigint, actor text, reason text, late text)
 LANGUAGE sql STABLE SET search_path = earmark, pg_temp AS $$
     SELECT r.ordinality::int, p.subject, h.root, h.reservation, h.item, h.resource, h.subject, h.level,
-        h.amount, h.committed, h.state, r.value->>'cause', h.cause, h.settled_at, h.settled_by, h.expires_at,
+        h.period_start, h.amount, h.committed, h.state, r.value->>'cause', h.cause, h.settled_at, h.settled_by, h.expires_at,
         coalesce((coalesce(r.value->'amounts', r.value->'items'->h.item)->>h.resource)::numeric::bigint, h.amount),
         coalesce(r.value->>'actor', p.subject), r.value->>'reason', coalesce(r.value->>'late', 'reacquire')
     FROM jsonb_array_elements(requests) WITH ORDINALITY r

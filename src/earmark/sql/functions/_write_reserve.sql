@@ -1,6 +1,6 @@
 CREATE OR REPLACE FUNCTION earmark._private_write_reserve(
     asked earmark._private_request[], lines earmark._private_line[], moment timestamptz
-) RETURNS void LANGUAGE plpgsql VOLATILE SET search_path = earmark, pg_temp AS $$
+) RETURNS void LANGUAGE plpgsql VOLATILE SET search_path = earmark, pg_temp SET enable_hashjoin = on AS $$
 DECLARE
     entries _private_entry[];
 BEGIN

@@ -25,7 +25,7 @@ BEGIN
             RETURN QUERY SELECT place + 1, s.outcome, s.subject, s.detail FROM _private_settle(request, 'committed', moment) s;
         ELSE
             RETURN QUERY SELECT place + 1, refused->>'outcome', a.subject, a.detail || (refused->'detail')
-            FROM _private_settle_answers(request, 'committed', '{}', '{}') a;
+            FROM _private_settle_answers(1, 'committed', _private_seen_now(request)) a;
         END IF;
     END LOOP;
 END $$;

@@ -5,8 +5,6 @@ SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_has
 #variable_conflict use_column
 DECLARE
     moment timestamptz;
-    ordinals int[];
-    items text[];
 BEGIN
     PERFORM _private_check_settle(requests);
     PERFORM _private_raise('QT001', 'ttl_seconds must be a number above 0, at most ten years.', '{"field": "ttl_seconds"}')
@@ -24,16 +22,12 @@ BEGIN
         ORDER BY 1;
         RETURN;
     END IF;
-    WITH extended AS (
-        UPDATE _private_hold h
-        SET expires_at = greatest(h.expires_at, moment + (requests->(t.ordinal - 1)->>'ttl_seconds')::float8 * interval '1 second')
-        FROM _private_settle_targets(requests) t
-        WHERE (h.root, h.reservation, h.item, h.resource, h.subject) = (t.root, t.reservation, t.item, t.resource, t.subject)
-            AND h.state = 'held'
-        RETURNING t.ordinal, h.item
-    )
-    SELECT array_agg(e.ordinal), array_agg(e.item) INTO ordinals, items FROM (SELECT DISTINCT x.ordinal, x.item FROM extended x) e;
-    RETURN QUERY SELECT * FROM _private_settle_answers(requests, 'extended', ordinals, items);
+    UPDATE _private_hold h
+    SET expires_at = greatest(h.expires_at, moment + (requests->(t.ordinal - 1)->>'ttl_seconds')::float8 * interval '1 second')
+    FROM _private_settle_targets(requests) t
+    WHERE (h.root, h.reservation, h.item, h.resource, h.subject) = (t.root, t.reservation, t.item, t.resource, t.subject)
+        AND h.state = 'held';
+    RETURN QUERY SELECT * FROM _private_settle_answers(jsonb_array_length(requests), 'extended', _private_seen_now(requests, extended => true));
 END $$;
 COMMENT ON FUNCTION earmark.extend IS
 'Moves the deadline of what is still held to ttl_seconds from now; never to an earlier time.

@@ -115,7 +115,7 @@ CREATE TABLE earmark._private_hold (
     CHECK (state IN ('committed', 'refunded') OR committed = 0)
 ) WITH (fillfactor = 80);
 CREATE INDEX _private_hold_deadline ON earmark._private_hold (expires_at) WHERE state = 'held';
-CREATE INDEX _private_hold_open ON earmark._private_hold (root, subject, resource, reservation, item) WHERE state = 'held';
+CREATE INDEX _private_hold_open ON earmark._private_hold (root, subject) WHERE state = 'held';
 COMMENT ON COLUMN earmark._private_hold.level IS '0: the subject''s own; 1: at his parent, and so on up to the root';
 COMMENT ON COLUMN earmark._private_hold.followed IS 'Something else changes with it: see images_follow';
 
@@ -162,6 +162,11 @@ CREATE TYPE earmark._private_request AS (
 CREATE TYPE earmark._private_line AS (
     ordinal int, item text, amount bigint, balance int, root text, subject text, level smallint, resource text,
     period_start timestamptz, period_end timestamptz, quota bigint, used bigint
+);
+
+CREATE TYPE earmark._private_seen AS (
+    ordinal int, owner text, mine boolean, item text, resource text, amount bigint, committed bigint, state text, cause text,
+    settled_at timestamptz, settled_by text, expires_at timestamptz
 );
 
 CREATE FUNCTION earmark._private_link(state bytea, head bytea, content bytea)
