@@ -141,6 +141,7 @@ class ImageAnswer(Struct, frozen=True, rename="camel"):
 
     image_id: UUID
     reservation_id: UUID
+    item: str
     filename: str
     content_type: str
     size: int
@@ -240,6 +241,7 @@ def image_answer(image: Image, uploads: Uploads) -> ImageAnswer:
     return ImageAnswer(
         image_id=image.image,
         reservation_id=image.reservation,
+        item=image.item,
         filename=image.filename,
         content_type=image.content_type,
         size=image.size,
