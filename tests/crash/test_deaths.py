@@ -180,7 +180,7 @@ def test_ctrl_c_and_sigterm_end_everything_and_nothing_blocks_the_next_start(ser
         service.start()
         preupload(service, JPEG)
         assert service.signal(number) == 0
-        assert service.left_behind() == []
+        service.wait_until(lambda: not service.left_behind())
     service.start()
     assert service.usage()["images"]["held"] == 2
 

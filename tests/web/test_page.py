@@ -65,14 +65,41 @@ def test_two_tabs_see_each_other(user):
     expect(other.locator("#meters")).to_contain_text("0 of 500 images used")
     one.locator("#picker").set_input_files(file("shared.png"))
     card = other.locator("#images > li").filter(has_text="shared.png")
-    expect(card).to_contain_text("32 × 24")
+    expect(card).to_contain_text("PNG")
     expect(other.locator("#meters")).to_contain_text("1 of 500 images used")
-    expect(other.locator("#history")).to_contain_text("shared.png")
     card.get_by_role("button", name="Delete shared.png").click()
     other.get_by_role("dialog").get_by_role("button", name="Delete").click()
     expect(other.locator("#images > li")).to_have_count(0)
     expect(one.locator("#images > li")).to_have_count(0)
     assert (user.usage()["committed"], user.usage("storage_bytes")["committed"]) == (1, 0)
+
+
+def test_the_quota_movements_name_the_file(user):
+    page = user.open()
+    page.locator("#picker").set_input_files(file("named.png"))
+    expect(row(page, "named.png")).to_have_attribute("data-state", "completed")
+    assert all("item" in image for image in user.images())
+    expect(page.locator("#history tbody tr").first).to_contain_text("named.png")
+
+
+def test_an_image_behind_the_first_page_is_found_and_deleted(user):
+    page = user.open()
+    page.locator("#picker").set_input_files(file("old.png"))
+    expect(row(page, "old.png")).to_have_attribute("data-state", "completed")
+    declared = {"files": [{"filename": "later.png", "contentType": "image/png", "size": 9}] * 20}
+    with user.service.client(user.token) as client:
+        for _ in range(3):
+            client.post("/api/images/preupload", json=declared).raise_for_status()
+        client.post("/api/quota/rollback", json={"count": 60}).raise_for_status()
+    page.reload()
+    expect(page.locator("#unfinished-count")).to_have_text("50 uploads did not finish, and cost nothing")
+    page.get_by_role("button", name="Show older images").click()
+    expect(page.locator("#unfinished-count")).to_have_text("60 uploads did not finish, and cost nothing")
+    expect(page.locator("#more-images")).to_be_hidden()
+    page.get_by_role("button", name="Delete old.png").click()
+    page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    expect(page.locator("#images > li")).to_have_count(0)
+    user.wait_until(page, lambda: len(user.images()) == 60)
 
 
 def test_a_deletion_can_be_thought_better_of(user):
@@ -115,15 +142,29 @@ def test_files_chosen_while_offline_can_be_sent_afterwards(user):
     assert all("ERR_INTERNET_DISCONNECTED" in trouble for trouble in user.take_troubles())
 
 
+def test_an_image_that_was_deleted_while_this_tab_was_offline(user, gate):
+    page = user.open()
+    page.locator("#picker").set_input_files(file("brief.png"))
+    expect(row(page, "brief.png")).to_have_attribute("data-state", "processing")
+    page.context.set_offline(True)
+    gate.unlink()
+    user.wait_until(page, lambda: user.images()[0]["state"] == "completed")
+    with user.service.client(user.token) as client:
+        client.delete(f"/api/images/{user.images()[0]['imageId']}").raise_for_status()
+    page.context.set_offline(False)
+    expect(row(page, "brief.png")).to_have_attribute("data-state", "deleted")
+    expect(page.locator("#connection")).to_be_empty()
+    assert all("ERR_INTERNET_DISCONNECTED" in trouble for trouble in user.take_troubles())
+
+
 def test_with_the_keyboard_alone(user, slow_uploads, tmp_path):
     (tmp_path / "typed.png").write_bytes(LARGE_PNG)
     page = user.open()
     expect(page.locator("#meters")).to_contain_text("0 of 500 images used")
     slow_uploads(page)
+    page.on("filechooser", lambda chooser: chooser.set_files(tmp_path / "typed.png"))
     press_tab_until(page, "id == 'picker'")
-    with page.expect_file_chooser() as chooser:
-        page.keyboard.press("Enter")
-    chooser.value.set_files(tmp_path / "typed.png")
+    page.keyboard.press("Enter")
     user.wait_until(page, lambda: [image["state"] for image in user.images()] == ["uploading"])
     press_tab_until(page, "ariaLabel == 'Cancel typed.png'")
     page.keyboard.press("Enter")

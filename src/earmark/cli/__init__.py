@@ -14,14 +14,15 @@ import typer
 from earmark.cli import quota
 from earmark.cli.database import Database, bring_up_to_date, database
 from earmark.cli.logs import configure_logs
-from earmark.cli.quota import Home, Json, print_json, settings_of
+from earmark.cli.quota import Home, Json, Subject, print_json, settings_of
 from earmark.cli.upload import upload
-from earmark.errors import EarmarkError
+from earmark.errors import EarmarkError, InvalidRequest, UnknownPlan, UnknownResource
 
 app = typer.Typer(
     name="earmark",
     help="Keeps users' quotas exact when uploads and processing fail.",
     no_args_is_help=True,
+    add_completion=False,
     pretty_exceptions_enable=False,
 )
 app.command()(upload)
@@ -32,12 +33,18 @@ for command in (quota.usage, quota.rollback, quota.log, quota.verify, quota.plan
 @app.command("serve")
 def run_service(
     *,
-    host: Annotated[str | None, typer.Option(help="Address to listen on; EARMARK_HOST, else 127.0.0.1.")] = None,
-    port: Annotated[int | None, typer.Option(help="Port to listen on, 0 for any; EARMARK_PORT, else 8787.")] = None,
+    host: Annotated[
+        str | None, typer.Option(metavar="HOST", help="Address to listen on; EARMARK_HOST, else 127.0.0.1.")
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option(metavar="PORT", help="Port to listen on, 0 for any; EARMARK_PORT, else 8787.")
+    ] = None,
     home: Home = None,
-    subject: Annotated[str | None, typer.Option("--as", help="Whose sign-in link to print; you by default.")] = None,
+    subject: Annotated[
+        str | None, typer.Option("--as", metavar="SUBJECT", help="Whose sign-in link to print; you by default.")
+    ] = None,
 ) -> None:
-    """Run API, page and worker in one process; everything local unless configured."""
+    """Run API, page and worker in one process."""
     from earmark.cli.serve import listen, serve  # noqa: PLC0415 - the other commands start faster without the service
 
     settings = settings_of(home, host=host, port=port)
@@ -73,10 +80,12 @@ def run_worker_alone(*, home: Home = None) -> None:
 @app.command()
 def migrate(
     *,
-    default_plan: Annotated[str | None, typer.Option(help="Plan of subjects seen for the first time.")] = None,
+    default_plan: Annotated[
+        str | None, typer.Option(metavar="PLAN", help="Plan of subjects seen for the first time.")
+    ] = None,
     home: Home = None,
 ) -> None:
-    """Bring the database to this version's schema; safe to repeat and to run from many machines at once."""
+    """Bring the database to this version's schema; safe to repeat."""
     settings = settings_of(home)
     with database(settings, migrated=False) as found:
         applied = bring_up_to_date(found.url, default_plan or settings.plan_of_newcomers)
@@ -85,10 +94,10 @@ def migrate(
 
 @app.command("token")
 def print_token(
-    subject: str,
+    subject: Subject,
     *,
     service: Annotated[bool, typer.Option("--service", help="A token of the service role.")] = False,
-    hours: Annotated[float, typer.Option(min=0.01, help="How long it is good.")] = 12,
+    hours: Annotated[float, typer.Option(metavar="HOURS", min=0.01, help="How long it is good.")] = 12,
     home: Home = None,
 ) -> None:
     """Print a bearer token of SUBJECT."""
@@ -100,7 +109,7 @@ def print_token(
 
 @app.command()
 def sweep(*, home: Home = None, as_json: Json = False) -> None:
-    """Look after every overdue image and give back every overdue hold, now."""
+    """Give back every overdue hold, now."""
     from earmark.cli.services import open_services  # noqa: PLC0415 - see serve
     from earmark.uploads.recovery import SweepReport  # noqa: PLC0415
     from earmark.uploads.recovery import sweep as sweep_all  # noqa: PLC0415
@@ -128,16 +137,20 @@ def sweep(*, home: Home = None, as_json: Json = False) -> None:
 
 
 def main() -> None:
-    """Entry point: errors that a person can act on are one line, and exit code 1."""
+    """Entry point: errors that a person can act on are one line; exit code 2 if he asked wrongly, else 1."""
     try:
-        app()
+        app(prog_name="earmark")
     except pydantic.ValidationError as error:
         for problem in error.errors():
             typer.echo(f"earmark: EARMARK_{'_'.join(map(str, problem['loc'])).upper()}: {problem['msg']}", err=True)
         sys.exit(2)
     except psycopg.OperationalError as error:
-        typer.echo(f"earmark: the database does not answer: {str(error).strip()}", err=True)
+        first, *_ = str(error).strip().splitlines() or [type(error).__name__]
+        typer.echo(f"earmark: the database does not answer: {first}", err=True)
         sys.exit(1)
+    except (InvalidRequest, UnknownPlan, UnknownResource) as error:
+        typer.echo(f"earmark: {error}", err=True)
+        sys.exit(2)
     except (EarmarkError, OSError) as error:
         typer.echo(f"earmark: {error}", err=True)
         sys.exit(1)

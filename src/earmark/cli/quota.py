@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime
 from enum import Enum
 from pathlib import Path
@@ -11,18 +11,20 @@ from typing import Annotated, Any
 from uuid import UUID
 
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from earmark.cli.database import database
+from earmark.cli.tables import print_entries, print_plans, print_usage
 from earmark.config import Settings
 from earmark.ledger import Ledger
-from earmark.model import UNLIMITED, Cause, PlanQuota
+from earmark.model import Cause, Plan, PlanQuota, Usage
 
-Home = Annotated[Path | None, typer.Option(help="Folder of the embedded parts; EARMARK_HOME, else var.")]
+Subject = Annotated[str, typer.Argument(metavar="SUBJECT", help="A user's id.")]
+Home = Annotated[
+    Path | None, typer.Option(metavar="FOLDER", help="Folder of the embedded parts; EARMARK_HOME, else var.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 DRIFT_FOUND = 3
+LIFETIME = "lifetime"
 
 
 def settings_of(home: Path | None, **more: object) -> Settings:
@@ -38,36 +40,21 @@ def open_ledger(home: Path | None) -> Iterator[Ledger]:
         yield ledger
 
 
-def usage(subject: str, *, home: Home = None, as_json: Json = False) -> None:
+def usage(subject: Subject, *, home: Home = None, as_json: Json = False) -> None:
     """Show what SUBJECT may use and uses now."""
     with open_ledger(home) as ledger:
         found = ledger.usage(subject)
     if as_json:
         print_json(asdict(found))
-        return
-    table = Table(title=f"{escape(subject)} · plan {found.plan}", title_justify="left")
-    for column in ("resource", "quota", "committed", "held", "remaining"):
-        table.add_column(column, justify="left" if column == "resource" else "right")
-    table.add_column("period")
-    for name, resource in found.resources.items():
-        until = f"{resource.period} until {_day(resource.period_end)}" if resource.period_end else resource.period
-        over = f" [red](over by {resource.over_by:,})[/red]" if resource.over_by else ""
-        table.add_row(
-            name,
-            _limit(resource.quota_limit),
-            f"{resource.committed:,}",
-            f"{resource.held:,}",
-            _limit(resource.remaining) + over,
-            until,
-        )
-    Console().print(table)
+    else:
+        print_usage(found)
 
 
 def rollback(
-    reservation: UUID,
+    reservation: Annotated[UUID, typer.Argument(metavar="RESERVATION", help="Its id, whole in `earmark log --json`.")],
     *,
-    item: Annotated[list[str] | None, typer.Option(help="Only this item; may be repeated.")] = None,
-    cause: Annotated[Cause, typer.Option(help="Why.")] = Cause.ADMIN,
+    item: Annotated[list[str] | None, typer.Option(metavar="ITEM", help="Only this item; may be repeated.")] = None,
+    cause: Annotated[Cause, typer.Option(metavar="CAUSE", help=f"Why: {', '.join(Cause)}.")] = Cause.ADMIN,
     reason: Annotated[str | None, typer.Option(help="A note for the journal.")] = None,
     home: Home = None,
     as_json: Json = False,
@@ -77,6 +64,8 @@ def rollback(
         settlement = ledger.rollback(reservation, cause=cause, items=item, actor="operator", reason=reason)
     if as_json:
         print_json(asdict(settlement))
+    elif settlement.outcome == "not_found":
+        typer.echo(f"earmark: there is no reservation {reservation}.", err=True)
     else:
         typer.echo(f"{settlement.outcome}: {_amounts(settlement.returned)} returned")
         for name, story in settlement.items.items():
@@ -88,41 +77,25 @@ def rollback(
 
 
 def log(
-    subject: str,
+    subject: Subject,
     *,
-    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many entries, newest last.")] = 50,
+    limit: Annotated[int, typer.Option(metavar="N", min=1, max=1000, help="How many entries, newest last.")] = 50,
     home: Home = None,
     as_json: Json = False,
 ) -> None:
-    """Show SUBJECT's journal: every movement of quota, with its cause, actor and time."""
+    """Show SUBJECT's journal: each movement of quota, with its cause."""
     with open_ledger(home) as ledger:
         entries = ledger.history(subject, limit=limit)[::-1]
     if as_json:
         print_json([asdict(entry) for entry in entries])
-        return
-    if not entries:
+    elif entries:
+        print_entries(entries)
+    else:
         typer.echo("No movements yet.")
-        return
-    table = Table(box=None, pad_edge=False)
-    for column in ("#", "when (UTC)", "kind", "resource", "held", "committed", "cause", "by", "item"):
-        table.add_column(column, justify="right" if column in {"#", "held", "committed"} else "left")
-    for entry in entries:
-        table.add_row(
-            str(entry.seq),
-            f"{entry.at:%m-%d %H:%M:%S}",
-            entry.kind,
-            entry.resource,
-            f"{entry.held:+,}" if entry.held else "",
-            f"{entry.committed:+,}" if entry.committed else "",
-            entry.cause or "",
-            escape(entry.actor),
-            escape(f"{str(entry.reservation)[-6:]}/{entry.item}") if entry.reservation else "",
-        )
-    Console().print(table)
 
 
 def verify(
-    subject: Annotated[str | None, typer.Argument(help="Only this subject.")] = None,
+    subject: Annotated[str | None, typer.Argument(metavar="[SUBJECT]", help="Only this subject.")] = None,
     *,
     home: Home = None,
     as_json: Json = False,
@@ -146,54 +119,64 @@ def verify(
 
 def plan(
     subject: Annotated[
-        str | None, typer.Argument(help="Whose plan or quota to set; without it, all plans are shown.")
+        str | None,
+        typer.Argument(metavar="SUBJECT", help="Whose plan or quota to set; without it, all plans are shown."),
     ] = None,
     *,
     name: Annotated[
-        str | None, typer.Option("--plan", help="Put SUBJECT on this plan, or define it with --define.")
+        str | None, typer.Option("--plan", metavar="PLAN", help="Put SUBJECT on this plan, or --define it.")
     ] = None,
     quota: Annotated[
         list[str] | None,
-        typer.Option(help="RESOURCE=N (-1: unlimited), with --define also RESOURCE=N:PERIOD; may be repeated."),
+        typer.Option(metavar="RESOURCE=N", help="-1: unlimited; with --define also RESOURCE=N:PERIOD. Repeatable."),
     ] = None,
     define: Annotated[bool, typer.Option("--define", help="Create or change the plan itself.")] = False,
-    max_bulk_upload: Annotated[int | None, typer.Option(min=1, help="With --define: files in one request.")] = None,
+    max_bulk_upload: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="With --define: most files in one request.")
+    ] = None,
     home: Home = None,
     as_json: Json = False,
 ) -> None:
-    """Show the plans, put SUBJECT on one, give him quotas of his own, or define a plan."""
-    quotas = dict(_parsed_quota(one) for one in quota or ())
+    """Show the plans, set a subject's plan or quota, or define a plan.
+
+    A plan's period is lifetime, or P1D, P7D, P1M and the like; what is counted for a lifetime is given back on delete.
+    What is not said stays as it is.
+    """
+    quotas = [_parsed_quota(one) for one in quota or ()]
+    if define:
+        if name is None:
+            raise typer.BadParameter("--define needs --plan NAME")
+        if subject is not None:
+            raise typer.BadParameter("--define is about a plan, not about a SUBJECT")
+    elif max_bulk_upload is not None:
+        raise typer.BadParameter("--max-bulk-upload belongs to a plan: add --define")
+    elif any(period for _, _, period in quotas):
+        raise typer.BadParameter("a period belongs to a plan: add --define")
+    elif subject is None and (name or quotas):
+        raise typer.BadParameter("name the SUBJECT whose plan or quota to set, or add --define")
     with open_ledger(home) as ledger:
-        if define:
-            if name is None:
-                raise typer.BadParameter("--define needs --plan NAME")
-            features = None if max_bulk_upload is None else {"max_bulk_upload": max_bulk_upload}
-            ledger.configure_plan(name, features=features, quotas=quotas)
-        elif subject is not None:
-            ledger.configure_subject(
-                subject, plan=name, quotas={resource: quota.quota_limit for resource, quota in quotas.items()}
-            )
-        elif name or quotas:
-            raise typer.BadParameter("name the SUBJECT whose plan or quota to set, or add --define")
-        plans = ledger.plans()
-    if subject is not None and not define:
-        usage(subject, home=home, as_json=as_json)
-        return
-    if as_json:
-        print_json([asdict(found) for found in plans])
-        return
-    table = Table("plan", "resource", "quota", "period", "given back on delete", "features")
-    for found in plans:
-        for resource, limits in found.quotas.items():
-            table.add_row(
-                found.plan,
-                resource,
-                _limit(limits.quota_limit),
-                limits.period,
-                "yes" if limits.refundable else "no",
-                json.dumps(found.features),
-            )
-    Console().print(table)
+        if define and name is not None:
+            _define(ledger, name, quotas, max_bulk_upload)
+        elif subject is not None and (name or quotas):
+            ledger.configure_subject(subject, plan=name, quotas={resource: limit for resource, limit, _ in quotas})
+        found = ledger.plans() if subject is None else ledger.usage(subject)
+    if isinstance(found, Usage):
+        print_json(asdict(found)) if as_json else print_usage(found)
+    else:
+        print_json([asdict(one) for one in found]) if as_json else print_plans(found)
+
+
+def _define(ledger: Ledger, name: str, quotas: list[tuple[str, int, str | None]], max_bulk_upload: int | None) -> None:
+    known = next((found for found in ledger.plans() if found.plan == name), Plan(name, {}, {}))
+    features = None if max_bulk_upload is None else {**known.features, "max_bulk_upload": max_bulk_upload}
+    changed = {}
+    for resource, limit, period in quotas:
+        before = known.quotas.get(resource)
+        if period is None and before is not None:
+            changed[resource] = replace(before, quota_limit=limit)
+        else:
+            changed[resource] = PlanQuota(limit, period or LIFETIME, refundable=period in {None, LIFETIME})
+    ledger.configure_plan(name, features=features, quotas=changed)
 
 
 def print_json(value: object) -> None:
@@ -207,22 +190,17 @@ def _plain(value: object) -> object:
     return value.value if isinstance(value, Enum) else str(value)
 
 
-def _parsed_quota(text: str) -> tuple[str, PlanQuota]:
+def _parsed_quota(text: str) -> tuple[str, int, str | None]:
     resource, _, rest = text.partition("=")
     amount, _, period = rest.partition(":")
     try:
-        return resource, PlanQuota(int(amount), period or "lifetime", refundable=not period)
+        limit = int(amount)
     except ValueError:
-        raise typer.BadParameter(f"{text!r} is not RESOURCE=N or RESOURCE=N:PERIOD") from None
-
-
-def _limit(amount: int) -> str:
-    return "unlimited" if amount == UNLIMITED else f"{amount:,}"
+        limit = None
+    if not resource or limit is None:
+        raise typer.BadParameter(f"{text!r} is not RESOURCE=N or RESOURCE=N:PERIOD")
+    return resource, limit, period or None
 
 
 def _amounts(amounts: Any) -> str:
     return ", ".join(f"{amount:,} {resource}" for resource, amount in amounts.items()) or "nothing"
-
-
-def _day(moment: datetime | None) -> str:
-    return f"{moment:%Y-%m-%d}" if moment else ""

@@ -6,7 +6,7 @@ import { amount, moment, movementWord, signedAmount } from "./words.js";
 export class HistoryView {
   #entries = new Map();
 
-  /** `nameOf(item)`: the file name of an item, or null where it is not known. */
+  /** `nameOf(entry)`: the file that an entry is about, or null where it is not known. */
   show(entries, nameOf) {
     for (const entry of entries) this.#entries.set(entry.seq, entry);
     const ordered = [...this.#entries.values()].sort((left, right) => right.seq - left.seq);
@@ -36,7 +36,7 @@ function line(entries, nameOf) {
     element("span", { className: "movement" }, movementWord(kind, cause)),
   );
   const items = [...new Set(entries.map((entry) => entry.item).filter(Boolean))];
-  const named = items.length === 1 ? nameOf(items[0]) : items.length > 1 && amount("images", items.length);
+  const named = items.length === 1 ? nameOf(entries[0]) : items.length > 1 && amount("images", items.length);
   if (named) what.append(element("span", { className: "note name" }, named));
   if (reason) what.append(element("span", { className: "note" }, reason));
   what.append(element("span", { className: "note when-inline" }, time()));

@@ -14,12 +14,23 @@ export class ImagesView {
     this.#actions = actions;
   }
 
-  nameOf(imageId) {
-    return this.#images.get(imageId)?.filename ?? null;
+  /** The file that a journal entry is about, or null where it is not known. */
+  nameOf({ reservationId, item }) {
+    const images = [...this.#images.values()];
+    return images.find((image) => image.reservationId === reservationId && image.item === item)?.filename ?? null;
   }
 
   get open() {
     return [...this.#images.values()].some((image) => OPEN_STATES.has(image.state));
+  }
+
+  /** What the newest page of the list no longer has was deleted, perhaps in another tab. */
+  drop({ images, nextCursor }) {
+    const listed = new Set(images.map((image) => image.imageId));
+    const oldest = nextCursor ? images.at(-1).imageId : "";
+    for (const [imageId, image] of this.#images) {
+      if (imageId >= oldest && !listed.has(imageId)) this.#images.set(imageId, { ...image, state: "deleted" });
+    }
   }
 
   /** `elsewhere(imageId)`: whether the list of uploads already shows that image. */

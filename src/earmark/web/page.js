@@ -30,12 +30,14 @@ async function refresh() {
     const [usage, page] = await Promise.all([client.usage(), client.images()]);
     if (subject && subject !== usage.subject) return location.reload();
     subject = usage.subject;
-    const images = page.images.concat(await missingFrom(page.images));
+    const missing = await missingFrom(page.images);
+    const images = page.images.concat(missing.filter((image) => image.state !== "deleted"));
     show(find("sign-in"), false);
     show(find("content"), true);
     setText(find("connection"), "");
-    uploads.follow(images, usage);
+    uploads.follow(page.images.concat(missing), usage);
     usageView.show(usage);
+    imagesView.drop(page);
     imagesView.show(images, (imageId) => uploads.has(imageId));
     setMore("images", page.nextCursor);
     const seen = JSON.stringify([usage, images.map((image) => [image.imageId, image.state])]);
@@ -49,16 +51,25 @@ async function refresh() {
   }
 }
 
-/** Followed images that newer ones have pushed off the first page. */
+/** Followed images that newer ones have pushed off the first page, or that are deleted. */
 function missingFrom(images) {
   const known = new Set(images.map((image) => image.imageId));
   const missing = uploads.followed.filter((imageId) => !known.has(imageId));
-  return Promise.all(missing.slice(0, MISSING_IMAGES_PER_REFRESH).map((imageId) => client.image(imageId)));
+  return Promise.all(missing.slice(0, MISSING_IMAGES_PER_REFRESH).map(imageOrDeleted));
+}
+
+async function imageOrDeleted(imageId) {
+  try {
+    return await client.image(imageId);
+  } catch (error) {
+    if (error.status !== 404) throw error;
+    return { imageId, state: "deleted" };
+  }
 }
 
 async function showHistory(cursor = null) {
   const page = await client.history({ cursor });
-  historyView.show(page.entries, (imageId) => imagesView.nameOf(imageId));
+  historyView.show(page.entries, (entry) => imagesView.nameOf(entry));
   if (cursor) cursors.history = undefined;
   setMore("history", page.nextCursor);
 }
@@ -104,7 +115,8 @@ function askToRemove(image) {
   const dialog = find("remove");
   setText(find("remove-name"), image.filename);
   dialog.returnValue = "";
-  dialog.onclose = () => dialog.returnValue === "delete" && act(() => client.remove(image.imageId));
+  const remove = async () => imagesView.show([await client.remove(image.imageId)], (imageId) => uploads.has(imageId));
+  dialog.onclose = () => dialog.returnValue === "delete" && act(remove);
   dialog.showModal();
 }
 
@@ -168,7 +180,7 @@ function wirePage() {
   find("more-images").onclick = () => act(moreImages);
   find("more-history").onclick = () => act(() => showHistory(cursors.history));
   window.addEventListener("hashchange", () => takeToken() && location.reload());
-  window.addEventListener("online", () => poller.nudge());
+  for (const change of ["online", "offline"]) window.addEventListener(change, () => poller.nudge());
   window.addEventListener("pagehide", () => (released = uploads.release()));
   window.addEventListener("pageshow", (event) => event.persisted && released && location.reload());
 }

@@ -1,0 +1,337 @@
+"""Every command for real, on an embedded home whose path has a space, most of them while its service runs."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from datetime import timedelta
+from io import BytesIO
+from pathlib import Path
+from uuid import uuid4
+
+import psycopg
+import pytest
+from PIL import Image as Picture
+
+from earmark import Ledger
+from earmark.local_postgres import running_url
+from fixtures.service import Service
+
+CASES = Path(__file__).parents[2].parent / "shared/cases/files"
+EITHER = {"png_named.jpg": False, "missing_eoi.jpg": False, "ztxt_bomb.png": False}
+EITHER |= {"still.avif": True, "multipage.tif": False, "phone.heic": False, "three_sizes.ico": False}
+EITHER |= {"plain.bmp": False}
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """Its own sweeper stays out of the way; its processing stands still while the file `gate` is there."""
+    folder = tmp_path_factory.mktemp("commands")
+    gate = folder / "gate"
+    service = Service(
+        folder / "a home", sweep_interval_seconds=3600, processor="gated_processor:process", test_gate=gate
+    )
+    try:
+        yield service.start()
+    finally:
+        gate.unlink(missing_ok=True)
+        service.stop()
+
+
+@pytest.fixture
+def subject() -> str:
+    return f"user-{uuid4()}"
+
+
+@pytest.fixture
+def ledger(service: Service) -> Iterator[Ledger]:
+    with Ledger(running_url(service.home), max_connections=1) as ledger:
+        yield ledger
+
+
+def earmark(service, *arguments, columns=None, **environment):
+    """A command that may fail; `columns` is the width of its terminal."""
+    variables = {**service._environment, **environment}
+    variables.pop("COLUMNS", None)
+    if columns is not None:
+        variables["COLUMNS"] = str(columns)
+    command = service.command(*arguments, "--home", str(service.home))
+    return subprocess.run(command, capture_output=True, text=True, env=variables, timeout=120, check=False)
+
+
+def one_line(done, code):
+    """What a command that failed says: one line, and no traceback."""
+    assert done.returncode == code, done.stdout + done.stderr
+    (line,) = done.stderr.strip().splitlines()
+    return line
+
+
+def says(done, code):
+    """What a command that was used wrongly says, without the frame around it."""
+    assert done.returncode == code, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    return " ".join(re.sub(r"[│╭╮╰╯─]", " ", done.stderr).split())
+
+
+def in_json(service, *arguments):
+    return json.loads(service.run(*arguments, "--json").stdout)
+
+
+def picture(width=32, height=24):
+    out = BytesIO()
+    Picture.effect_noise((width, height), 80).save(out, "PNG")
+    return out.getvalue()
+
+
+def folder_of(tmp_path, count):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for number in range(count):
+        (folder / f"{number}.png").write_bytes(picture())
+    return folder
+
+
+def test_serve_a_stopped_home_and_serve_it_again(service_of, tmp_path):
+    service = service_of("other home").start()
+    assert service.url.startswith("http://127.0.0.1:")
+    reservation = in_json(service, "usage", "alice")
+    assert reservation["resources"]["images"]["used"] == 0
+    service.run("upload", str(folder_of(tmp_path, 1)), "--as", "alice", "--url", service.url)
+    assert service.signal(signal.SIGTERM) == 0
+    service.wait_until(lambda: not service.left_behind())
+    assert in_json(service, "usage", "alice")["resources"]["images"]["committed"] == 1  # it starts what it needs
+    service.wait_until(lambda: not service.left_behind())
+    service.start()
+    assert service.usage()["images"]["committed"] == 1
+
+
+def test_serve_on_a_port_that_is_taken(service):
+    port = service.url.rpartition(":")[2]
+    line = one_line(earmark(service, "serve", "--port", port), 1)
+    assert line == f"earmark: cannot listen on 127.0.0.1:{port}: Address already in use. Try --port."
+
+
+def test_migrate_twice(service_of):
+    service = service_of("fresh home")
+    assert re.fullmatch(r"\d+ files applied\.\n", service.run("migrate").stdout)
+    assert service.run("migrate").stdout == "The schema is current.\n"
+    service.wait_until(lambda: not service.left_behind())
+
+
+def test_token(service, subject):
+    with service.client(service.run("token", subject).stdout.strip()) as client:
+        assert client.get("/api/usage").json()["subject"] == subject
+        assert client.get(f"/api/admin/subjects/{subject}").status_code == 403
+    with service.client(service.run("token", "operator", "--service").stdout.strip()) as client:
+        assert client.get(f"/api/admin/subjects/{subject}").status_code == 200
+    assert "subject must be" in one_line(earmark(service, "token", ""), 2)
+
+
+def test_usage_in_a_table_and_in_json(service, subject, ledger):
+    ledger.reserve(subject, {"images": 2, "storage_bytes": 24_000_000_000}, key="k").detach()
+    found = in_json(service, "usage", subject)
+    assert (found["subject"], found["plan"]) == (subject, "pro")
+    assert found["resources"]["storage_bytes"]["held"] == 24_000_000_000
+    for columns in (80, 100, 120):
+        table = earmark(service, "usage", subject, columns=columns).stdout
+        for whole in (subject, "storage_bytes", "25,000,000,000", "24,000,000,000", "1,000,000,000", "498", "P1M"):
+            assert whole in table, f"{whole} at {columns} columns:\n{table}"
+        assert "…" not in table
+        assert max(map(len, table.splitlines())) <= columns
+
+
+def test_log_at_any_width(service, subject, ledger):
+    reservation = ledger.reserve(subject, {"images": 2, "storage_bytes": 9_876_543}, key="k").detach()
+    ledger.rollback(reservation, cause="validation_failed", actor="worker", reason="not a picture")
+    assert [entry["kind"] for entry in in_json(service, "log", subject)] == ["reserve"] * 2 + ["rollback"] * 2
+    for columns in (100, 120, None):
+        table = earmark(service, "log", subject, columns=columns).stdout
+        assert re.search(r"rollback +storage_bytes +-9,876,543 +validation_failed +worker ", table), table
+        assert "…" not in table
+    assert str(reservation) in earmark(service, "log", subject).stdout  # what `earmark rollback` takes
+    assert "…" not in earmark(service, "log", subject, columns=80).stdout
+    assert len(in_json(service, "log", subject, "--limit", "1")) == 1
+    assert service.run("log", "nobody-yet").stdout == "No movements yet.\n"
+
+
+def test_rollback(service, subject, ledger):
+    reservation = str(ledger.reserve(subject, {"images": 3}, key="k").detach())
+    first = service.run("rollback", reservation, "--reason", "asked for").stdout
+    assert first.startswith("rolled_back: 3 images returned\n")
+    again = service.run("rollback", reservation).stdout
+    assert again.startswith("already_rolled_back: nothing returned\n")
+    assert "(admin)" in again
+    assert in_json(service, "usage", subject)["resources"]["images"]["used"] == 0
+    (entry,) = (entry for entry in in_json(service, "log", subject) if entry["kind"] == "rollback")
+    assert (entry["cause"], entry["actor"], entry["reason"], entry["held"]) == ("admin", "operator", "asked for", -3)
+    unknown = str(uuid4())
+    assert one_line(earmark(service, "rollback", unknown), 1) == f"earmark: there is no reservation {unknown}."
+    assert "valid UUID" in says(earmark(service, "rollback", "1234"), 2)
+    assert "'mood' is not one of" in says(earmark(service, "rollback", unknown, "--cause", "mood"), 2)
+
+
+def test_sweep(service, subject, ledger):
+    ledger.reserve(subject, {"images": 3}, key="k", ttl=timedelta(milliseconds=1)).detach()
+    assert in_json(service, "sweep")["expired_holds"] == 1
+    assert service.run("sweep").stdout.startswith("images: none overdue; other overdue holds: 0;")
+    assert in_json(service, "log", subject)[-1]["cause"] == "expired"
+
+
+def test_verify_finds_drift_and_says_where(service, subject, ledger):
+    ledger.reserve(subject, {"images": 3}, key="k").detach()
+    assert service.run("verify").stdout == "Balances, holds and journal agree.\n"
+    change = "UPDATE earmark._private_balance SET held = held + %s WHERE subject = %s AND resource = 'images'"
+    with psycopg.connect(running_url(service.home), autocommit=True) as connection:
+        connection.execute(change, (1, subject))
+        try:
+            found = earmark(service, "verify")
+            assert found.returncode == 3
+            assert found.stdout == f"{subject} images held: balance 4, holds 3, journal 3\n"
+            assert earmark(service, "verify", subject, "--json").returncode == 3
+            assert service.run("verify", "somebody-else").stdout == "Balances, holds and journal agree.\n"
+        finally:
+            connection.execute(change, (-1, subject))
+    assert service.run("verify").returncode == 0
+
+
+def test_plan_is_listed_set_and_overridden(service, subject):
+    table = earmark(service, "plan", columns=80).stdout
+    for whole in ("enterprise", "storage_bytes", "25,000,000,000", "max_bulk_upload", "unlimited", "lifetime"):
+        assert whole in table, table
+    assert "…" not in table
+    assert {plan["plan"] for plan in in_json(service, "plan")} >= {"free", "pro", "enterprise"}
+    assert "plan free" in service.run("plan", subject, "--plan", "free").stdout
+    found = in_json(service, "plan", subject, "--quota", "images=3")
+    assert (found["plan"], found["resources"]["images"]["quota_limit"]) == ("free", 3)
+    assert in_json(service, "plan", subject, "--quota", "images=-1")["resources"]["images"]["quota_limit"] == -1
+
+
+def test_defining_a_plan(service):
+    define = ("plan", "--define", "--plan", "gold")
+    service.run(*define, "--quota", "images=5:P1D", "--quota", "storage_bytes=1000", "--max-bulk-upload", "7")
+    service.run(*define, "--quota", "images=6")  # what is not said stays as it was
+    (gold,) = (plan for plan in in_json(service, "plan") if plan["plan"] == "gold")
+    assert gold["features"] == {"max_bulk_upload": 7}
+    assert gold["quotas"] == {
+        "images": {"quota_limit": 6, "period": "P1D", "refundable": False},
+        "storage_bytes": {"quota_limit": 1000, "period": "lifetime", "refundable": True},
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--quota", "images=3"], "name the SUBJECT whose plan or quota to set"),
+        (["bob", "--quota", "images"], "'images' is not RESOURCE=N"),
+        (["bob", "--quota", "images=many"], "'images=many' is not RESOURCE=N"),
+        (["bob", "--quota", "=3"], "'=3' is not RESOURCE=N"),
+        (["bob", "--quota", "images=3:P1D"], "a period belongs to a plan: add --define"),
+        (["bob", "--max-bulk-upload", "3"], "--max-bulk-upload belongs to a plan: add --define"),
+        (["--define"], "--define needs --plan NAME"),
+        (["bob", "--define", "--plan", "gold"], "--define is about a plan, not about a SUBJECT"),
+        (["--define", "--plan", "gold", "--quota", "images=3:P1X"], "its period is lifetime or"),
+        (["--define", "--plan", "Gold Plus"], "A plan is named by"),
+        (["bob", "--quota", "images=-5"], "images"),
+        (["bob", "--plan", "nosuch"], 'There is no plan "nosuch".'),
+        (["bob", "--quota", "nosuch=3"], "does not count nosuch"),
+    ],
+)
+def test_plan_used_wrongly(service, arguments, message):
+    assert message in says(earmark(service, "plan", *arguments), 2)
+
+
+@pytest.mark.skipif(not CASES.is_dir(), reason="the shared cases are not here")
+def test_uploading_every_case(service, subject):
+    cases = {
+        case["file"].removeprefix("open/"): case for case in json.loads((CASES / "manifest.json").read_text())["files"]
+    }
+    said = in_json(service, "upload", str(CASES / "open"), "--as", subject, "--url", service.url)
+    reports = {report["file"]: report for report in said["files"] if report["file"] in cases}
+    taken = {name: report["outcome"] == "accepted" for name, report in reports.items()}
+    assert taken == {name: EITHER.get(name, case["verdict"] == "accept") for name, case in cases.items()}
+    accepted = [report for report in said["files"] if report["outcome"] == "accepted"]
+    usage = in_json(service, "usage", subject)["resources"]
+    assert (usage["images"]["committed"], usage["images"]["held"]) == (len(accepted), 0)
+    assert usage["storage_bytes"]["committed"] == sum(report["size"] for report in accepted)
+    assert usage["storage_bytes"]["held"] == 0
+    entries = [entry for entry in in_json(service, "log", subject, "--limit", "1000") if entry["resource"] == "images"]
+    refused = [report for report in said["files"] if report["outcome"] == "rolled back"]
+    reserved = {(entry["reservation"], entry["item"]) for entry in entries if entry["kind"] == "reserve"}
+    assert len(reserved) == len(accepted) + len(refused)
+    rolled_back = [entry for entry in entries if entry["kind"] == "rollback"]
+    assert [entry["cause"] for entry in rolled_back] == ["validation_failed"] * len(refused)
+    assert all(entry["reason"] for entry in rolled_back)
+    assert service.run("verify").returncode == 0
+
+
+def test_uploading_eight_with_quota_for_three(service, subject, tmp_path):
+    service.run("plan", subject, "--quota", "images=3")
+    said = in_json(service, "upload", str(folder_of(tmp_path, 8)), "--as", subject, "--url", service.url)
+    assert said["counts"] == {"accepted": 3, "refused": 5}
+    assert [report["outcome"] for report in said["files"]] == ["accepted"] * 3 + ["refused"] * 5
+    assert all(report["reason"].startswith("quota: ") for report in said["files"][3:])
+    usage = in_json(service, "usage", subject)["resources"]
+    assert (usage["images"]["committed"], usage["images"]["held"], usage["storage_bytes"]["held"]) == (3, 0, 0)
+
+
+def test_ctrl_c_during_an_upload_returns_the_quota(service, subject, tmp_path):
+    gate = service.home.with_name("gate")
+    begun = gate.with_name("begun-1")
+    begun.unlink(missing_ok=True)
+    gate.touch()
+    command = service.command("upload", str(folder_of(tmp_path, 5)), "--as", subject, "--url", service.url)
+    try:
+        with subprocess.Popen(
+            [*command, "--home", str(service.home)], stdout=subprocess.PIPE, env=service._environment, text=True
+        ) as client:
+            service.wait_until(begun.exists)
+            client.send_signal(signal.SIGINT)
+            said, _ = client.communicate(timeout=60)
+    finally:
+        gate.unlink()
+    assert client.returncode == 130
+    assert "5 files: 5 cancelled" in said
+    usage = in_json(service, "usage", subject)["resources"]
+    assert (usage["images"]["used"], usage["storage_bytes"]["used"]) == (0, 0)
+    ends = [entry for entry in in_json(service, "log", subject) if entry["kind"] == "rollback"]
+    assert {entry["cause"] for entry in ends} == {"cancelled"}
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("EARMARK_PORT", "abc"),
+        ("EARMARK_MAX_FILE_BYTES", "-1"),
+        ("EARMARK_LOG_FORMAT", "loud"),
+        ("EARMARK_JWT_SECRET", "short"),
+    ],
+)
+def test_a_wrong_setting_is_named(service, variable, value):
+    assert variable in one_line(earmark(service, "token", "alice", **{variable: value}), 2)
+
+
+@pytest.mark.parametrize("command", [["usage", "alice"], ["serve", "--port", "0"], ["migrate"], ["worker"]])
+def test_a_database_that_does_not_answer(service, command):
+    with socket.socket() as taken:  # bound and not listening: nobody answers here
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        url = f"postgresql://earmark:hush@127.0.0.1:{port}/earmark"
+        line = one_line(earmark(service, *command, EARMARK_DATABASE_URL=url), 1)
+    assert line.startswith("earmark: the database does not answer: ")
+    assert str(port) in line
+    assert "hush" not in line
+
+
+def test_help_is_short_and_names_every_command(service):
+    commands = ("serve", "worker", "migrate", "token", "usage", "rollback", "log", "sweep", "verify", "plan", "upload")
+    shown = subprocess.run(
+        service.command("--help"), capture_output=True, text=True, env={**os.environ, "COLUMNS": "80"}, check=True
+    ).stdout
+    for command in commands:
+        assert re.search(rf"│ {command} ", shown), command
+    assert len(shown.splitlines()) < 30
+    assert shutil.which("earmark") is None or "Usage: earmark " in shown
