@@ -29,7 +29,7 @@ class Settings(BaseSettings):
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8787
     public_url: str | None = None
-    """Where browsers reach the service; unset: the address it listens on."""
+    """Where browsers reach the service; unset: wherever a request says it has reached it."""
     default_plan: str | None = None
     """Plan of a subject seen for the first time; unset: `pro` with the embedded server, else he is refused."""
     jwt_secret: SecretStr | None = None

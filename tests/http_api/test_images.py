@@ -65,8 +65,8 @@ async def test_an_image_has_every_field_of_the_contract(api: Api, alice: httpx.A
     (upload,) = await api.reserved(alice)
     image = (await alice.get(f"/api/images/{upload['imageId']}")).json()
     assert list(image) == [
-        "imageId", "reservationId", "item", "filename", "contentType", "size", "state", "cause", "reason", "attempt", "width",
-        "height", "format", "thumbhash", "colors", "url", "thumbnailUrl", "createdAt", "updatedAt", "expiresAt",
+        "imageId", "reservationId", "item", "filename", "contentType", "size", "state", "cause", "reason", "attempt",
+        "width", "height", "format", "thumbhash", "colors", "url", "thumbnailUrl", "createdAt", "updatedAt", "expiresAt",
     ]  # fmt: skip
     assert image["state"] == "reserved"
 

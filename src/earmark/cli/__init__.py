@@ -70,7 +70,7 @@ def run_worker_alone(*, home: Home = None) -> None:
     configure_logs(settings.log_format)
 
     async def run(found: Database) -> None:
-        async with open_services(settings, found.url, settings.public_url or "") as services:
+        async with open_services(settings, found.url) as services:
             await until_signalled(run_worker(services, found.keep_running))
 
     with database(settings) as found:
@@ -118,7 +118,7 @@ def sweep(*, home: Home = None, as_json: Json = False) -> None:
     configure_logs(settings.log_format)
 
     async def run(url: str) -> SweepReport:
-        async with open_services(settings, url, settings.public_url or "") as services:
+        async with open_services(settings, url) as services:
             return await sweep_all(services.uploads)
 
     with database(settings) as found:

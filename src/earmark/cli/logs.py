@@ -6,7 +6,17 @@ import sys
 import structlog
 from structlog.types import Processor
 
-_QUIET = ("procrastinate", "httpx", "httpcore", "botocore", "urllib3", "asyncio", "uvicorn.access", "psycopg.pool")
+_QUIET = (
+    "procrastinate",
+    "httpx",
+    "httpcore",
+    "botocore",
+    "urllib3",
+    "asyncio",
+    "uvicorn.access",
+    "psycopg.pool",
+    "uvicorn.error",
+)
 
 _TRACEBACKS = structlog.processors.ExceptionRenderer(
     structlog.tracebacks.ExceptionDictTransformer(show_locals=False)  # a local may hold a secret

@@ -56,7 +56,7 @@ def public_url(settings: Settings, listener: socket.socket) -> str:
 async def serve(settings: Settings, database: Database, listener: socket.socket, subject: str) -> None:
     """Serves until SIGINT or SIGTERM; a second one stops without waiting for open requests."""
     url = public_url(settings, listener)
-    async with open_services(settings, database.url, url) as services:
+    async with open_services(settings, database.url) as services:
         await services.storage.ready()
         config = uvicorn.Config(
             create_app(services),

@@ -27,7 +27,7 @@ MAX_CONNECTIONS = 16
 
 
 @asynccontextmanager
-async def open_services(settings: Settings, database_url: str, public_url: str) -> AsyncIterator[Services]:
+async def open_services(settings: Settings, database_url: str) -> AsyncIterator[Services]:
     """The parts that API and worker share."""
     secret = secret_of(settings)
     pool = AsyncConnectionPool(
@@ -35,6 +35,7 @@ async def open_services(settings: Settings, database_url: str, public_url: str) 
     )
     async with pool:
         ledger = AsyncLedger(pool)
+        public_url = settings.public_url or ""
         storage = open_storage(settings.storage_url, home=settings.home, secret=secret, public_url=public_url)
         uploads = Uploads(ledger=ledger, pool=pool, storage=storage, queue=queue_app(database_url), settings=settings)
         yield Services(uploads=uploads, ledger=ledger, storage=storage, sign_in=SignIn(secret), settings=settings)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any
+from urllib.parse import urljoin
 from uuid import UUID
 
 import msgspec
@@ -220,12 +221,12 @@ def usage_answer(usage: Usage) -> UsageAnswer:
     )
 
 
-def preupload_answer(preupload: Preupload, usage: Usage) -> PreuploadAnswer:
-    """A reservation of images as it is told."""
+def preupload_answer(preupload: Preupload, usage: Usage, base_url: str) -> PreuploadAnswer:
+    """A reservation of images as it is told; `base_url` is where the caller reaches the service."""
     uploads = [
         UploadAnswer(
             image_id=upload.image.image,
-            upload_url=upload.request.url,
+            upload_url=_absolute(base_url, upload.request.url),
             method=upload.request.method,
             headers=upload.request.headers,
             s3_key=upload.image.key,
@@ -236,8 +237,9 @@ def preupload_answer(preupload: Preupload, usage: Usage) -> PreuploadAnswer:
     return PreuploadAnswer(preupload.reservation, preupload.expires_at, uploads, usage_answer(usage))
 
 
-def image_answer(image: Image, uploads: Uploads) -> ImageAnswer:
-    """An image as it is told, with fresh links when it is completed."""
+def image_answer(image: Image, uploads: Uploads, base_url: str) -> ImageAnswer:
+    """An image as it is told, with fresh links when it is completed; `base_url` as for `preupload_answer`."""
+    url, thumbnail_url = uploads.download_url(image), uploads.download_url(image, "thumbnail")
     return ImageAnswer(
         image_id=image.image,
         reservation_id=image.reservation,
@@ -254,12 +256,17 @@ def image_answer(image: Image, uploads: Uploads) -> ImageAnswer:
         format=image.metadata.get("format"),
         thumbhash=image.metadata.get("thumbhash"),
         colors=image.metadata.get("colors"),
-        url=uploads.download_url(image),
-        thumbnail_url=uploads.download_url(image, "thumbnail"),
+        url=url and _absolute(base_url, url),
+        thumbnail_url=thumbnail_url and _absolute(base_url, thumbnail_url),
         created_at=image.created_at,
         updated_at=image.updated_at,
         expires_at=image.due_at,
     )
+
+
+def _absolute(base_url: str, link: str) -> str:
+    """A link of the local store, which is relative to the service unless its public address is set, as an address."""
+    return urljoin(base_url, link.removeprefix("/"))
 
 
 def entry_answer(entry: Entry) -> EntryAnswer:

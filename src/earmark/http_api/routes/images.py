@@ -71,7 +71,7 @@ class Images:
         granted = await self._uploads.reserve(subject, declared, key=key, actor=caller.subject)
         usage = await self._services.ledger.usage(subject)
         location = address(request, f"/api/reservations/{granted.reservation}")
-        return answer(preupload_answer(granted, usage), 201, location=location)
+        return answer(preupload_answer(granted, usage, str(request.base_url)), 201, location=location)
 
     async def complete(self, request: Request) -> Response:
         """The upload is done: 202, and processing is enqueued; repeated: 202 with the state it is in."""
@@ -86,7 +86,7 @@ class Images:
         """Stops an image before it is completed; repeated: the same answer."""
         caller = self._services.caller(request)
         image, seen = self._named(request, caller)
-        return await self._settled(await self._uploads.cancel(image, subject=seen, actor=caller.subject))
+        return await self._settled(request, await self._uploads.cancel(image, subject=seen, actor=caller.subject))
 
     async def failed(self, request: Request) -> Response:
         """The upload failed, in the client's words; repeated: the same answer."""
@@ -94,7 +94,9 @@ class Images:
         body = await read(request, FailedBody)
         image, seen = self._named(request, caller)
         error = " ".join(_UNPRINTABLE.sub(" ", body.error or "").split())[:ERROR_LENGTH_MAX]
-        return await self._settled(await self._uploads.fail(image, subject=seen, error=error, actor=caller.subject))
+        return await self._settled(
+            request, await self._uploads.fail(image, subject=seen, error=error, actor=caller.subject)
+        )
 
     async def retry(self, request: Request) -> Response:
         """Reserves anew for an image that was not accepted; 201 as `preupload`."""
@@ -104,17 +106,19 @@ class Images:
         granted = await self._uploads.retry(image.image, subject=image.subject, key=key, actor=caller.subject)
         usage = await self._services.ledger.usage(image.subject)
         location = address(request, f"/api/images/{granted.uploads[0].image.image}")
-        return answer(preupload_answer(granted, usage), 201, location=location)
+        return answer(preupload_answer(granted, usage, str(request.base_url)), 201, location=location)
 
     async def delete(self, request: Request) -> Response:
         """Deletes an image; what its plan refunds comes back."""
         caller = self._services.caller(request)
         image = await self._image(request)
-        return await self._settled(await self._uploads.delete(image.image, subject=image.subject, actor=caller.subject))
+        return await self._settled(
+            request, await self._uploads.delete(image.image, subject=image.subject, actor=caller.subject)
+        )
 
     async def one(self, request: Request) -> Response:
         """One image."""
-        return answer(image_answer(await self._image(request), self._uploads))
+        return answer(image_answer(await self._image(request), self._uploads, str(request.base_url)))
 
     async def page(self, request: Request) -> Response:
         """A page of a subject's images, newest first."""
@@ -123,7 +127,7 @@ class Images:
         limit = limit_of(request)
         found = await self._uploads.images(subject, before=image_cursor(request), limit=limit + 1)
         more = cursor_for("images", found[limit - 1].image) if len(found) > limit else None
-        shown = [image_answer(image, self._uploads) for image in found[:limit]]
+        shown = [image_answer(image, self._uploads, str(request.base_url)) for image in found[:limit]]
         return answer({"images": shown, "nextCursor": more})
 
     async def _image(self, request: Request) -> Image:
@@ -135,8 +139,10 @@ class Images:
         """The image that is named, and whose it must be; None for anybody's."""
         return uuid_of(request.path_params["id"], "image"), caller.sees(request.query_params.get("subject"))
 
-    async def _settled(self, moved: Transition) -> Response:
+    async def _settled(self, request: Request, moved: Transition) -> Response:
         image = moved.image
         assert image is not None  # noqa: S101 - the flow raises NotFound where there is none
         usage = await self._services.ledger.usage(image.subject)
-        return answer({"image": image_answer(image, self._uploads), "usage": usage_answer(usage)})
+        return answer(
+            {"image": image_answer(image, self._uploads, str(request.base_url)), "usage": usage_answer(usage)}
+        )

@@ -72,7 +72,7 @@ class LocalStorage:
     Args:
         root: The folder; made when first needed. Nothing else may keep files in it.
         secret: Signs the links; may serve other purposes too, since the key in use is derived from it.
-        public_url: Where browsers reach the service.
+        public_url: Where browsers reach the service; empty: links are relative to it.
     """
 
     def __init__(self, root: Path, *, secret: bytes, public_url: str) -> None:
