@@ -92,10 +92,13 @@ class Neveroversell(Contestant):
 
         with ConnectionPool(self.url, min_size=1, max_size=1, kwargs={"row_factory": dict_row}) as pool:
             Inventory(pool=pool).migrate()
-        with psycopg.connect(self.url) as connection, connection.cursor() as cursor:
-            with cursor.copy("COPY nos_resources (id, total) FROM STDIN") as copy:
-                for number in range(users):
-                    copy.write_row((str(number), 1_000_000_000))
+        with (
+            psycopg.connect(self.url) as connection,
+            connection.cursor() as cursor,
+            cursor.copy("COPY nos_resources (id, total) FROM STDIN") as copy,
+        ):
+            for number in range(users):
+                copy.write_row((str(number), 1_000_000_000))
 
     async def open(self, callers: int) -> None:
         from neveroversell import Inventory
@@ -136,7 +139,7 @@ class Earmark(Contestant):
             connection.execute(query, (users - 1,))
             connection.execute("ANALYZE earmark._private_subject")
 
-    async def open(self, callers: int) -> None:
+    async def open(self, callers: int) -> None:  # noqa: ARG002 - few connections carry any number of callers
         self._ledger = AsyncLedger(self.url)
         await self._ledger.open()
 

@@ -66,7 +66,8 @@ async def test_an_image_has_every_field_of_the_contract(api: Api, alice: httpx.A
     image = (await alice.get(f"/api/images/{upload['imageId']}")).json()
     assert list(image) == [
         "imageId", "reservationId", "item", "filename", "contentType", "size", "state", "cause", "reason", "attempt",
-        "width", "height", "format", "thumbhash", "colors", "url", "thumbnailUrl", "createdAt", "updatedAt", "expiresAt",
+        "width", "height", "format", "thumbhash", "colors", "url", "thumbnailUrl", "createdAt", "updatedAt",
+        "expiresAt",
     ]  # fmt: skip
     assert image["state"] == "reserved"
 

@@ -13,9 +13,8 @@ _QUIET = (
     "botocore",
     "urllib3",
     "asyncio",
-    "uvicorn.access",
+    "uvicorn",
     "psycopg.pool",
-    "uvicorn.error",
 )
 
 _TRACEBACKS = structlog.processors.ExceptionRenderer(
