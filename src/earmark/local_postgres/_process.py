@@ -75,7 +75,15 @@ class BackgroundProcess:
     @property
     def is_running(self) -> bool:
         """Whether it runs, as a child of this very process (not of one that this was forked from)."""
-        return self._thread.is_alive()
+        if not self._thread.is_alive():
+            return False
+        if not self._started.done() or self._started.exception() is not None:
+            return True
+        try:
+            os.kill(self.pid, 0)  # the thread may not have noticed yet that it ended
+        except ProcessLookupError:
+            return False
+        return True
 
     def end(self, signals: Iterable[tuple[signal.Signals, float]]) -> bool:
         """Send each signal in turn and give the program that many seconds to end; False where it is not ours to end."""
