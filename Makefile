@@ -1,6 +1,5 @@
 # `make run` and `make test` do all their set-up. Nothing but Python >= 3.11 and make is needed.
 PYTHON ?= python3
-HOME_DIR ?= var
 WORKERS ?= 2
 BIN := .venv/bin
 STAMP := .venv/.installed
@@ -9,7 +8,7 @@ STAMP := .venv/.installed
 .DEFAULT_GOAL := run
 
 run: $(STAMP)
-	@exec $(BIN)/python -m earmark serve --home "$(HOME_DIR)" $(ARGS)
+	@exec $(BIN)/python -m earmark serve $(ARGS)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
@@ -28,6 +27,10 @@ contracts: $(STAMP)
 
 sync-twin: $(STAMP)
 	$(BIN)/python tools/generate_sync.py --check
+
+bench: $(STAMP)
+	@$(BIN)/python -c "import neveroversell" 2>/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	$(BIN)/python bench/ledger.py $(ARGS)
 
 constraints: $(STAMP)
 	$(BIN)/python -m uv pip compile --universal --python-version 3.11 --all-extras --no-header --no-annotate --upgrade -o constraints.txt pyproject.toml
