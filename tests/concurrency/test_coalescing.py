@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 from psycopg_pool import AsyncConnectionPool, ConnectionPool, PoolTimeout
 
 from earmark import AsyncLedger, Cause, InvalidRequest, KeyConflict, Ledger, UnknownResource
+from earmark.ledger._calls import Batched, reserve
 from earmark.local_postgres import LocalPostgres
 from earmark.migrate import migrate
 
@@ -86,6 +88,19 @@ async def test_a_malformed_request_fails_alone(async_ledger: AsyncLedger) -> Non
     assert kinds == [InvalidRequest, UnknownResource, InvalidRequest, InvalidRequest, KeyConflict]
     assert all(answers[:7] + answers[12:])
     assert (await async_ledger.usage("a")).resources["images"].held == 21
+
+
+async def test_an_answer_that_cannot_be_read_fails_its_caller_alone(async_ledger: AsyncLedger) -> None:
+    """Nobody waits for ever, whatever goes wrong on the way back."""
+
+    def unreadable(_: object) -> None:
+        raise LookupError("no such column")
+
+    readable = reserve("a", {"1": {"images": 1}}, key=None, ttl=timedelta(minutes=1), actor=None)
+    calls = [readable, Batched("reserve", readable.request, unreadable), readable]
+    sent = asyncio.gather(*[async_ledger._transport.run(call) for call in calls], return_exceptions=True)
+    answers = await asyncio.wait_for(sent, timeout=30)
+    assert [type(answer).__name__ for answer in answers] == ["Grant", "LookupError", "Grant"]
 
 
 async def test_a_cancelled_caller_does_not_sink_the_others(async_ledger: AsyncLedger, database: str) -> None:

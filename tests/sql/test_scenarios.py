@@ -13,7 +13,7 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
-from earmark import Cause, InvalidRequest, KeyConflict, Late, Ledger
+from earmark import Cause, InvalidRequest, KeyConflict, Late, Ledger, SchemaMismatch
 
 CASES = Path(__file__).parents[2].parent / "shared/cases/scenarios.json"
 SCENARIOS: dict[str, Any] = (
@@ -170,7 +170,7 @@ class Player:
             return "invalid"
         except KeyConflict:
             return "key_conflict"
-        except psycopg.Error:
+        except (psycopg.Error, SchemaMismatch):  # both are a 503
             if fault is None:
                 raise
             return "unavailable"

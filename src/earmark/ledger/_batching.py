@@ -8,7 +8,7 @@ import psycopg
 from psycopg.rows import tuple_row
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
-from earmark.errors import EarmarkError, from_database, translated
+from earmark.errors import from_database, translated
 from earmark.ledger._calls import BATCH_SQL, Batched, Query, Row, batch_parameters
 from earmark.ledger.retrying import UNREACHABLE
 
@@ -82,7 +82,7 @@ class AsyncTransport:
         try:
             async with self._pool.connection() as connection, connection.cursor(row_factory=tuple_row) as cursor:
                 await cursor.execute(BATCH_SQL[verb], batch_parameters([call.request for call, _ in batch]))
-                rows = await cursor.fetchall()
+                answers = list(zip(batch, await cursor.fetchall(), strict=True))
         except UNREACHABLE as error:
             _fail(batch, error)
         except psycopg.Error as error:
@@ -94,7 +94,7 @@ class AsyncTransport:
         except Exception as error:  # noqa: BLE001 - whatever it is, the callers must hear of it
             _fail(batch, error)
         else:
-            for (call, answer), row in zip(batch, rows, strict=True):
+            for (call, answer), row in answers:
                 _answer(answer, call, row)
 
     async def _run_on(self, call: Batched[T] | Query[T], connection: psycopg.AsyncConnection[Any]) -> T:
@@ -112,7 +112,7 @@ def _answer(answer: asyncio.Future[T], call: Batched[T], row: Row) -> None:
         return
     try:
         answer.set_result(call.decode(row))
-    except EarmarkError as error:
+    except Exception as error:  # noqa: BLE001 - a caller that never hears waits for ever
         answer.set_exception(error)
 
 

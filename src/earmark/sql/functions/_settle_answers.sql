@@ -6,8 +6,8 @@ LANGUAGE sql STABLE SET search_path = earmark, pg_temp SET enable_hashjoin = on 
     LEFT JOIN (
         SELECT i.ordinal, i.owner, CASE
             WHEN bool_or(i.mine) THEN done
-            WHEN bool_and(i.state = done) THEN 'already_' || done
             WHEN bool_or(i.refunded) THEN 'already_refunded'
+            WHEN bool_and(i.state = done) THEN 'already_' || done
             WHEN bool_or(i.state = 'committed') AND done <> 'committed' THEN 'already_committed'
             WHEN bool_or(i.state = 'rolled_back') THEN 'already_rolled_back'
             ELSE 'not_committed' END AS outcome,
