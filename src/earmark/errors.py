@@ -1,8 +1,8 @@
 """Every error Earmark raises: one table of class, SQLSTATE and HTTP status.
 
 The SQL functions raise SQLSTATEs of the private class `QT` with a JSON object in DETAIL; `from_database` turns them
-into these classes. Expected outcomes (denied, already rolled back…) are values, not errors; psycopg's own errors pass
-through untouched.
+into these classes, and the lack of one of our functions or tables into SchemaMismatch. Expected outcomes (denied,
+already rolled back…) are values, not errors; psycopg's other errors pass through untouched.
 """
 
 import json
@@ -157,18 +157,33 @@ ALL_ERRORS: tuple[type[EarmarkError], ...] = (
     StaleAttempt,
 )
 _BY_SQLSTATE = {error.sqlstate: error for error in ALL_ERRORS if error.sqlstate is not None}
+_MISSING = (
+    psycopg.errors.InvalidSchemaName,
+    psycopg.errors.UndefinedFunction,
+    psycopg.errors.UndefinedTable,
+    psycopg.errors.UndefinedColumn,
+)
 
 
 def from_database(error: psycopg.Error) -> Exception:
-    """The Earmark error that a database error stands for, or the database error itself."""
+    """The Earmark error that an error of one of Earmark's own calls stands for, or the database error itself."""
+    message = error.diag.message_primary or str(error)
+    if isinstance(error, _MISSING):
+        return SchemaMismatch(
+            f"The database's schema is not the one this Earmark was made for ({message}): run `earmark migrate`, "
+            "or upgrade this Earmark where the schema is the newer one."
+        )
     kind = _BY_SQLSTATE.get(error.sqlstate or "")
     if kind is None:
         return error
-    return kind(error.diag.message_primary or str(error), json.loads(error.diag.message_detail or "{}"))
+    return kind(message, json.loads(error.diag.message_detail or "{}"))
 
 
 class translated:  # noqa: N801 - reads as a phrase: `with translated():`
-    """Block in which psycopg errors of class `QT` leave as Earmark errors, the original as their cause."""
+    """Block in which psycopg errors of class `QT`, and those of a missing schema, leave as Earmark errors.
+
+    The original is their cause.
+    """
 
     def __enter__(self) -> Self:
         return self

@@ -1,7 +1,8 @@
 """Brings a database's `earmark` schema to this library's version, and tells whether it is there.
 
-Migrations are numbered and forward-only; functions are one file each and re-applied when their text has changed.
-Everything happens in one transaction under one advisory lock, so any number of migrators may start at once.
+Migrations are numbered and forward-only; functions and views are one file each and re-applied when their text has
+changed. Everything happens in one transaction under one advisory lock, so any number of migrators may start at once.
+Roles that could call everything before still can afterwards, as `earmark.access` grants it; nothing becomes public.
 """
 
 import hashlib
@@ -13,10 +14,12 @@ from typing import Any, LiteralString
 import psycopg
 from psycopg import sql
 
+from earmark.access import grant, granted
 from earmark.errors import SchemaMismatch, UnknownPlan
 
 _LOCK = 0x6561726D61726B  # "earmark" in ASCII
 _SQL = files("earmark") / "sql"
+_REAPPLIED = ("functions", "compat", "views")
 
 _BOOTSTRAP = """
 CREATE SCHEMA IF NOT EXISTS earmark;
@@ -76,29 +79,40 @@ def migrate(connection: psycopg.Connection[Any], *, default_plan: str | None = N
         applied = dict(connection.execute("SELECT file, sha256 FROM earmark._private_migration").fetchall())
         _refuse_foreign(applied)
         done = [script for script in scripts("migrations") if script.file not in applied]
-        done += [script for script in scripts("functions", "compat") if applied.get(script.file) != script.sha256]
-        for script in done:
-            connection.execute(script.text)
-            connection.execute(
-                "INSERT INTO earmark._private_migration (file, sha256) VALUES (%s, %s) "
-                "ON CONFLICT (file) DO UPDATE SET sha256 = excluded.sha256, applied_at = clock_timestamp()",
-                (script.file, script.sha256),
-            )
+        done += [script for script in scripts(*_REAPPLIED) if applied.get(script.file) != script.sha256]
         if done:
-            connection.execute("REVOKE ALL ON ALL FUNCTIONS IN SCHEMA earmark FROM PUBLIC")
+            service, user = granted(connection)
+            for script in done:
+                connection.execute(script.text)
+                connection.execute(
+                    "INSERT INTO earmark._private_migration (file, sha256) VALUES (%s, %s) "
+                    "ON CONFLICT (file) DO UPDATE SET sha256 = excluded.sha256, applied_at = clock_timestamp()",
+                    (script.file, script.sha256),
+                )
+            connection.execute("REVOKE ALL ON ALL ROUTINES IN SCHEMA earmark FROM PUBLIC")
+            grant(connection, service=service, user=user)
         if default_plan is not None:
             _set_default_plan(connection, default_plan)
     return [script.file for script in done]
 
 
 def check_schema(connection: psycopg.Connection[Any]) -> None:
-    """Raises SchemaMismatch, saying what to do, unless the database's schema is the one this library was made for."""
-    exists = connection.execute("SELECT to_regclass('earmark._private_migration') IS NOT NULL").fetchone()
-    if exists != (True,):
+    """Raises SchemaMismatch, saying what to do, unless the database's schema is the one this library was made for.
+
+    The owner's and a service's role may ask.
+    """
+    found = connection.execute(
+        "SELECT n.oid IS NOT NULL, p.oid IS NOT NULL FROM (SELECT) one "
+        "LEFT JOIN pg_namespace n ON n.nspname = 'earmark' "
+        "LEFT JOIN pg_proc p ON (p.pronamespace, p.proname) = (n.oid, 'schema_files')"
+    ).fetchone()
+    exists, tells = found or (False, False)
+    if not exists:
         raise SchemaMismatch("The database has no earmark schema yet: run `earmark migrate`.")
-    applied = dict(connection.execute("SELECT file, sha256 FROM earmark._private_migration").fetchall())
+    rows = connection.execute("SELECT file, sha256 FROM earmark.schema_files()").fetchall() if tells else []
+    applied = dict(rows)
     _refuse_foreign(applied)
-    missing = [script.file for script in scripts("migrations", "functions", "compat") if script.file not in applied]
+    missing = [script.file for script in scripts("migrations", *_REAPPLIED) if script.file not in applied]
     if missing:
         raise SchemaMismatch(
             "The database's schema is older than this Earmark: run `earmark migrate`.", {"missing": missing}

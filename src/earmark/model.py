@@ -37,8 +37,9 @@ class Late(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Shortage:
-    """A resource that a denied reservation was short of."""
+    """A resource that a denied reservation was short of, and with whom: the subject, or one of those above him."""
 
+    subject: str
     resource: str
     requested: int
     quota_limit: int
@@ -164,6 +165,80 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
+class UsageLevel:
+    """What one holder of a subject's tree may use and uses now: the subject himself, his parent, and so on."""
+
+    subject: str
+    plan: str
+    resources: Mapping[str, ResourceUsage]
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What is set for a subject.
+
+    Attributes:
+        parent: Above him in his tree; None where he has nobody.
+        ancestors: All above him, from his parent up to the root.
+        anchor: From which his periods are counted.
+        quotas: His own, in place of the plan's; -1 where unlimited.
+        registered_at: None where he was never seen: then the rest is what he would start with.
+    """
+
+    subject: str
+    plan: str
+    parent: str | None
+    ancestors: tuple[str, ...]
+    anchor: datetime
+    quotas: Mapping[str, int]
+    registered_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class AdjustedLevel:
+    """The figures of one holder after an adjustment; `quota_limit` and `remaining` are -1 where unlimited."""
+
+    subject: str
+    quota_limit: int
+    committed: int
+    held: int
+    used: int
+    remaining: int
+    over_by: int
+
+
+@dataclass(frozen=True, slots=True)
+class AdjustmentBound:
+    """A holder whose figures an adjustment would have taken too far, and the furthest amount that would do."""
+
+    subject: str
+    lowest: int | None = None
+    highest: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Adjustment:
+    """The answer to an adjustment.
+
+    Attributes:
+        outcome: `adjusted` or `denied`.
+        replayed: The answer was stored under the key by an earlier, equal request.
+        levels: The subject, his parent, and so on up to the root, as they are after it.
+        short: When denied, with whom.
+    """
+
+    outcome: str
+    replayed: bool
+    levels: tuple[AdjustedLevel, ...]
+    short: tuple[AdjustmentBound, ...] = ()
+
+    @property
+    def adjusted(self) -> bool:
+        """Whether the use was corrected."""
+        return self.outcome == "adjusted"
+
+
+@dataclass(frozen=True, slots=True)
 class Entry:
     """One journal entry; `committed` and `held` are what it added to the balance."""
 
@@ -194,7 +269,14 @@ class ReservationStory:
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """A figure that does not agree: the balance, what the holds say, what the journal says."""
+    """Something that does not agree.
+
+    Attributes:
+        figure: `committed` or `held`: the balance, what the holds say, what the journal says. `state`: a hold whose
+            state is not what the journal last said of it, in entry `seq`. `chain`: journal entry `seq` was edited,
+            inserted or removed.
+        seq: The journal entry, for `state` and `chain`.
+    """
 
     subject: str
     resource: str
@@ -203,6 +285,67 @@ class Drift:
     balance: int
     holds: int
     journal: int
+    seq: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Repair:
+    """One adjustment that a repair wrote: the balance before and after it, and in `reason` what was found.
+
+    Attributes:
+        reservation: With `item`, the hold whose state it explains; None where it is about a balance.
+        seq: The journal entry.
+    """
+
+    subject: str
+    resource: str
+    period_start: datetime | None
+    reservation: UUID | None
+    item: str | None
+    seq: int
+    committed_before: int
+    held_before: int
+    committed_after: int
+    held_after: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class SetAside:
+    """An overdue item that the sweeper could not roll back.
+
+    Attributes:
+        error: SQLSTATE and message of the last try.
+        times: How often it was tried.
+        at: When it was last tried; `retry_at` when it is next.
+        expires_at: The deadline it had.
+    """
+
+    subject: str
+    reservation: UUID
+    item: str
+    error: str
+    times: int
+    at: datetime
+    retry_at: datetime
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """A journal entry as followers get it; `cursor` is where to go on after it."""
+
+    cursor: str
+    subject: str
+    entry: Entry
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """How many settled reservations, and holds of theirs, were removed."""
+
+    reservations: int
+    holds: int
 
 
 @dataclass(frozen=True, slots=True)

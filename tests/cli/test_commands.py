@@ -335,3 +335,19 @@ def test_help_is_short_and_names_every_command(service):
         assert re.search(rf"│ {command} ", shown), command
     assert len(shown.splitlines()) < 30
     assert shutil.which("earmark") is None or "Usage: earmark " in shown
+
+
+def test_migrate_grants_roles_their_rights(service: Service) -> None:
+    name = "earmark_test_service"
+    refused = service.run("migrate", "--grant", "operator=x", check=False)
+    assert (refused.returncode, "--grant takes" in refused.stderr) == (2, True)
+    unknown = service.run("migrate", "--grant", f"service={name}", check=False)
+    assert unknown.returncode == 2
+    assert name in unknown.stderr
+
+
+def test_plan_puts_a_subject_under_a_parent(service: Service, ledger: Ledger, subject: str) -> None:
+    service.run("plan", f"{subject}-team", "--plan", "pro", "--quota", "images=1")
+    service.run("plan", subject, "--plan", "pro", "--parent", f"{subject}-team")
+    denied = ledger.reserve(subject, {"images": 2})
+    assert [(short.subject, short.remaining) for short in denied.short] == [(f"{subject}-team", 1)]

@@ -37,6 +37,7 @@ class Hold:
     item: str
     resource: str
     amount: int
+    holders: tuple[str, ...]
     period: str
     expires_at: datetime
     state: str = "held"
@@ -53,6 +54,13 @@ class Oracle:
     plans: dict[str, str] = field(default_factory=dict)
     overrides: dict[tuple[str, str], int | None] = field(default_factory=dict)
     keys: dict[tuple[str, str], tuple[Any, str, UUID | None]] = field(default_factory=dict)
+    parents: dict[str, str] = field(default_factory=dict)
+    adjusted: dict[tuple[str, str, str], int] = field(default_factory=dict)
+
+    def holders(self, subject: str) -> tuple[str, ...]:
+        """The subject, his parent, and so on up to the root."""
+        above = self.parents.get(subject)
+        return (subject, *(self.holders(above) if above else ()))
 
     def quota(self, subject: str, resource: str) -> int | None:
         default = PLANS[self.plans.get(subject, "pro")][resource]
@@ -61,29 +69,44 @@ class Oracle:
     def period(self, resource: str) -> str:
         return f"{self.now:%Y-%m}" if resource == "images" else "lifetime"
 
-    def figures(self, subject: str, resource: str, *, overdue: bool = False) -> tuple[int, int]:
-        mine = [
-            hold
-            for hold in self.holds
-            if (hold.subject, hold.resource, hold.period) == (subject, resource, self.period(resource))
+    def booked(self, holder: str, resource: str, state: str) -> list[Hold]:
+        place = (resource, self.period(resource), state)
+        return [
+            hold for hold in self.holds if holder in hold.holders and (hold.resource, hold.period, hold.state) == place
         ]
-        held = [hold for hold in mine if hold.state == "held" and (overdue or hold.expires_at > self.now)]
-        return sum(h.committed for h in mine if h.state == "committed"), sum(h.amount for h in held)
+
+    def figures(self, holder: str, resource: str, *, overdue: bool = False) -> tuple[int, int]:
+        held = [hold for hold in self.booked(holder, resource, "held") if overdue or hold.expires_at > self.now]
+        adjusted = self.adjusted.get((holder, resource, self.period(resource)), 0)
+        return sum(h.committed for h in self.booked(holder, resource, "committed")) + adjusted, sum(
+            h.amount for h in held
+        )
 
     def fits(self, subject: str, amounts: Iterable[tuple[str, int]]) -> bool:
         wanted: dict[str, int] = {}
         for resource, amount in amounts:
             wanted[resource] = wanted.get(resource, 0) + amount
         for resource, amount in wanted.items():
-            quota = self.quota(subject, resource)
-            if quota is not None and amount > quota - sum(self.figures(subject, resource, overdue=True)):
-                return False
+            for holder in self.holders(subject):
+                quota = self.quota(holder, resource)
+                if quota is not None and amount > quota - sum(self.figures(holder, resource, overdue=True)):
+                    return False
         return True
 
     def fits_once_expired(self, subject: str, amounts: list[tuple[str, int]]) -> bool:
         if not self.fits(subject, amounts):
             self.expire(subject)
         return self.fits(subject, amounts)
+
+    def adjust(self, subject: str, resource: str, amount: int) -> str:
+        for holder in self.holders(subject):
+            refundable = self.booked(holder, resource, "committed") if resource == "storage_bytes" else []
+            if self.figures(holder, resource)[0] + min(amount, 0) < sum(hold.committed for hold in refundable):
+                return "denied"
+        for holder in self.holders(subject):
+            place = (holder, resource, self.period(resource))
+            self.adjusted[place] = self.adjusted.get(place, 0) + amount
+        return "adjusted"
 
     def reserve(self, subject: str, items: dict[str, dict[str, int]], key: str | None, ttl: timedelta) -> str:
         request = (items, ttl)
@@ -99,15 +122,17 @@ class Oracle:
     def take(self, subject: str, reservation: UUID, items: dict[str, dict[str, int]], ttl: timedelta) -> None:
         for item, amounts in items.items():
             for resource, amount in amounts.items():
-                period = self.period(resource)
-                self.holds.append(Hold(subject, reservation, item, resource, amount, period, self.now + ttl))
+                place = (self.holders(subject), self.period(resource))
+                self.holds.append(Hold(subject, reservation, item, resource, amount, *place, self.now + ttl))
 
     def targets(self, reservation: UUID, items: Iterable[str] | None) -> list[Hold]:
         return [h for h in self.holds if h.reservation == reservation and (items is None or h.item in items)]
 
     def expire(self, subject: str | None = None, reservation: UUID | None = None, items: Any = None) -> list[Hold]:
         among = self.holds if reservation is None else self.targets(reservation, items)
-        overdue = [h for h in among if h.state == "held" and h.expires_at <= self.now and subject in (None, h.subject)]
+        if subject is not None:  # whoever shares a holder with him
+            among = [hold for hold in among if {*hold.holders} & {*self.holders(subject)}]
+        overdue = [hold for hold in among if hold.state == "held" and hold.expires_at <= self.now]
         for hold in overdue:
             hold.state, hold.cause = "rolled_back", "expired"
         return overdue
@@ -129,16 +154,21 @@ class Oracle:
         return self.outcome("committed", targets, done), done
 
     def reacquire(self, targets: list[Hold]) -> bool:
-        def lines() -> list[tuple[str, int]]:
-            return [(hold.resource, hold.amount) for hold in targets if hold.cause == "expired"]
+        def late() -> list[Hold]:
+            return [hold for hold in targets if hold.cause == "expired"]
 
-        if lines() and not self.fits(targets[0].subject, lines()):
+        def fits() -> bool:
+            """A holder whom he has left meanwhile has nothing for him."""
+            subject = targets[0].subject
+            stayed = all({*hold.holders} <= {*self.holders(subject)} for hold in late())
+            return stayed and self.fits(subject, [(hold.resource, hold.amount) for hold in late()])
+
+        if late() and not fits():
             self.expire(targets[0].subject)
-        if lines() and not self.fits(targets[0].subject, lines()):
+        if late() and not fits():
             return False
-        for hold in targets:
-            if hold.cause == "expired":
-                hold.state, hold.cause, hold.period = "held", None, self.period(hold.resource)
+        for hold in late():
+            hold.state, hold.cause, hold.period = "held", None, self.period(hold.resource)
         return True
 
     def rollback(self, reservation: UUID, items: Iterable[str] | None, cause: Cause) -> tuple[str, list[Hold]]:
@@ -185,7 +215,8 @@ class Oracle:
         return "not_committed"
 
 
-SUBJECTS = ("ann", "ben", "cat")
+SUBJECTS = ("ann", "ben", "cat", "team", "crew", "acme")
+PARENTS = {"team": "acme", "crew": "acme", "ann": "team", "ben": "crew"}
 amounts = st.dictionaries(st.sampled_from(["images", "storage_bytes"]), st.integers(1, 3), min_size=1, max_size=2).map(
     lambda chosen: {name: amount * (10 if name == "storage_bytes" else 1) for name, amount in chosen.items()}
 )
@@ -225,9 +256,24 @@ class LedgerMachine(RuleBasedStateMachine):
         for subject in SUBJECTS:
             self.ledger.configure_subject(self.name(subject), quotas={"images": 12, "storage_bytes": 120})
             self.oracle.overrides |= {(self.name(subject), "images"): 12, (self.name(subject), "storage_bytes"): 120}
+        for subject, parent in PARENTS.items():
+            self.set_parent(subject, parent)
 
     def name(self, subject: str) -> str:
         return f"{subject}-{self.world}"
+
+    @rule(subject=st.sampled_from(["ann", "ben"]), parent=st.sampled_from(["team", "crew", "acme"]))
+    def set_parent(self, subject: str, parent: str) -> None:
+        self.ledger.configure_subject(self.name(subject), parent=self.name(parent))
+        self.oracle.parents[self.name(subject)] = self.name(parent)
+
+    @rule(subject=st.sampled_from(SUBJECTS), resource=st.sampled_from(["images", "storage_bytes"]),
+          amount=st.sampled_from([-20, -5, -2, -1, 1, 3, 15]))  # fmt: skip
+    def adjust(self, subject: str, resource: str, amount: int) -> None:
+        expected = self.oracle.adjust(self.name(subject), resource, amount)
+        made = self.ledger.adjust(self.name(subject), resource, amount, reason="r", actor="a")
+        assert made.outcome == expected
+        assert [level.subject for level in made.levels] == list(self.oracle.holders(self.name(subject)))
 
     @rule(target=reservations, subject=st.sampled_from(SUBJECTS), items=item_sets, key=st.sampled_from("xy"), ttl=ttls)
     def reserve_with_key(self, subject: str, items: dict[str, Any], key: str, ttl: timedelta) -> Any:
@@ -264,8 +310,9 @@ class LedgerMachine(RuleBasedStateMachine):
             self.oracle.keys[subject, key] = (*self.oracle.keys[subject, key][:2], grant.reservation)
         self.oracle.take(subject, grant.reservation, items, ttl)
         for resource in {name for item in items.values() for name in item}:
-            quota = self.oracle.quota(subject, resource)
-            assert quota is None or sum(self.oracle.figures(subject, resource, overdue=True)) <= quota
+            for holder in self.oracle.holders(subject):
+                quota = self.oracle.quota(holder, resource)
+                assert quota is None or sum(self.oracle.figures(holder, resource, overdue=True)) <= quota
         return grant.reservation
 
     @precondition(lambda self: self.oracle.keys)
@@ -359,7 +406,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def every_hold_is_as_the_oracle_has_it_and_was_settled_once(self) -> None:
         rows = self.connection.execute(
             """
-            SELECT h.reservation, h.item, h.resource, h.amount, h.state, h.cause, h.committed, h.expires_at,
+            SELECT h.subject, h.reservation, h.item, h.resource, h.amount, h.state, h.cause, h.committed, h.expires_at,
                 j.taken - j.settled - (h.state = 'held')::int
             FROM earmark._private_hold h
             CROSS JOIN LATERAL (
@@ -374,8 +421,9 @@ class LedgerMachine(RuleBasedStateMachine):
             ([self.name(subject) for subject in SUBJECTS],),
         ).fetchall()
         assert sorted(rows) == sorted(
-            (h.reservation, h.item, h.resource, h.amount, h.state, h.cause, h.committed, h.expires_at, 0)
+            (holder, h.reservation, h.item, h.resource, h.amount, h.state, h.cause, h.committed, h.expires_at, 0)
             for h in self.oracle.holds
+            for holder in h.holders
         )
 
     def teardown(self) -> None:

@@ -110,6 +110,9 @@ def test_granted_one_function_a_role_still_reaches_no_table(scratch: psycopg.Con
     scratch.execute(sql.SQL("GRANT USAGE ON SCHEMA earmark TO {}").format(role))
     scratch.execute(sql.SQL("GRANT EXECUTE ON FUNCTION earmark.usage TO {}").format(role))
     scratch.execute(sql.SQL("SET ROLE {}").format(role))
+    with pytest.raises(psycopg.Error, match="name yourself"), scratch.transaction():
+        scratch.execute("SELECT * FROM earmark.usage('a')")  # no claims, no service: nobody
+    scratch.execute("SELECT set_config('request.jwt.claims', %s, true)", ('{"sub": "a"}',))
     assert scratch.execute("SELECT count(*) FROM earmark.usage('a')").fetchone() == (2,)
     for statement in ("SELECT * FROM earmark._private_subject", "SELECT earmark._private_now()"):
         with pytest.raises(psycopg.errors.InsufficientPrivilege), scratch.transaction():

@@ -11,6 +11,7 @@ import psycopg
 import pydantic
 import typer
 
+from earmark.access import grant
 from earmark.cli import quota
 from earmark.cli.database import Database, bring_up_to_date, database
 from earmark.cli.logs import configure_logs
@@ -83,12 +84,25 @@ def migrate(
     default_plan: Annotated[
         str | None, typer.Option(metavar="PLAN", help="Plan of subjects seen for the first time.")
     ] = None,
+    grants: Annotated[
+        list[str] | None,
+        typer.Option("--grant", metavar="service=ROLE|user=ROLE", help="Give a database role its rights; repeatable."),
+    ] = None,
     home: Home = None,
 ) -> None:
     """Bring the database to this version's schema; safe to repeat."""
     settings = settings_of(home)
+    roles: dict[str, list[str]] = {"service": [], "user": []}
+    for one in grants or ():
+        kind, _, role = one.partition("=")
+        if kind not in roles or not role:
+            raise typer.BadParameter("--grant takes service=ROLE or user=ROLE.")
+        roles[kind].append(role)
     with database(settings, migrated=False) as found:
         applied = bring_up_to_date(found.url, default_plan or settings.plan_of_newcomers)
+        if grants:
+            with psycopg.connect(found.url, autocommit=True) as connection:
+                grant(connection, service=roles["service"], user=roles["user"])
     typer.echo(f"{len(applied)} files applied." if applied else "The schema is current.")
 
 

@@ -97,18 +97,30 @@ def log(
 def verify(
     subject: Annotated[str | None, typer.Argument(metavar="[SUBJECT]", help="Only this subject.")] = None,
     *,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Adjust, journaled, until all agree; needs --reason.")
+    ] = False,
+    reason: Annotated[str | None, typer.Option(help="With --repair: why, for the journal.")] = None,
     home: Home = None,
     as_json: Json = False,
 ) -> None:
     """Check that balances, holds and journal agree; exit code 3 where they do not."""
+    if repair != (reason is not None):
+        raise typer.BadParameter("--repair and --reason go together")
     with open_ledger(home) as ledger:
+        repaired = () if reason is None else ledger.repair(reason, subject=subject, actor="operator")
         drift = ledger.verify(subject)
+    for one in () if as_json else repaired:
+        typer.echo(f"{one.subject} {one.resource}: entry {one.seq}: {one.reason}")
     if as_json:
         print_json([asdict(found) for found in drift])
     elif not drift:
         typer.echo("Balances, holds and journal agree.")
     else:
         for found in drift:
+            if found.seq is not None:
+                typer.echo(f"{found.subject} {found.figure}: journal entry {found.seq} does not agree")
+                continue
             typer.echo(
                 f"{found.subject} {found.resource} {found.figure}: balance {found.balance}, "
                 f"holds {found.holds}, journal {found.journal}"
@@ -134,6 +146,9 @@ def plan(
     max_bulk_upload: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="With --define: most files in one request.")
     ] = None,
+    parent: Annotated[
+        str | None, typer.Option(metavar="SUBJECT", help="Whose quota must have room too, such as a team's.")
+    ] = None,
     home: Home = None,
     as_json: Json = False,
 ) -> None:
@@ -152,13 +167,14 @@ def plan(
         raise typer.BadParameter("--max-bulk-upload belongs to a plan: add --define")
     elif any(period for _, _, period in quotas):
         raise typer.BadParameter("a period belongs to a plan: add --define")
-    elif subject is None and (name or quotas):
+    elif subject is None and (name or quotas or parent):
         raise typer.BadParameter("name the SUBJECT whose plan or quota to set, or add --define")
     with open_ledger(home) as ledger:
         if define and name is not None:
             _define(ledger, name, quotas, max_bulk_upload)
-        elif subject is not None and (name or quotas):
-            ledger.configure_subject(subject, plan=name, quotas={resource: limit for resource, limit, _ in quotas})
+        elif subject is not None and (name or quotas or parent):
+            limits = {resource: limit for resource, limit, _ in quotas}
+            ledger.configure_subject(subject, plan=name, quotas=limits, parent=parent)
         found = ledger.plans() if subject is None else ledger.usage(subject)
     if isinstance(found, Usage):
         print_json(asdict(found)) if as_json else print_usage(found)

@@ -18,9 +18,9 @@ from earmark.uploads.process_pool import ImagePool
 from earmark.uploads.processing import load_processor
 from earmark.uploads.queue import queue_app
 from earmark.uploads.storage import LocalStorage, open_storage
+from earmark.worker import pruner, queue_pruner
 from earmark.worker.duties import Duty, run_duties
 from earmark.worker.job_loop import run_jobs
-from earmark.worker.queue_pruner import INTERVAL_SECONDS, prune_once
 from earmark.worker.sweeper import sweep_once
 
 MAX_CONNECTIONS = 16
@@ -53,13 +53,16 @@ async def run_worker(services: Services, keep_database: Callable[[], None] | Non
     pool = ImagePool(settings.processes, settings.inspection_timeout_seconds)
     duties = [
         Duty("sweep", settings.sweep_interval_seconds, lambda: sweep_once(uploads)),
-        Duty("prune_queue", INTERVAL_SECONDS, lambda: prune_once(uploads.queue)),
+        Duty("prune_queue", queue_pruner.INTERVAL_SECONDS, lambda: queue_pruner.prune_once(uploads.queue)),
+        Duty("prune_ledger", pruner.INTERVAL_SECONDS, lambda: pruner.prune_ledger_once(services.ledger)),
     ]
     if keep_database is not None:
         duties.append(Duty("keep_database", 1.0, lambda: _keep(keep_database)))
     storage = services.storage
     if isinstance(storage, LocalStorage):
-        duties.append(Duty("remove_abandoned", INTERVAL_SECONDS, lambda: _remove_abandoned(storage, settings)))
+        duties.append(
+            Duty("remove_abandoned", queue_pruner.INTERVAL_SECONDS, lambda: _remove_abandoned(storage, settings))
+        )
     try:
         async with uploads.queue.open_async(), asyncio.TaskGroup() as group:
             group.create_task(run_duties(duties))

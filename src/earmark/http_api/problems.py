@@ -41,6 +41,13 @@ class ReservationOver(EarmarkError):  # noqa: N818 - named for what is wrong
     slug = "reservation-over"
 
 
+class AdjustmentDenied(EarmarkError):  # noqa: N818 - named for what is wrong
+    """An adjustment that would take more than is there, or than refunds leave; nothing was changed."""
+
+    status = 409
+    slug = "adjustment-denied"
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """An error as it is told to the client."""

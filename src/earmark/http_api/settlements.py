@@ -38,6 +38,7 @@ def out_of_quota(subject: str, short: tuple[Shortage, ...]) -> QuotaExceeded:
     """The error of a denied reservation; the numbers at the top are those of the first resource it was short of."""
     members = [
         {
+            "subject": one.subject,
             "resource": one.resource,
             "requested": one.requested,
             "quota_limit": one.quota_limit,
@@ -47,9 +48,10 @@ def out_of_quota(subject: str, short: tuple[Shortage, ...]) -> QuotaExceeded:
         for one in short
     ]
     first = short[0]
+    where = "" if first.subject == subject else f" with {first.subject}"
     return QuotaExceeded(
-        f"Not enough quota: {first.requested} {first.resource} asked for, {first.remaining} left.",
-        {"subject": subject, **members[0], "short": members},
+        f"Not enough quota: {first.requested} {first.resource} asked for, {first.remaining} left{where}.",
+        {**members[0], "subject": subject, "short": members},
     )
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated
 from urllib.parse import urljoin
 from uuid import UUID
 
@@ -10,7 +10,17 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 from starlette.responses import Response
 
-from earmark.model import Cause, Entry, Item, Late, ReservationStory, ResourceUsage, Usage
+from earmark.model import (
+    AdjustedLevel,
+    Cause,
+    Entry,
+    Item,
+    Late,
+    ReservationStory,
+    ResourceUsage,
+    Subject,
+    Usage,
+)
 from earmark.uploads.flow import Uploads
 from earmark.uploads.model import Image, Preupload, State
 
@@ -100,7 +110,16 @@ class SubjectBody(Struct, frozen=True):
     plan: str | None = None
     quotas: dict[str, Annotated[int, Meta(ge=-1, le=2**63 - 1)] | None] = {}
     anchor: Annotated[datetime, Meta(tz=True)] | None = None
-    parent: Any = None
+    parent: Annotated[str, Meta(min_length=1, max_length=255)] | None = None
+
+
+class AdjustBody(Struct, frozen=True):
+    """A correction of committed use: what is added to it or, below 0, taken away, and why."""
+
+    subject: str
+    resource: str
+    amount: Integer
+    reason: Reason
 
 
 class UsageAnswer(Struct, frozen=True):
@@ -115,6 +134,37 @@ class UsageAnswer(Struct, frozen=True):
     period_end: datetime | None
     features: Mapping[str, object]
     resources: Mapping[str, ResourceUsage]
+
+
+class LevelAnswer(Struct, frozen=True):
+    """What a subject, or one of those above him, may use and uses."""
+
+    subject: str
+    tier: str
+    resources: Mapping[str, ResourceUsage]
+
+
+class SubjectAnswer(Struct, frozen=True, rename="camel"):
+    """What is set for a subject, and what he may use and uses."""
+
+    subject: str
+    plan: str
+    parent: str | None
+    ancestors: Sequence[str]
+    anchor: datetime
+    quotas: Mapping[str, int]
+    registered_at: datetime | None
+    usage: UsageAnswer
+
+
+class AdjustAnswer(Struct, frozen=True):
+    """An adjustment that was made: the figures of the subject and of those above him after it."""
+
+    subject: str
+    resource: str
+    amount: int
+    replayed: bool
+    levels: Sequence[AdjustedLevel]
 
 
 class UploadAnswer(Struct, frozen=True, rename="camel"):
@@ -218,6 +268,20 @@ def usage_answer(usage: Usage) -> UsageAnswer:
         period_end=images.period_end if images else None,
         features=usage.features,
         resources=usage.resources,
+    )
+
+
+def subject_answer(subject: Subject, usage: Usage) -> SubjectAnswer:
+    """A subject as it is told."""
+    return SubjectAnswer(
+        subject=subject.subject,
+        plan=subject.plan,
+        parent=subject.parent,
+        ancestors=subject.ancestors,
+        anchor=subject.anchor,
+        quotas=subject.quotas,
+        registered_at=subject.registered_at,
+        usage=usage_answer(usage),
     )
 
 

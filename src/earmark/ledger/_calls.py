@@ -13,22 +13,30 @@ from psycopg.types.json import Jsonb
 
 from earmark.errors import InvalidRequest, KeyConflict
 from earmark.model import (
+    AdjustedLevel,
+    Adjustment,
+    AdjustmentBound,
     Amounts,
     Cause,
     Drift,
     Entry,
     Expired,
+    Followed,
     Grant,
     Item,
     Late,
     Plan,
     PlanQuota,
+    Repair,
     ReservationStory,
     ResourceUsage,
     Returned,
+    SetAside,
     Settlement,
     Shortage,
+    Subject,
     Usage,
+    UsageLevel,
 )
 
 T = TypeVar("T")
@@ -44,6 +52,7 @@ BATCH_SQL: Mapping[str, LiteralString] = {
     "rollback": "SELECT outcome, subject, detail FROM earmark.rollback(%s) ORDER BY ordinal",
     "refund": "SELECT outcome, subject, detail FROM earmark.refund(%s) ORDER BY ordinal",
     "extend": "SELECT outcome, subject, detail FROM earmark.extend(%s) ORDER BY ordinal",
+    "adjust": "SELECT outcome, replayed, detail FROM earmark.adjust(%s) ORDER BY ordinal",
 }
 """The functions that take many requests at once and answer one row each, in order."""
 
@@ -136,6 +145,14 @@ def extend(
     )
 
 
+def adjust(
+    subject: str, resource: str, amount: int, *, reason: str, actor: str, key: str | None
+) -> Batched[Adjustment]:
+    """A request to correct committed use."""
+    request: Json = {"subject": subject, "resource": resource, "amount": amount, "reason": reason, "actor": actor}
+    return _batched("adjust", _with(request, key=key), _adjustment)
+
+
 def rollback_newest(
     subject: str, resource: str, max_amount: int, *, cause: Cause, actor: str | None, reason: str | None
 ) -> Query[tuple[Returned, ...]]:
@@ -161,13 +178,44 @@ def usage(subject: str) -> Query[Usage]:
     )
 
 
+def usage_levels(subject: str) -> Query[tuple[UsageLevel, ...]]:
+    """What a subject and those above him may use and use."""
+
+    def decode(rows: list[Row]) -> tuple[UsageLevel, ...]:
+        found: dict[str, UsageLevel] = {}
+        for holder, plan, resource, *figures in rows:
+            known = found.get(holder, UsageLevel(holder, plan, {}))
+            resources = {**known.resources, resource: ResourceUsage(*figures)} if resource else known.resources
+            found[holder] = UsageLevel(holder, plan, resources)
+        return tuple(found.values())
+
+    return Query(
+        "SELECT holder, plan, resource, quota_limit, committed, held, used, remaining, over_by, period, "
+        "period_start, period_end FROM earmark.usage_levels(%s)",
+        (subject,),
+        decode,
+    )
+
+
+def subject(subject: str) -> Query[Subject]:
+    """What is set for a subject."""
+
+    def decode(rows: list[Row]) -> Subject:
+        plan, parent, ancestors, *rest = rows[0]
+        return Subject(subject, plan, parent, tuple(ancestors), *rest)
+
+    return Query(
+        "SELECT plan, parent, ancestors, anchor, quotas, registered_at FROM earmark.subject(%s)", (subject,), decode
+    )
+
+
 def history(subject: str, *, before: int | None, limit: int) -> Query[tuple[Entry, ...]]:
     """A page of the journal, newest first."""
     return Query(
         "SELECT seq, at, kind, resource, period_start, reservation, item, committed, held, cause, actor, reason "
         "FROM earmark.history(%s, %s, %s)",
         (subject, before, limit),
-        lambda rows: tuple(Entry(*[*row[:9], _cause(row[9]), *row[10:]]) for row in rows),
+        lambda rows: tuple(_entry(row) for row in rows),
     )
 
 
@@ -206,10 +254,73 @@ def expire(max_holds: int) -> Query[tuple[Expired, ...]]:
 def verify(subject: str | None) -> Query[tuple[Drift, ...]]:
     """What does not agree."""
     return Query(
-        "SELECT subject, resource, period_start, figure, balance, holds, journal FROM earmark.verify(%s)",
+        "SELECT subject, resource, period_start, figure, balance, holds, journal, seq FROM earmark.verify(%s)",
         (subject,),
         lambda rows: tuple(Drift(*row) for row in rows),
     )
+
+
+def repair(reason: str, *, subject: str | None, actor: str | None) -> Query[tuple[Repair, ...]]:
+    """Make balances, holds and journal agree."""
+    return Query(
+        "SELECT subject, resource, period_start, reservation, item, seq, committed_before, held_before, "
+        "committed_after, held_after, reason FROM earmark.repair(%s, %s, %s)",
+        (reason, subject, actor),
+        lambda rows: tuple(Repair(*row) for row in rows),
+    )
+
+
+def set_aside() -> Query[tuple[SetAside, ...]]:
+    """What the sweeper could not roll back."""
+    return Query(
+        "SELECT subject, reservation, item, error, times, at, retry_at, expires_at FROM earmark.set_aside()",
+        (),
+        lambda rows: tuple(SetAside(*row) for row in rows),
+    )
+
+
+def journal_since(cursor: str | None, max_entries: int) -> Query[tuple[Followed, ...]]:
+    """The next entries of everybody's journal."""
+    return Query(
+        "SELECT next_cursor, subject, seq, at, kind, resource, period_start, reservation, item, committed, held, "
+        "cause, actor, reason FROM earmark.journal_since(%s, %s)",
+        (cursor, max_entries),
+        lambda rows: tuple(Followed(row[0], row[1], _entry(row[2:])) for row in rows),
+    )
+
+
+def journal_export(subject: str, after_seq: int, max_entries: int) -> Query[tuple[Json, ...]]:
+    """One subject's journal with its hashes, as JSON values."""
+    return Query(
+        "SELECT to_jsonb(e) FROM earmark.journal_export(%s, %s, %s) e",
+        (subject, after_seq, max_entries),
+        lambda rows: tuple(row[0] for row in rows),
+    )
+
+
+def prune_settled(
+    before: datetime | None, max_reservations: int, after: UUID | None
+) -> Query[tuple[int, int, UUID | None]]:
+    """One batch of pruning reservations: how many, of how many holds, and where to go on."""
+    return Query(
+        "SELECT reservations, holds, next_after FROM earmark.prune_settled(%s, %s, %s)",
+        (before, max_reservations, after),
+        lambda rows: (rows[0][0], rows[0][1], rows[0][2]),
+    )
+
+
+def prune_journal(before: datetime | None, max_entries: int, after: str | None) -> Query[tuple[int, str | None]]:
+    """One batch of pruning the journal: how many entries, and where to go on."""
+    return Query(
+        "SELECT entries, next_after FROM earmark.prune_journal(%s, %s, %s)",
+        (before, max_entries, after),
+        lambda rows: (rows[0][0], rows[0][1]),
+    )
+
+
+def configure_retention(reservations: timedelta | None, journal: timedelta | None) -> Query[None]:
+    """How long to keep what is settled."""
+    return Query("SELECT earmark.configure_retention(%s, %s)", (reservations, journal), lambda _: None)
 
 
 def plans() -> Query[tuple[Plan, ...]]:
@@ -240,12 +351,12 @@ def configure_plan(plan: str, *, features: Mapping[str, object] | None, quotas: 
 
 
 def configure_subject(
-    subject: str, *, plan: str | None, quotas: Mapping[str, int | None], anchor: datetime | None
+    subject: str, *, plan: str | None, quotas: Mapping[str, int | None], anchor: datetime | None, parent: str | None
 ) -> Query[None]:
     """Register or change a subject."""
     return Query(
-        "SELECT earmark.configure_subject(%s, %s, %s, %s)",
-        (subject, plan, Jsonb(dict(quotas)), anchor),
+        "SELECT earmark.configure_subject(%s, %s, %s, %s, %s)",
+        (subject, plan, Jsonb(dict(quotas)), anchor, parent),
         lambda _: None,
     )
 
@@ -279,6 +390,10 @@ def _with(request: Json, **optional: object) -> Json:
     return request | {name: value for name, value in optional.items() if value is not None}
 
 
+def _entry(row: Row) -> Entry:
+    return Entry(*[*row[:9], _cause(row[9]), *row[10:]])
+
+
 def _cause(value: str | None) -> Cause | None:
     return None if value is None else Cause(value)
 
@@ -289,11 +404,22 @@ def _short(detail: Json | None) -> tuple[Shortage, ...]:
 
 def _grant(row: Row) -> Grant:
     outcome, reservation, expires_at, replayed, detail = row
+    _refuse_conflict(outcome, detail)
+    return Grant(outcome, reservation, expires_at, replayed, _short(detail))
+
+
+def _adjustment(row: Row) -> Adjustment:
+    outcome, replayed, detail = row
+    _refuse_conflict(outcome, detail)
+    levels = tuple(AdjustedLevel(**level) for level in detail["levels"])
+    return Adjustment(outcome, replayed, levels, tuple(AdjustmentBound(**bound) for bound in detail.get("short", ())))
+
+
+def _refuse_conflict(outcome: str, detail: Json) -> None:
     if outcome == "conflict":
         raise KeyConflict(
             f"This key was used before for a different request; it differs in {', '.join(detail['differs'])}.", detail
         )
-    return Grant(outcome, reservation, expires_at, replayed, _short(detail))
 
 
 def _settlement(row: Row) -> Settlement:

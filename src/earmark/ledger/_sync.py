@@ -16,20 +16,27 @@ from earmark.ledger._batching import Transport
 from earmark.ledger.retrying import UNREACHABLE, insist_sync
 from earmark.ledger.rollback_log import log_failed_rollback, log_rollback, log_settlement
 from earmark.model import (
+    Adjustment,
     Amounts,
     Cause,
     Drift,
     Entry,
     Expired,
+    Followed,
     Grant,
     Late,
     Plan,
     PlanQuota,
+    Pruned,
+    Repair,
     ReservationStory,
     Returned,
+    SetAside,
     Settlement,
     Shortage,
+    Subject,
     Usage,
+    UsageLevel,
 )
 
 
@@ -71,12 +78,18 @@ class Reservation:
             QuotaExceeded: It was denied.
         """
         if self.grant.reservation is None:
-            short = ", ".join(f"{s.requested} {s.resource} with {s.remaining} left" for s in self.short)
+            short = ", ".join(
+                f"{s.requested} {s.resource} with {s.remaining} left"
+                + ("" if s.subject == self.subject else f" with {s.subject}")
+                for s in self.short
+            )
             raise QuotaExceeded(
                 f"Quota of {self.subject} exceeded: {short}.",
                 {
                     "subject": self.subject,
-                    "short": [{"resource": s.resource, "remaining": s.remaining} for s in self.short],
+                    "short": [
+                        {"subject": s.subject, "resource": s.resource, "remaining": s.remaining} for s in self.short
+                    ],
                 },
             )
         return self.grant.reservation
@@ -346,13 +359,61 @@ class Ledger:
         call = _calls.extend(reservation, ttl=ttl, subject=subject, items=items)
         return self._transport.run(call, connection)
 
+    def adjust(
+        self,
+        subject: str,
+        resource: str,
+        amount: int,
+        *,
+        reason: str,
+        actor: str,
+        key: str | None = None,
+        connection: Connection[Any] | None = None,
+    ) -> Adjustment:
+        """Corrects committed use in the current period, at the subject and all above him, or at none of them.
+
+        Args:
+            subject: Whose use.
+            resource: Which resource.
+            amount: What is added to the use, over the quota too; below 0: what is taken away, but never more than
+                there is, nor what the refund of stored things may yet give back.
+            reason: Why, for the journal: 1 to 500 characters.
+            actor: Who says so, for the journal.
+            key: Idempotency key: the same adjustment under it is made once and gets the same answer.
+            connection: The caller's own connection.
+
+        Raises:
+            InvalidRequest: The amount is 0 or no 64-bit whole number, or reason or actor is missing.
+            KeyConflict: The key was used for a different adjustment.
+            UnknownSubject: No such subject, and no default plan.
+            UnknownResource: The subject's plan does not count this resource.
+        """
+        call = _calls.adjust(subject, resource, amount, reason=reason, actor=actor, key=key)
+        return self._transport.run(call, connection)
+
     def usage(self, subject: str, *, connection: Connection[Any] | None = None) -> Usage:
-        """What the subject may use and uses now.
+        """What the subject may use and uses now: his own figures; see `usage_levels` for those above him.
 
         Raises:
             UnknownSubject: No such subject, and no default plan.
         """
         return self._transport.run(_calls.usage(subject), connection)
+
+    def usage_levels(self, subject: str, *, connection: Connection[Any] | None = None) -> tuple[UsageLevel, ...]:
+        """What the subject, his parent and so on up to the root may use and use now; a grant needs room with each.
+
+        Raises:
+            UnknownSubject: No such subject, and no default plan.
+        """
+        return self._transport.run(_calls.usage_levels(subject), connection)
+
+    def subject(self, subject: str, *, connection: Connection[Any] | None = None) -> Subject:
+        """What is set for the subject: plan, parent, anchor, quotas of his own.
+
+        Raises:
+            UnknownSubject: No such subject, and no default plan.
+        """
+        return self._transport.run(_calls.subject(subject), connection)
 
     def reservation(
         self, reservation: UUID, *, subject: str | None = None, connection: Connection[Any] | None = None
@@ -401,8 +462,135 @@ class Ledger:
         return tuple(expired)
 
     def verify(self, subject: str | None = None, *, connection: Connection[Any] | None = None) -> tuple[Drift, ...]:
-        """What does not agree between balances, holds and journal, in one snapshot; empty when all is well."""
+        """What does not agree between balances, holds and journal, or was tampered with; empty when all is well.
+
+        In one snapshot, of one subject or of all. The journal's hash chain is followed from what was pruned to its end.
+        """
         return self._transport.run(_calls.verify(subject), connection)
+
+    def repair(
+        self,
+        reason: str,
+        *,
+        subject: str | None = None,
+        actor: str | None = None,
+        connection: Connection[Any] | None = None,
+    ) -> tuple[Repair, ...]:
+        """Makes balances, holds and journal agree, by adjustments in the journal; safe beside live traffic.
+
+        What the holds say is right. A broken hash chain is evidence and stays as it is.
+
+        Args:
+            reason: Why, for the journal, which also gets what was found.
+            subject: Only his; None: whoever drifted.
+            actor: Who repairs, for the journal.
+            connection: The caller's own connection.
+
+        Raises:
+            InvalidRequest: No reason.
+        """
+        return self._transport.run(_calls.repair(reason, subject=subject, actor=actor), connection)
+
+    def set_aside(self, *, connection: Connection[Any] | None = None) -> tuple[SetAside, ...]:
+        """The overdue items that the sweeper could not roll back, and tries again at their `retry_at`."""
+        return self._transport.run(_calls.set_aside(), connection)
+
+    def follow(
+        self, cursor: str | None = None, *, max_entries: int = 1000, connection: Connection[Any] | None = None
+    ) -> tuple[Followed, ...]:
+        """The next entries of everybody's journal: each once, none missed, every subject's in the order of `seq`.
+
+        Entries appear when no transaction that began before them is still running anywhere on the server. Ask again
+        with the last one's cursor, which may be stored; an empty answer means that nothing new is there yet.
+
+        Args:
+            cursor: Of the last entry that was taken; None for the beginning of what is kept.
+            max_entries: At most, up to 10000.
+            connection: The caller's own connection.
+
+        Raises:
+            InvalidRequest: Not a cursor.
+        """
+        return self._transport.run(_calls.journal_since(cursor, max_entries), connection)
+
+    def journal_export(
+        self,
+        subject: str,
+        *,
+        after_seq: int = 0,
+        max_entries: int = 1000,
+        connection: Connection[Any] | None = None,
+    ) -> tuple[dict[str, Any], ...]:
+        """The subject's journal as JSON values, oldest first, with all that `earmark.ledger.chain.verify_export` needs.
+
+        At most 10000 entries; the next page is `after_seq` the last one's. Times are microseconds since 1970.
+        """
+        return self._transport.run(_calls.journal_export(subject, after_seq, max_entries), connection)
+
+    def prune_settled(
+        self,
+        before: datetime | None = None,
+        *,
+        max_reservations: int = 1000,
+        connection: Connection[Any] | None = None,
+    ) -> Pruned:
+        """Removes reservations settled before a moment, with the outcomes under their keys; use stays counted.
+
+        One pass over all, in batches, each a transaction of its own. What could still be refunded stays, and so does
+        what others have locked, until the next pass.
+
+        Args:
+            before: None: as the retention says; see `configure_retention`.
+            max_reservations: Looked at in one batch.
+            connection: The caller's own connection, whose transaction all batches join.
+        """
+        reservations = holds = 0
+        after: UUID | None = None
+        while True:
+            call = _calls.prune_settled(before, max_reservations, after)
+            removed, of_holds, after = self._transport.run(call, connection)
+            reservations += removed
+            holds += of_holds
+            if after is None:
+                return Pruned(reservations, holds)
+
+    def prune_journal(
+        self,
+        before: datetime | None = None,
+        *,
+        max_entries: int = 10_000,
+        connection: Connection[Any] | None = None,
+    ) -> int:
+        """Removes journal entries older than a moment; the rest of each chain stays verifiable. How many were removed.
+
+        One pass over all subjects, in batches, each a transaction of its own.
+
+        Args:
+            before: None: as the retention says, which is to keep the journal for good until it is configured.
+            max_entries: Removed in one batch.
+            connection: The caller's own connection, whose transaction all batches join.
+        """
+        removed = 0
+        after: str | None = None
+        while True:
+            entries, after = self._transport.run(_calls.prune_journal(before, max_entries, after), connection)
+            removed += entries
+            if after is None:
+                return removed
+
+    def configure_retention(
+        self,
+        *,
+        reservations: timedelta | None,
+        journal: timedelta | None,
+        connection: Connection[Any] | None = None,
+    ) -> None:
+        """Sets how long settled reservations, with their keys, and the journal are kept; None: for good.
+
+        Raises:
+            InvalidRequest: A time not above zero.
+        """
+        self._transport.run(_calls.configure_retention(reservations, journal), connection)
 
     def plans(self, *, connection: Connection[Any] | None = None) -> tuple[Plan, ...]:
         """All plans."""
@@ -430,14 +618,27 @@ class Ledger:
         plan: str | None = None,
         quotas: Mapping[str, int | None] | None = None,
         anchor: datetime | None = None,
+        parent: str | None = None,
         connection: Connection[Any] | None = None,
     ) -> None:
-        """Registers or changes a subject. A quota of -1 is unlimited; None is the plan's again.
+        """Registers or changes a subject; what is not given stays. Takes effect at the next grant.
+
+        Args:
+            subject: Who, 1 to 255 characters.
+            plan: His plan.
+            quotas: His own, in place of the plan's: -1 is unlimited, None is the plan's again.
+            anchor: From which his periods are counted.
+            parent: A registered subject to stand above him, at most 8 levels in all: his own grants then need room
+                there too. Within a tree it may change at any time, and what he took stays where he took it; into
+                another tree he comes only while neither he nor anybody below him has anything in the books.
+            connection: The caller's own connection.
 
         Raises:
+            InvalidRequest: The parent does not exist, would close a circle or a tree too deep, or is in another tree
+                and there is something in the books.
             UnknownPlan: There is no such plan.
             UnknownResource: The plan does not count a resource named in `quotas`.
             UnknownSubject: A new subject without a plan, and no default plan.
         """
-        call = _calls.configure_subject(subject, plan=plan, quotas=quotas or {}, anchor=anchor)
+        call = _calls.configure_subject(subject, plan=plan, quotas=quotas or {}, anchor=anchor, parent=parent)
         self._transport.run(call, connection)

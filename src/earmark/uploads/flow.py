@@ -399,8 +399,9 @@ def _granted(subject: str, answer: _calls.Reserved) -> UUID:
         raise KeyConflict("This Idempotency-Key was used before for other files.", detail)
     if answer.reservation is None:
         first = detail["short"][0]
+        where = "" if first["subject"] == subject else f" with {first['subject']}"
         raise QuotaExceeded(
-            f"Not enough quota: {first['requested']} {first['resource']} asked for, {first['remaining']} left.",
-            {"subject": subject, **first, "short": detail["short"]},
+            f"Not enough quota: {first['requested']} {first['resource']} asked for, {first['remaining']} left{where}.",
+            {**first, "subject": subject, "short": detail["short"]},
         )
     return answer.reservation

@@ -8,11 +8,22 @@ from starlette.routing import Route
 
 from earmark.errors import InvalidRequest
 from earmark.http_api.caller import Caller
-from earmark.http_api.requests import cursor_for, history_cursor, limit_of, read, uuid_of
+from earmark.http_api.problems import AdjustmentDenied
+from earmark.http_api.requests import cursor_for, history_cursor, key_of, limit_of, read, uuid_of
 from earmark.http_api.routing import resource
 from earmark.http_api.services import Services
 from earmark.http_api.settlements import rolled_back
-from earmark.http_api.wire import RollbackBody, SubjectBody, answer, entry_answer, usage_answer
+from earmark.http_api.wire import (
+    AdjustAnswer,
+    AdjustBody,
+    LevelAnswer,
+    RollbackBody,
+    SubjectBody,
+    answer,
+    entry_answer,
+    subject_answer,
+    usage_answer,
+)
 from earmark.model import Amounts
 
 
@@ -21,9 +32,11 @@ def routes(services: Services) -> list[Route]:
     calls = Quota(services)
     return [
         resource("/api/usage", GET=calls.usage),
+        resource("/api/usage/levels", GET=calls.levels),
         resource("/api/quota/rollback", POST=calls.rollback),
         resource("/api/quota/history", GET=calls.history),
         resource("/api/admin/subjects/{subject:path}", GET=calls.subject, PUT=calls.configure),
+        resource("/api/admin/adjust", POST=calls.adjust),
     ]
 
 
@@ -39,6 +52,14 @@ class Quota:
         caller = self._services.caller(request)
         subject = caller.acting_for(request.query_params.get("subject"))
         return answer(usage_answer(await self._ledger.usage(subject)))
+
+    async def levels(self, request: Request) -> Response:
+        """What a subject, his parent and so on up to the root may use and use: a grant needs room with each."""
+        caller = self._services.caller(request)
+        subject = caller.acting_for(request.query_params.get("subject"))
+        levels = await self._ledger.usage_levels(subject)
+        answers = [LevelAnswer(level.subject, level.plan, level.resources) for level in levels]
+        return answer({"subject": subject, "levels": answers})
 
     async def history(self, request: Request) -> Response:
         """A page of a subject's journal, newest first."""
@@ -105,7 +126,7 @@ class Quota:
         return subject, returned
 
     async def subject(self, request: Request) -> Response:
-        """A subject's plan, and what it may use and uses."""
+        """What is set for a subject, and what it may use and uses."""
         self._services.caller(request).must_be_service()
         return await self._subject(request)
 
@@ -113,13 +134,33 @@ class Quota:
         """Registers a subject, or changes what the body names of it."""
         self._services.caller(request).must_be_service()
         body = await read(request, SubjectBody)
-        if body.parent is not None:
-            raise InvalidRequest("A parent is not supported yet.", {"field": "parent"})
         await self._ledger.configure_subject(
-            request.path_params["subject"], plan=body.plan, quotas=body.quotas, anchor=body.anchor
+            request.path_params["subject"],
+            plan=body.plan,
+            quotas=body.quotas,
+            anchor=body.anchor,
+            parent=body.parent,
         )
         return await self._subject(request)
 
+    async def adjust(self, request: Request) -> Response:
+        """Corrects committed use, at the subject and all above him; its reason stands in their journals."""
+        caller = self._services.caller(request)
+        caller.must_be_service()
+        key = key_of(request)
+        body = await read(request, AdjustBody)
+        made = await self._ledger.adjust(
+            body.subject, body.resource, body.amount, reason=body.reason, actor=caller.subject, key=key
+        )
+        if not made.adjusted:
+            named = {"subject": body.subject, "resource": body.resource, "amount": body.amount}
+            short = [bound.subject for bound in made.short]
+            raise AdjustmentDenied(
+                f"{body.resource} of {', '.join(short)} cannot be adjusted that far.",
+                {**named, "short": made.short, "levels": made.levels},
+            )
+        return answer(AdjustAnswer(body.subject, body.resource, body.amount, made.replayed, made.levels))
+
     async def _subject(self, request: Request) -> Response:
-        usage = await self._ledger.usage(request.path_params["subject"])
-        return answer({"subject": usage.subject, "plan": usage.plan, "usage": usage_answer(usage)})
+        name = request.path_params["subject"]
+        return answer(subject_answer(await self._ledger.subject(name), await self._ledger.usage(name)))

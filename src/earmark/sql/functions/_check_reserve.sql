@@ -6,8 +6,8 @@ BEGIN
     IF jsonb_typeof(requests) IS DISTINCT FROM 'array' THEN
         PERFORM _private_raise('QT001', 'requests must be a JSON array of objects.');
     END IF;
-    PERFORM _private_authorize(r.subject)
-    FROM (SELECT DISTINCT r->>'subject' AS subject FROM jsonb_array_elements(requests) r) r
+    PERFORM _private_authorize(r.subject, actor => r.actor)
+    FROM (SELECT DISTINCT r->>'subject' AS subject, r->>'actor' AS actor FROM jsonb_array_elements(requests) r) r
     WHERE length(r.subject) BETWEEN 1 AND 255;
 
     FOR suspect IN

@@ -7,8 +7,8 @@ BEGIN
         PERFORM _private_raise('QT001', 'requests must be a JSON array of objects.');
     END IF;
     IF needs_cause THEN
-        PERFORM _private_check_cause(r.cause), _private_authorize(r.subject, r.cause)
-        FROM (SELECT DISTINCT r->>'cause' AS cause, r->>'subject' AS subject FROM jsonb_array_elements(requests) r) r;
+        PERFORM _private_check_cause(r.cause), _private_authorize(r.subject, r.cause, r.actor)
+        FROM (SELECT DISTINCT r->>'cause' AS cause, r->>'subject' AS subject, r->>'actor' AS actor FROM jsonb_array_elements(requests) r) r;
     END IF;
 
     FOR suspect IN

@@ -11,15 +11,14 @@ BEGIN
         BEGIN
             PERFORM _private_settle(jsonb_build_array(one), 'rolled_back', moment);
             done := done || one;
-        EXCEPTION WHEN integrity_constraint_violation OR data_exception THEN
-            RAISE WARNING 'overdue item % of reservation % of % is set aside for an hour: %', one->'items'->>0, one->>'reservation',
-                (SELECT r.subject FROM _private_reservation r WHERE r.reservation = (one->>'reservation')::uuid), SQLERRM;
-            UPDATE _private_hold h SET expires_at = moment + interval '1 hour'
-            FROM _private_settle_targets(jsonb_build_array(one)) t
-            WHERE (h.root, h.reservation, h.item, h.resource, h.subject) = (t.root, t.reservation, t.item, t.resource, t.subject);
+        EXCEPTION WHEN OTHERS THEN
+            IF NOT _private_is_about_a_row(SQLSTATE) THEN
+                RAISE;
+            END IF;
+            PERFORM _private_put_aside(one, format('%s: %s', SQLSTATE, SQLERRM), moment);
         END;
     END LOOP;
     RETURN done;
 END $$;
 COMMENT ON FUNCTION earmark._private_expire_each IS
-    'Rolls overdue items back one by one, setting aside, with a warning, those whose books do not allow it; returns the requests of the others.';
+    'Rolls overdue items back one by one, setting aside those that cannot be; returns the requests of the others.';

@@ -13,6 +13,7 @@ LANGUAGE sql STABLE SET search_path = earmark, pg_temp SET enable_hashjoin = off
     LEFT JOIN _private_balance b
         ON (b.root, b.subject, b.resource, b.period_start) = (t.root, t.subject, q.resource, p.period_start)
     WHERE s.subject = ANY (subjects)
+        AND (h.ordinality = 1 OR EXISTS (SELECT FROM _private_plan_quota own WHERE (own.plan, own.resource) = (s.plan, q.resource)))
 $$;
 COMMENT ON FUNCTION earmark._private_quota IS
-'What these subjects may use and use at a moment, a row per subject, level and resource: plan or override of the holder (the subject himself at level 0, then his parent, up to the root; NULL: unlimited), period and balance.';
+'What these subjects may use and use at a moment, a row per subject, level and resource of his own plan: plan or override of the holder (the subject himself at level 0, then his parent, up to the root; NULL: unlimited), period and balance.';

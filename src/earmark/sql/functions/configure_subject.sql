@@ -1,5 +1,6 @@
-CREATE OR REPLACE FUNCTION earmark.configure_subject(subject text, plan text DEFAULT NULL, quotas jsonb DEFAULT '{}', anchor timestamptz DEFAULT NULL)
-RETURNS void LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = earmark, pg_temp AS $$
+CREATE OR REPLACE FUNCTION earmark.configure_subject(
+    subject text, plan text DEFAULT NULL, quotas jsonb DEFAULT '{}', anchor timestamptz DEFAULT NULL, parent text DEFAULT NULL
+) RETURNS void LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = earmark, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
     chosen text := plan;
@@ -12,12 +13,20 @@ BEGIN
     IF chosen IS NOT NULL AND NOT EXISTS (SELECT FROM _private_plan p WHERE p.plan = chosen) THEN
         PERFORM _private_raise('QT003', format('There is no plan %s.', to_jsonb(chosen)), jsonb_build_object('plan', chosen));
     END IF;
+    IF parent IS NOT NULL AND NOT EXISTS (SELECT FROM _private_subject p WHERE p.subject = parent) THEN
+        PERFORM _private_raise('QT001', format('There is no subject %s that could be the parent: register it first.', to_jsonb(parent)),
+            jsonb_build_object('field', 'parent', 'parent', parent));
+    END IF;
     IF chosen IS NOT NULL THEN
         INSERT INTO _private_subject (root, subject, ancestors, plan)
         VALUES (configure_subject.subject, configure_subject.subject, ARRAY[configure_subject.subject], chosen)
         ON CONFLICT DO NOTHING;
     END IF;
-    PERFORM _private_lock_subjects(ARRAY[configure_subject.subject]);
+    -- With a parent too he is registered as a root of his own and then moved, so that locks are taken in the one order.
+    PERFORM _private_lock_subjects(array_remove(ARRAY[configure_subject.subject, parent], NULL));
+    IF parent IS NOT NULL THEN
+        PERFORM _private_set_parent(configure_subject.subject, parent);
+    END IF;
     UPDATE _private_subject s
     SET plan = coalesce(chosen, s.plan), anchor = coalesce(configure_subject.anchor, s.anchor)
     WHERE s.subject = configure_subject.subject
@@ -34,5 +43,6 @@ BEGIN
     FROM jsonb_each(quotas) q WHERE q.value <> 'null';
 END $$;
 COMMENT ON FUNCTION earmark.configure_subject IS
-'Registers or changes a subject: his plan, quotas of his own ({resource: n}; -1: unlimited, null: the plan''s again), the anchor of his periods.
-Takes effect at the next grant; what is held or committed stays. Errors: QT001, QT002, QT003, QT004, QT005.';
+'Registers or changes a subject: his plan, quotas of his own ({resource: n}; -1: unlimited, null: the plan''s again), the anchor of his periods,
+his parent, at most 8 levels in all: within the same tree at any time, into another tree only while neither he nor anybody below him has anything in the books.
+Takes effect at the next grant; what is held or committed stays where it is. Errors: QT001, QT002, QT003, QT004, QT005. Locks the trees of both.';

@@ -9,13 +9,16 @@ DECLARE
 BEGIN
     PERFORM _private_authorize(NULL);
     WITH found AS MATERIALIZED (
+        -- Each in its turn, so that no more trees are locked than are swept, and that subjects are looked up, never read through.
         SELECT h.reservation, h.item
-        FROM _private_hold h
-        JOIN _private_subject t ON (t.root, t.subject) = (h.root, h.root)
-        WHERE h.state = 'held' AND h.expires_at <= moment
-        ORDER BY h.expires_at
+        FROM (
+            SELECT o.root, o.reservation, o.item FROM _private_hold o
+            WHERE o.state = 'held' AND o.expires_at <= moment ORDER BY o.expires_at
+        ) h
+        CROSS JOIN LATERAL (
+            SELECT FROM _private_subject t WHERE (t.root, t.subject) = (h.root, h.root) FOR NO KEY UPDATE SKIP LOCKED
+        ) t
         LIMIT max_holds
-        FOR NO KEY UPDATE OF t SKIP LOCKED
     )
     SELECT jsonb_agg(_private_expiry(f.reservation, f.items)) INTO overdue
     FROM (SELECT f.reservation, array_agg(DISTINCT f.item) AS items FROM found f GROUP BY f.reservation) f;
@@ -33,14 +36,22 @@ BEGIN
     END IF;
     BEGIN
         PERFORM _private_settle(overdue, 'rolled_back', moment);
-    EXCEPTION WHEN integrity_constraint_violation OR data_exception THEN
+    EXCEPTION WHEN OTHERS THEN
+        IF NOT _private_is_about_a_row(SQLSTATE) THEN
+            RAISE;
+        END IF;
         overdue := _private_expire_each(overdue, moment);
     END;
+    IF EXISTS (SELECT FROM _private_set_aside) THEN
+        DELETE FROM _private_set_aside a
+        USING _private_settle_targets(overdue) t
+        WHERE (a.root, a.reservation, a.item) = (t.root, t.reservation, t.item);
+    END IF;
     RETURN QUERY
     SELECT t.subject, t.reservation, t.item, t.resource, t.amount, t.expires_at
     FROM _private_settle_targets(overdue) t WHERE t.level = 0;
 END $$;
 COMMENT ON FUNCTION earmark.expire IS
 'Rolls back overdue holds with cause expired, at most about max_holds in one call, oldest first; call again while it returns rows.
-Trees locked by others are skipped, so any number of sweepers may run. What the books do not allow to come back is set aside
-for an hour, with a WARNING, and stops nothing else. Returns the holds given back. Errors: QT005.';
+Trees locked by others are skipped, so any number of sweepers may run. An item that cannot be rolled back is set aside (see set_aside),
+with a WARNING, and stops nothing else. Returns the holds given back. Errors: QT005.';

@@ -26,7 +26,7 @@ BEGIN
     SET expires_at = greatest(h.expires_at, moment + (requests->(t.ordinal - 1)->>'ttl_seconds')::float8 * interval '1 second')
     FROM _private_settle_targets(requests) t
     WHERE (h.root, h.reservation, h.item, h.resource, h.subject) = (t.root, t.reservation, t.item, t.resource, t.subject)
-        AND h.state = 'held';
+        AND t.state = 'held';
     RETURN QUERY SELECT * FROM _private_settle_answers(jsonb_array_length(requests), 'extended', _private_seen_now(requests, extended => true));
 END $$;
 COMMENT ON FUNCTION earmark.extend IS

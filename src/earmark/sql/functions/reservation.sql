@@ -7,7 +7,7 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = earmark, pg_temp AS $$
         h.expires_at, nullif(h.period_start, '-infinity')
     FROM _private_reservation p
     JOIN _private_hold h USING (root, reservation)
-    WHERE p.reservation = reservation.reservation AND p.subject = coalesce(reservation.subject, p.subject)
+    WHERE p.reservation = reservation.reservation AND p.subject = coalesce(reservation.subject, p.subject) AND h.level = 0
     ORDER BY h.item, h.resource
 $$;
 COMMENT ON FUNCTION earmark.reservation IS

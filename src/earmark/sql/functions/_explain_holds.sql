@@ -1,0 +1,24 @@
+CREATE OR REPLACE FUNCTION earmark._private_explain_holds(chosen text, why text, who text)
+RETURNS TABLE (root text, resource text, period_start timestamptz, reservation uuid, item text, seq bigint, story text)
+LANGUAGE plpgsql VOLATILE SET search_path = earmark, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+    hold record;
+BEGIN
+    FOR hold IN
+        SELECT * FROM _private_unexplained_holds(chosen) u ORDER BY u.reservation, u.item, u.resource
+    LOOP
+        root := hold.root;
+        resource := hold.resource;
+        period_start := hold.period_start;
+        reservation := hold.reservation;
+        item := hold.item;
+        story := format('%s: the hold is %s, its last entry was %s', why, hold.state, coalesce(hold.kind, 'missing'));
+        PERFORM _private_post(ARRAY[ROW(hold.root, chosen, 'adjust', hold.resource, hold.period_start, hold.reservation, hold.item,
+            0, 0, NULL, who, story)::_private_entry], _private_now());
+        SELECT s.entries INTO seq FROM _private_subject s WHERE s.subject = chosen;
+        RETURN NEXT;
+    END LOOP;
+END $$;
+COMMENT ON FUNCTION earmark._private_explain_holds IS
+'Writes an adjustment of nothing for each hold of a subject whose state the journal does not explain. The locks are held by the caller.';

@@ -1,0 +1,225 @@
+"""Every method of both ledgers on the caller's own connection: part of his transaction, and undone with it.
+
+The methods are found by introspection: one that is new has to be added to CASES.
+"""
+
+import asyncio
+import inspect
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import psycopg
+import pytest
+
+from earmark import AsyncLedger, Cause, Ledger, SchemaMismatch
+from earmark.model import PlanQuota
+
+SOON = timedelta(hours=1)
+FUTURE = datetime(2999, 1, 1, tzinfo=UTC)
+RESERVE = """SELECT earmark.reserve('[{"subject": "a", "items": {"1": {"images": 1}}}]')"""
+DRIFT = "UPDATE earmark._private_balance SET held = held + 1 WHERE subject = 'a' AND resource = 'images'"
+FORGET = """
+UPDATE earmark._private_subject SET pruned_seq = entries, pruned_head = head;
+DELETE FROM earmark._private_journal
+"""
+ASIDE = """
+INSERT INTO earmark._private_set_aside (root, reservation, item, error, times, at, retry_at, expires_at)
+SELECT root, reservation, item, 'e', 1, expires_at, expires_at, expires_at FROM earmark._private_hold
+WHERE state = 'held' LIMIT 1
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A call, from what there is; what is done before it in the same transaction, and whether the call writes.
+
+    A call that only reads sees what was done before.
+    """
+
+    call: Callable[[Callable[..., Any], dict[str, UUID]], Any]
+    writes: bool = True
+    before: str = ""
+
+
+CASES: dict[str, Case] = {
+    "reserve": Case(lambda method, _: method("a", {"images": 1})),
+    "commit": Case(lambda method, known: method(known["held"])),
+    "rollback": Case(lambda method, known: method(known["held"], cause=Cause.CANCELLED)),
+    "rollback_newest": Case(lambda method, _: method("a", "images", 5)),
+    "refund": Case(lambda method, known: method(known["paid"])),
+    "extend": Case(lambda method, known: method(known["held"], ttl=2 * SOON)),
+    "adjust": Case(lambda method, _: method("a", "images", 1, reason="r", actor="support")),
+    "sweep": Case(lambda method, _: method()),
+    "repair": Case(lambda method, _: method("found by verify"), before=DRIFT),
+    "prune_settled": Case(lambda method, _: method(FUTURE)),
+    "prune_journal": Case(lambda method, _: method(FUTURE)),
+    "configure_retention": Case(lambda method, _: method(reservations=SOON, journal=SOON)),
+    "configure_plan": Case(
+        lambda method, _: method("new", quotas={"images": PlanQuota(1, "lifetime", refundable=False)})
+    ),
+    "configure_subject": Case(lambda method, _: method("a", quotas={"images": 7})),
+    "usage": Case(lambda method, _: method("a"), writes=False, before=RESERVE),
+    "usage_levels": Case(lambda method, _: method("a"), writes=False, before=RESERVE),
+    "subject": Case(
+        lambda method, _: method("a"), writes=False, before="SELECT earmark.configure_subject('a', 'free')"
+    ),
+    "reservation": Case(
+        lambda method, known: method(known["held"]),
+        writes=False,
+        before="SELECT earmark.rollback_newest('a', 'images', 100)",
+    ),
+    "history": Case(lambda method, _: method("a"), writes=False, before=RESERVE),
+    "explain": Case(lambda method, _: method("a"), writes=False, before=RESERVE),
+    "verify": Case(lambda method, _: method(), writes=False, before=DRIFT),
+    "set_aside": Case(lambda method, _: method(), writes=False, before=ASIDE),
+    "follow": Case(lambda method, _: method(), writes=False, before=FORGET),
+    "journal_export": Case(lambda method, _: method("a"), writes=False, before=RESERVE),
+    "plans": Case(lambda method, _: method(), writes=False, before="SELECT earmark.configure_plan('new')"),
+}
+METHODS = sorted(
+    name
+    for name, method in inspect.getmembers(AsyncLedger, inspect.isfunction)
+    if not name.startswith("_") and name not in {"open", "close"}
+)
+
+
+class Sync:
+    """A caller with a transaction of his own, and the ledger without asyncio."""
+
+    def __init__(self, database: str) -> None:
+        self._connection = psycopg.connect(database, autocommit=True)
+        self._ledger = Ledger("")
+
+    def execute(self, statement: str) -> None:
+        self._connection.execute(statement)  # type: ignore[arg-type]
+
+    def method(self, name: str) -> Callable[..., Any]:
+        return lambda *arguments, **options: getattr(self._ledger, name)(
+            *arguments, connection=self._connection, **options
+        )
+
+    def digest(self) -> dict[str, Any]:
+        return digest(lambda query: self._connection.execute(query).fetchall())  # type: ignore[arg-type]
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+class Async:
+    """The same with asyncio."""
+
+    def __init__(self, database: str) -> None:
+        self._runner = asyncio.Runner()
+        self._run = self._runner.run
+
+        async def begin() -> tuple[psycopg.AsyncConnection, AsyncLedger]:
+            return await psycopg.AsyncConnection.connect(database, autocommit=True), AsyncLedger("")
+
+        self._connection, self._ledger = self._run(begin())
+
+    def execute(self, statement: str) -> None:
+        self._run(self._connection.execute(statement))  # type: ignore[arg-type]
+
+    def method(self, name: str) -> Callable[..., Any]:
+        return lambda *arguments, **options: self._run(
+            getattr(self._ledger, name)(*arguments, connection=self._connection, **options)
+        )
+
+    def digest(self) -> dict[str, Any]:
+        async def fetch(query: str) -> list[Any]:
+            return await (await self._connection.execute(query)).fetchall()  # type: ignore[arg-type]
+
+        return digest(lambda query: self._run(fetch(query)))
+
+    def close(self) -> None:
+        self._run(self._connection.close())
+        self._runner.close()
+
+
+def digest(fetch: Callable[[str], list[Any]]) -> dict[str, Any]:
+    """All that is in the tables of the schema."""
+    tables = fetch(
+        "SELECT relname FROM pg_class WHERE relnamespace = 'earmark'::regnamespace AND relkind IN ('r', 'p') ORDER BY 1"
+    )
+    return {
+        table: fetch(f"SELECT md5(string_agg(t::text, ',' ORDER BY t::text)) FROM earmark.{table} t")  # noqa: S608
+        for (table,) in tables
+    }
+
+
+@pytest.fixture(scope="module")
+def known(shared_database: str) -> dict[str, UUID]:
+    """Reservations of `a`: one open, one overdue, one committed, one rolled back."""
+    with Ledger(shared_database) as ledger:
+        amounts = {"images": 1, "storage_bytes": 5}
+        found = {name: ledger.reserve("a", amounts).id for name in ("held", "late", "paid", "undone")}
+        ledger.commit(found["paid"])
+        ledger.rollback(found["undone"], cause=Cause.CANCELLED)
+    with psycopg.connect(shared_database) as connection:
+        connection.execute(
+            "UPDATE earmark._private_hold SET expires_at = clock_timestamp() WHERE reservation = %s", (found["late"],)
+        )
+    return found
+
+
+@pytest.fixture(scope="module", params=[Sync, Async])
+def caller(shared_database: str, request: pytest.FixtureRequest) -> Iterator[Sync | Async]:
+    """Whose connection it is."""
+    caller = request.param(shared_database)
+    yield caller
+    caller.close()
+
+
+@pytest.fixture(scope="module")
+def onlooker(shared_database: str, known: dict[str, UUID]) -> Iterator[Sync]:
+    """Who sees what was committed."""
+    onlooker = Sync(shared_database)
+    yield onlooker
+    onlooker.close()
+
+
+@pytest.fixture
+def transaction(caller: Sync | Async, onlooker: Sync) -> Iterator[Sync | Async]:
+    """The caller in a transaction that is rolled back, and then has never been."""
+    before = onlooker.digest()
+    caller.execute("BEGIN")
+    yield caller
+    assert onlooker.digest() == before
+    caller.execute("ROLLBACK")
+    assert caller.digest() == onlooker.digest() == before
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_what_a_method_does_is_part_of_the_callers_transaction(
+    transaction: Sync | Async, known: dict[str, UUID], name: str
+) -> None:
+    case = CASES[name]
+    untouched = None if case.writes else case.call(transaction.method(name), known)
+    if case.before:
+        transaction.execute(case.before)
+    before = transaction.digest()
+    answer = case.call(transaction.method(name), known)
+    assert (transaction.digest() != before) == case.writes
+    if not case.writes:
+        assert answer != untouched
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_failed_call_costs_the_caller_no_more_than_a_savepoint(
+    transaction: Sync | Async, known: dict[str, UUID], name: str
+) -> None:
+    """The call fails because the schema is gone, which is told as such, and is good again once it is back."""
+    case = CASES[name]
+    transaction.execute(case.before or "SELECT 1")
+    before = transaction.digest()
+    transaction.execute("SAVEPOINT here")
+    transaction.execute("ALTER SCHEMA earmark RENAME TO gone")
+    with pytest.raises(SchemaMismatch, match="earmark migrate"):
+        case.call(transaction.method(name), known)
+    transaction.execute("ROLLBACK TO SAVEPOINT here")
+    assert transaction.digest() == before
+    case.call(transaction.method(name), known)
+    assert (transaction.digest() != before) == case.writes

@@ -1,0 +1,118 @@
+"""What the sweeper cannot roll back: recorded, retried with growing patience, and gone once it is settled."""
+
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import psycopg
+import pytest
+
+from earmark import Cause
+
+
+@pytest.fixture
+def broken(books: Any, scratch: psycopg.Connection, scratch_clock: Any) -> UUID:
+    """An overdue reservation of `broken`, whose balance does not know of it; `a` has a sound one."""
+    reservation = books.reserve("broken", {"images": 1, "storage_bytes": 5}, ttl=timedelta(minutes=1)).id
+    books.reserve("a", {"images": 1}, ttl=timedelta(minutes=1))
+    scratch.execute("UPDATE earmark._private_balance SET held = 0 WHERE (subject, resource) = ('broken', 'images')")
+    scratch_clock.advance(60)
+    return reservation
+
+
+def mend(scratch: psycopg.Connection) -> None:
+    scratch.execute("UPDATE earmark._private_balance SET held = 1 WHERE (subject, resource) = ('broken', 'images')")
+
+
+def test_it_is_listed_with_its_error(books: Any, scratch: psycopg.Connection, broken: UUID) -> None:
+    assert [hold.subject for hold in books.sweep()] == ["a"]
+    (aside,) = books.set_aside()
+    assert (aside.subject, aside.reservation, aside.item, aside.times) == ("broken", broken, "1", 1)
+    assert aside.error.startswith("23514: ")
+    assert aside.retry_at - aside.at == timedelta(minutes=1)
+    assert aside.expires_at == aside.at
+    assert books.sweep() == ()
+    mend(scratch)
+
+
+def test_patience_doubles_up_to_a_bound(
+    books: Any, scratch: psycopg.Connection, scratch_clock: Any, broken: UUID
+) -> None:
+    waits = []
+    first = None
+    for _ in range(12):
+        books.sweep()
+        (aside,) = books.set_aside()
+        first = first or aside.expires_at
+        assert aside.expires_at == first
+        waits.append((aside.retry_at - aside.at) // timedelta(minutes=1))
+        assert books.sweep() == ()
+        scratch_clock.set(aside.retry_at)
+    assert waits == [1, 2, 4, 8, 16, 32, 64, 128, 256, 360, 360, 360]
+    assert aside.times == 12
+    mend(scratch)
+
+
+def test_success_clears_the_record(books: Any, scratch: psycopg.Connection, scratch_clock: Any, broken: UUID) -> None:
+    books.sweep()
+    mend(scratch)
+    scratch_clock.advance(60)
+    assert {hold.reservation for hold in books.sweep()} == {broken}
+    assert books.set_aside() == ()
+    assert scratch.execute("SELECT count(*) FROM earmark._private_set_aside").fetchone() == (0,)
+
+
+def test_settled_by_somebody_else_it_is_no_longer_listed(
+    books: Any, scratch: psycopg.Connection, scratch_clock: Any, broken: UUID
+) -> None:
+    books.sweep()
+    mend(scratch)
+    assert books.rollback(broken, cause=Cause.ADMIN).outcome == "rolled_back"
+    assert books.set_aside() == ()
+    scratch_clock.advance(86_400)
+    moment = scratch.execute("SELECT earmark._private_now()").fetchone()
+    assert moment is not None
+    books.prune_settled(moment[0])
+    assert scratch.execute("SELECT count(*) FROM earmark._private_set_aside").fetchone() == (0,)
+
+
+def test_after_a_repair_it_is_swept_at_once(books: Any, scratch: psycopg.Connection, broken: UUID) -> None:
+    books.sweep()
+    books.repair("held was lost", subject="broken")
+    assert {hold.reservation for hold in books.sweep()} == {broken}
+    assert books.set_aside() == ()
+
+
+def test_an_error_of_another_kind_sets_aside_too(books: Any, scratch: psycopg.Connection, broken: UUID) -> None:
+    """Here a trigger that somebody put on the table."""
+    mend(scratch)
+    scratch.execute(
+        "CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$ BEGIN IF OLD.subject = 'broken' THEN RAISE 'no %', OLD.item; END IF; RETURN NEW; END $$"
+    )
+    scratch.execute(
+        "CREATE TRIGGER refuse BEFORE UPDATE OF state ON earmark._private_hold "
+        "FOR EACH ROW EXECUTE FUNCTION public.refuse()"
+    )
+    assert [hold.subject for hold in books.sweep()] == ["a"]
+    assert [aside.error for aside in books.set_aside()] == ["P0001: no 1"]
+
+
+@pytest.mark.parametrize("state", ["40P01", "53200", "57014", "58030"])
+def test_an_error_of_the_server_sets_nothing_aside(
+    books: Any, scratch: psycopg.Connection, broken: UUID, state: str
+) -> None:
+    """It is heard of, and the whole batch is done again later."""
+    mend(scratch)
+    scratch.execute(
+        "CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS "
+        f"$$ BEGIN RAISE 'no' USING ERRCODE = '{state}'; END $$"  # type: ignore[arg-type]
+    )
+    scratch.execute(
+        "CREATE TRIGGER refuse BEFORE UPDATE OF state ON earmark._private_hold "
+        "FOR EACH ROW EXECUTE FUNCTION public.refuse()"
+    )
+    with pytest.raises(psycopg.Error) as caught:
+        books.sweep()
+    assert caught.value.sqlstate == state
+    assert books.set_aside() == ()
