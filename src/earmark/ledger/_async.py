@@ -1,6 +1,5 @@
 """The ledger for asyncio. `_sync.py` is generated from this file by `tools/generate_sync.py`; edit only this one."""
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from types import TracebackType
@@ -8,11 +7,10 @@ from typing import Any, Self
 from uuid import UUID
 
 from psycopg import AsyncConnection
-from psycopg.pq import TransactionStatus
 from psycopg_pool import AsyncConnectionPool
 
-from earmark.errors import AlreadySettled, QuotaExceeded
 from earmark.ledger import _calls
+from earmark.ledger._async_reservation import AsyncReservation
 from earmark.ledger._batching import AsyncTransport
 from earmark.ledger.retrying import UNREACHABLE, insist
 from earmark.ledger.rollback_log import log_failed_rollback, log_rollback, log_settlement
@@ -24,7 +22,6 @@ from earmark.model import (
     Entry,
     Expired,
     Followed,
-    Grant,
     Late,
     Plan,
     PlanQuota,
@@ -34,146 +31,10 @@ from earmark.model import (
     Returned,
     SetAside,
     Settlement,
-    Shortage,
     Subject,
     Usage,
     UsageLevel,
 )
-
-
-class AsyncReservation:
-    """A reservation that was asked for. As a context manager it settles itself.
-
-    Leaving the block normally commits what is still held; leaving it by an exception rolls it back: with the
-    exception's own `cause` attribute where it has one, `cancelled` when the block was cancelled or interrupted, and
-    otherwise with the `on_error` it was reserved with. It settles on the connection it was reserved on, if that was
-    the caller's own.
-
-    Raises:
-        QuotaExceeded: On entering the block of a denied reservation.
-        AlreadySettled: On leaving the block normally when somebody else had rolled holds back, so that the work is
-            not paid for.
-    """
-
-    def __init__(
-        self,
-        ledger: "AsyncLedger",
-        subject: str,
-        grant: Grant,
-        on_error: Cause,
-        connection: AsyncConnection[Any] | None,
-    ) -> None:
-        self._ledger = ledger
-        self._on_error = on_error
-        self._connection = connection
-        self._settles_itself = True
-        self._given_back: set[str] = set()
-        self.subject = subject
-        self.grant = grant
-
-    @property
-    def id(self) -> UUID:
-        """Its id.
-
-        Raises:
-            QuotaExceeded: It was denied.
-        """
-        if self.grant.reservation is None:
-            short = ", ".join(
-                f"{s.requested} {s.resource} with {s.remaining} left"
-                + ("" if s.subject == self.subject else f" with {s.subject}")
-                for s in self.short
-            )
-            raise QuotaExceeded(
-                f"Quota of {self.subject} exceeded: {short}.",
-                {
-                    "subject": self.subject,
-                    "short": [
-                        {"subject": s.subject, "resource": s.resource, "remaining": s.remaining} for s in self.short
-                    ],
-                },
-            )
-        return self.grant.reservation
-
-    @property
-    def granted(self) -> bool:
-        """Whether quota was taken."""
-        return self.grant.granted
-
-    @property
-    def short(self) -> tuple[Shortage, ...]:
-        """When denied, what was missing."""
-        return self.grant.short
-
-    @property
-    def expires_at(self) -> datetime | None:
-        """The deadline it was granted with."""
-        return self.grant.expires_at
-
-    def __bool__(self) -> bool:
-        return self.granted
-
-    async def commit(
-        self, *, items: Sequence[str] | Mapping[str, Amounts] | None = None, amounts: Amounts | None = None
-    ) -> Settlement:
-        """Commits all that is held, some items, or less than was held; see `AsyncLedger.commit`."""
-        return await self._ledger.commit(
-            self.id, items=items, amounts=amounts, subject=self.subject, connection=self._connection
-        )
-
-    async def rollback(
-        self, cause: Cause = Cause.CANCELLED, *, items: Sequence[str] | None = None, reason: str | None = None
-    ) -> Settlement:
-        """Gives back all that is held, or some items; see `AsyncLedger.rollback`."""
-        if items is None:
-            self._settles_itself = False
-        settlement = await self._ledger.rollback(
-            self.id, cause=cause, items=items, subject=self.subject, reason=reason, connection=self._connection
-        )
-        self._given_back.update(settlement.done)
-        return settlement
-
-    async def extend(self, ttl: timedelta) -> Settlement:
-        """Moves the deadline to `ttl` from now."""
-        return await self._ledger.extend(self.id, ttl=ttl, subject=self.subject, connection=self._connection)
-
-    def detach(self) -> UUID:
-        """Lets the holds outlive the block; who settles them later needs the id that is returned."""
-        self._settles_itself = False
-        return self.id
-
-    async def __aenter__(self) -> Self:
-        _ = self.id
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if not self._settles_itself:
-            return
-        if error is not None:
-            await self._roll_back_after(error)
-            return
-        settlement = await self.commit()
-        rolled_back = {name for name, item in settlement.items.items() if item.state == "rolled_back"}
-        if rolled_back - self._given_back or settlement.outcome in {"denied", "not_found"}:
-            raise AlreadySettled(
-                f"Reservation {self.id} had been rolled back before its block ended; its work is not paid for.",
-                {"reservation": str(self.id), "subject": self.subject, "outcome": settlement.outcome},
-            )
-
-    async def _roll_back_after(self, error: BaseException) -> None:
-        cause = getattr(error, "cause", None)
-        if not isinstance(cause, Cause):
-            interrupted = isinstance(error, (asyncio.CancelledError, KeyboardInterrupt, GeneratorExit))
-            cause = Cause.CANCELLED if interrupted else self._on_error
-        if self._connection is not None and self._connection.info.transaction_status == TransactionStatus.INERROR:
-            error.add_note(f"Reservation {self.id} goes with its failed transaction, or at {self.expires_at}.")
-            return
-        try:
-            await self.rollback(cause, reason=type(error).__name__)
-        except UNREACHABLE:  # logged by rollback(); the error of the block is the one to be heard
-            error.add_note(f"Reservation {self.id} could not be rolled back; its quota returns at {self.expires_at}.")
 
 
 class AsyncLedger:
