@@ -15,6 +15,7 @@ PARENT = """
 import signal, sys
 from pathlib import Path
 from earmark.local_postgres import LocalPostgres
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job inherits it ignored
 if "handler" in sys.argv:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))
 server = LocalPostgres(Path(sys.argv[1]), settings={"max_connections": "10", "shared_buffers": "4MB"})
