@@ -132,13 +132,6 @@ class ValidationFailed(EarmarkError):  # noqa: N818 - named for what is wrong
     slug = "validation-failed"
 
 
-class StaleAttempt(EarmarkError):  # noqa: N818 - named for what is wrong
-    """A worker whose attempt was superseded, or whose image is settled: it can neither finish nor fail anything."""
-
-    status = 409
-    slug = "stale-attempt"
-
-
 ALL_ERRORS: tuple[type[EarmarkError], ...] = (
     InvalidRequest,
     UnknownSubject,
@@ -154,7 +147,6 @@ ALL_ERRORS: tuple[type[EarmarkError], ...] = (
     InvalidFile,
     UploadFailed,
     ValidationFailed,
-    StaleAttempt,
 )
 _BY_SQLSTATE = {error.sqlstate: error for error in ALL_ERRORS if error.sqlstate is not None}
 _MISSING = (

@@ -9,16 +9,15 @@ import socket
 import subprocess
 from collections.abc import Iterator
 from datetime import timedelta
-from io import BytesIO
 from pathlib import Path
 from uuid import uuid4
 
 import psycopg
 import pytest
-from PIL import Image as Picture
 
 from earmark import Ledger
 from earmark.local_postgres import running_url
+from fixtures.pictures import picture
 from fixtures.service import Service
 
 CASES = Path(__file__).parents[2].parent / "shared/cases/files"
@@ -81,17 +80,11 @@ def in_json(service, *arguments):
     return json.loads(service.run(*arguments, "--json").stdout)
 
 
-def picture(width=32, height=24):
-    out = BytesIO()
-    Picture.effect_noise((width, height), 80).save(out, "PNG")
-    return out.getvalue()
-
-
 def folder_of(tmp_path, count):
     folder = tmp_path / "pictures"
     folder.mkdir()
     for number in range(count):
-        (folder / f"{number}.png").write_bytes(picture())
+        (folder / f"{number}.png").write_bytes(picture(kind="PNG"))
     return folder
 
 

@@ -4,42 +4,20 @@ import asyncio
 import json
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from threading import Barrier
 from typing import Any
 from uuid import UUID
 
 import psycopg
-import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from earmark import AsyncLedger, Cause, Late, Ledger
 from earmark.migrate import migrate
+from fixtures.races import CONNECTIONS, all_at_once
 
 USER = UUID(int=9)
-CONNECTIONS = 20
-
-
-@pytest.fixture
-def connections(database: str) -> Iterator[list[psycopg.Connection]]:
-    """Open connections, each for a thread of its own."""
-    with ExitStack() as stack:
-        yield [stack.enter_context(psycopg.connect(database, autocommit=True)) for _ in range(CONNECTIONS)]
-
-
-def all_at_once(jobs: list[Callable[[], Any]]) -> list[Any]:
-    """Runs each job in a thread of its own, all let go together."""
-    barrier = Barrier(len(jobs))
-
-    def run(job: Callable[[], Any]) -> Any:
-        barrier.wait(timeout=60)
-        return job()
-
-    with ThreadPoolExecutor(len(jobs)) as threads:
-        return list(threads.map(run, jobs))
 
 
 def test_200_reserves_on_a_quota_of_50_grant_50(ledger: Ledger, connections: list[psycopg.Connection]) -> None:

@@ -6,24 +6,20 @@ import socket
 import subprocess
 import threading
 from collections import Counter
-from io import BytesIO
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
 import psutil
-from PIL import Image as Picture
 
-SHORT = {"upload_ttl_seconds": 1, "evidence_ttl_seconds": 1, "processing_ttl_seconds": 1, "sweep_interval_seconds": 0.2}
+from fixtures.pictures import picture
 
-
-def picture(width=640, height=480):
-    out = BytesIO()
-    Picture.effect_noise((width, height), 80).convert("RGB").save(out, "JPEG", quality=95)
-    return out.getvalue()
+SHORT = {"evidence_ttl_seconds": 1, "processing_ttl_seconds": 2, "sweep_interval_seconds": 0.2}
+SHORT_UPLOAD = SHORT | {"upload_ttl_seconds": 5}
+"""Enough for a loaded machine to put what is to arrive in time."""
 
 
-JPEG = picture()
+JPEG = picture(640, 480)
 
 
 def preupload(service, *data):
@@ -80,7 +76,7 @@ def assert_what_is_there_is_what_is_used(service):
 
 
 def test_kill_9_of_the_service_in_the_middle_of_an_upload(service_of):
-    service = service_of(**SHORT).start()
+    service = service_of(**SHORT_UPLOAD).start()
     cut, whole, untold = preupload(service, JPEG, JPEG, JPEG)
     with begin_put(cut, JPEG):
         service.wait_until(lambda: {image["state"] for image in service.images()} == {"uploading", "reserved"})
@@ -133,7 +129,7 @@ def test_a_worker_that_always_dies_costs_nothing(service_of, tmp_path):
 
 
 def test_killing_the_client(service_of, tmp_path):
-    service = service_of(**SHORT).start()
+    service = service_of(**SHORT_UPLOAD).start()
     folder = tmp_path / "pictures"
     folder.mkdir()
     for number in range(8):
@@ -148,7 +144,7 @@ def test_killing_the_client(service_of, tmp_path):
 
 
 def test_the_database_dies_during_a_rollback(service_of):
-    service = service_of(**SHORT).start()
+    service = service_of(**SHORT_UPLOAD).start()
     (image,) = preupload(service, JPEG)
     postmaster = next(
         process

@@ -1,6 +1,5 @@
 """The application on a database and a folder of the test's own, and what tests do with it."""
 
-import io
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -9,7 +8,6 @@ from typing import Any
 from uuid import UUID
 
 import httpx
-from PIL import Image
 from psycopg_pool import AsyncConnectionPool
 from starlette.applications import Starlette
 
@@ -23,15 +21,10 @@ from earmark.uploads.flow import Uploads
 from earmark.uploads.model import StoredOutput
 from earmark.uploads.queue import queue_app
 from earmark.uploads.storage import LocalStorage
+from fixtures.pictures import picture
 
 SECRET = b"a secret that only this test knows, 32+"
 ADDRESS = "http://service.test"
-
-
-def picture(kind: str = "JPEG", width: int = 64) -> bytes:
-    file = io.BytesIO()
-    Image.new("RGB", (width, 48), (30, 120, 90)).save(file, kind)
-    return file.getvalue()
 
 
 JPEG = picture()
@@ -102,7 +95,7 @@ class Api:
         image = await self.queued(client)
         await self.started(image)
         thumbnail = f"images/{image}/thumbnail"
-        await self.services.storage.put(thumbnail, picture("WEBP", 16), content_type="image/webp")
+        await self.services.storage.put(thumbnail, picture(16, 16, "WEBP"), content_type="image/webp")
         async with self.services.uploads.pool.connection() as connection:
             moved = await _calls.complete(
                 connection,

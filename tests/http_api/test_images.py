@@ -12,7 +12,7 @@ pytestmark = pytest.mark.anyio
 
 
 async def test_preupload_answers_in_the_order_of_the_files(api: Api, alice: httpx.AsyncClient):
-    files = [described(picture("JPEG", width), f"{width}.jpg") for width in (10, 20, 30)]
+    files = [described(picture(width), f"{width}.jpg") for width in (10, 20, 30)]
     response = await alice.post("/api/images/preupload", json={"files": files})
     assert response.status_code == 201
     body = response.json()

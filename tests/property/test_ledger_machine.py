@@ -1,13 +1,15 @@
 """The SQL, driven through the client by random steps, against a small model that keeps everything in one list."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from itertools import count
+from itertools import count, product
 from typing import Any
 from uuid import UUID
 
 import psycopg
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -21,7 +23,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from earmark import Cause, KeyConflict, Late, Ledger
+from earmark import Cause, InvalidRequest, KeyConflict, Late, Ledger
 
 PLANS = {
     "free": {"images": 10, "storage_bytes": 250_000_000},
@@ -55,7 +57,7 @@ class Oracle:
     overrides: dict[tuple[str, str], int | None] = field(default_factory=dict)
     keys: dict[tuple[str, str], tuple[Any, str, UUID | None]] = field(default_factory=dict)
     parents: dict[str, str] = field(default_factory=dict)
-    adjusted: dict[tuple[str, str, str], int] = field(default_factory=dict)
+    adjusted: Counter[tuple[str, str, str]] = field(default_factory=Counter)
 
     def holders(self, subject: str) -> tuple[str, ...]:
         """The subject, his parent, and so on up to the root."""
@@ -63,79 +65,67 @@ class Oracle:
         return (subject, *(self.holders(above) if above else ()))
 
     def quota(self, subject: str, resource: str) -> int | None:
-        default = PLANS[self.plans.get(subject, "pro")][resource]
-        return self.overrides.get((subject, resource), default)
+        return self.overrides.get((subject, resource), PLANS[self.plans.get(subject, "pro")][resource])
 
     def period(self, resource: str) -> str:
         return f"{self.now:%Y-%m}" if resource == "images" else "lifetime"
 
     def booked(self, holder: str, resource: str, state: str) -> list[Hold]:
         place = (resource, self.period(resource), state)
-        return [
-            hold for hold in self.holds if holder in hold.holders and (hold.resource, hold.period, hold.state) == place
-        ]
+        return [h for h in self.holds if holder in h.holders and (h.resource, h.period, h.state) == place]
 
     def figures(self, holder: str, resource: str, *, overdue: bool = False) -> tuple[int, int]:
-        held = [hold for hold in self.booked(holder, resource, "held") if overdue or hold.expires_at > self.now]
-        adjusted = self.adjusted.get((holder, resource, self.period(resource)), 0)
-        return sum(h.committed for h in self.booked(holder, resource, "committed")) + adjusted, sum(
-            h.amount for h in held
-        )
+        held = [h for h in self.booked(holder, resource, "held") if overdue or h.expires_at > self.now]
+        committed = sum(h.committed for h in self.booked(holder, resource, "committed"))
+        return committed + self.adjusted[holder, resource, self.period(resource)], sum(h.amount for h in held)
 
     def fits(self, subject: str, amounts: Iterable[tuple[str, int]]) -> bool:
-        wanted: dict[str, int] = {}
-        for resource, amount in amounts:
-            wanted[resource] = wanted.get(resource, 0) + amount
-        for resource, amount in wanted.items():
-            for holder in self.holders(subject):
-                quota = self.quota(holder, resource)
-                if quota is not None and amount > quota - sum(self.figures(holder, resource, overdue=True)):
-                    return False
+        wanted = sum((Counter({resource: amount}) for resource, amount in amounts), Counter[str]())
+        for resource, holder in product(wanted, self.holders(subject)):
+            quota = self.quota(holder, resource)
+            if quota is not None and wanted[resource] > quota - sum(self.figures(holder, resource, overdue=True)):
+                return False
         return True
-
-    def fits_once_expired(self, subject: str, amounts: list[tuple[str, int]]) -> bool:
-        if not self.fits(subject, amounts):
-            self.expire(subject)
-        return self.fits(subject, amounts)
 
     def adjust(self, subject: str, resource: str, amount: int) -> str:
         for holder in self.holders(subject):
             refundable = self.booked(holder, resource, "committed") if resource == "storage_bytes" else []
             if self.figures(holder, resource)[0] + min(amount, 0) < sum(hold.committed for hold in refundable):
                 return "denied"
-        for holder in self.holders(subject):
-            place = (holder, resource, self.period(resource))
-            self.adjusted[place] = self.adjusted.get(place, 0) + amount
+        self.adjusted.update({(holder, resource, self.period(resource)): amount for holder in self.holders(subject)})
         return "adjusted"
 
     def reserve(self, subject: str, items: dict[str, dict[str, int]], key: str | None, ttl: timedelta) -> str:
-        request = (items, ttl)
         if key is not None and (subject, key) in self.keys:
             known, outcome, _ = self.keys[subject, key]
-            return f"replayed {outcome}" if known == request else "conflict"
+            return f"replayed {outcome}" if known == (items, ttl) else "conflict"
         amounts = [line for item in items.values() for line in item.items()]
-        outcome = "granted" if self.fits_once_expired(subject, amounts) else "denied"
+        if not self.fits(subject, amounts):
+            self.expire(subject)
+        outcome = "granted" if self.fits(subject, amounts) else "denied"
         if key is not None:
-            self.keys[subject, key] = (request, outcome, None)
+            self.keys[subject, key] = ((items, ttl), outcome, None)
         return outcome
 
     def take(self, subject: str, reservation: UUID, items: dict[str, dict[str, int]], ttl: timedelta) -> None:
-        for item, amounts in items.items():
-            for resource, amount in amounts.items():
-                place = (self.holders(subject), self.period(resource))
-                self.holds.append(Hold(subject, reservation, item, resource, amount, *place, self.now + ttl))
+        for item, resource, amount in ((item, *line) for item, lines in items.items() for line in lines.items()):
+            place = (self.holders(subject), self.period(resource))
+            self.holds.append(Hold(subject, reservation, item, resource, amount, *place, self.now + ttl))
 
     def targets(self, reservation: UUID, items: Iterable[str] | None) -> list[Hold]:
         return [h for h in self.holds if h.reservation == reservation and (items is None or h.item in items)]
 
-    def expire(self, subject: str | None = None, reservation: UUID | None = None, items: Any = None) -> list[Hold]:
-        among = self.holds if reservation is None else self.targets(reservation, items)
-        if subject is not None:  # whoever shares a holder with him
-            among = [hold for hold in among if {*hold.holders} & {*self.holders(subject)}]
-        overdue = [hold for hold in among if hold.state == "held" and hold.expires_at <= self.now]
-        for hold in overdue:
-            hold.state, hold.cause = "rolled_back", "expired"
-        return overdue
+    def expire(self, subject: str | None = None, among: list[Hold] | None = None) -> list[Hold]:
+        """Gives back what is overdue: of all, or of whoever shares a holder with the subject, or among these."""
+        near = set(self.holders(subject)) if subject is not None else None
+        among = [h for h in (self.holds if among is None else among) if near is None or near & {*h.holders}]
+        return self.change([h for h in among if h.expires_at <= self.now], "held", state="rolled_back", cause="expired")
+
+    def change(self, among: list[Hold], before: str, /, **change: Any) -> list[Hold]:
+        done = [hold for hold in among if hold.state == before]
+        for hold in done:
+            vars(hold).update(change)
+        return done
 
     def commit(self, reservation: UUID, items: Any, late: Late) -> tuple[str, list[Hold]]:
         targets = self.targets(reservation, items)
@@ -145,44 +135,36 @@ class Oracle:
         if any(used[id(h)] > h.amount for h in targets if h.state == "held" or (anew and h.cause == "expired")):
             return "exceeds_hold", []
         if not anew:
-            self.expire(reservation=reservation, items=items)
+            self.expire(among=targets)
         elif not self.reacquire(targets):
             return "denied", []
-        done = [hold for hold in targets if hold.state == "held"]
+        done = self.change(targets, "held", state="committed")
         for hold in done:
-            hold.state, hold.committed = "committed", used[id(hold)]
+            hold.committed = used[id(hold)]
         return self.outcome("committed", targets, done), done
 
     def reacquire(self, targets: list[Hold]) -> bool:
-        def late() -> list[Hold]:
-            return [hold for hold in targets if hold.cause == "expired"]
-
         def fits() -> bool:
             """A holder whom he has left meanwhile has nothing for him."""
-            subject = targets[0].subject
-            stayed = all({*hold.holders} <= {*self.holders(subject)} for hold in late())
-            return stayed and self.fits(subject, [(hold.resource, hold.amount) for hold in late()])
+            late = [hold for hold in targets if hold.cause == "expired"]
+            stayed = all({*hold.holders} <= {*self.holders(hold.subject)} for hold in late)
+            return not late or (stayed and self.fits(late[0].subject, [(h.resource, h.amount) for h in late]))
 
-        if late() and not fits():
-            self.expire(targets[0].subject)
-        if late() and not fits():
+        if not fits() and not (self.expire(targets[0].subject) and fits()):
             return False
-        for hold in late():
-            hold.state, hold.cause, hold.period = "held", None, self.period(hold.resource)
+        for hold in targets:
+            if hold.cause == "expired":
+                hold.state, hold.cause, hold.period = "held", None, self.period(hold.resource)
         return True
 
     def rollback(self, reservation: UUID, items: Iterable[str] | None, cause: Cause) -> tuple[str, list[Hold]]:
         targets = self.targets(reservation, items)
-        done = [hold for hold in targets if hold.state == "held"]
-        for hold in done:
-            hold.state, hold.cause = "rolled_back", cause.value
+        done = self.change(targets, "held", state="rolled_back", cause=cause.value)
         return self.outcome("rolled_back", targets, done), done
 
     def refund(self, reservation: UUID, items: Iterable[str] | None) -> tuple[str, list[Hold]]:
         targets = self.targets(reservation, items)
-        done = [hold for hold in targets if hold.state == "committed" and hold.resource == "storage_bytes"]
-        for hold in done:
-            hold.state = "refunded"
+        done = self.change([h for h in targets if h.resource == "storage_bytes"], "committed", state="refunded")
         return self.outcome("refunded", targets, done), done
 
     def extend(self, reservation: UUID, ttl: timedelta) -> str:
@@ -323,6 +305,12 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(reservation=reservations, items=some_items | actual, late=st.sampled_from(Late))
     def commit(self, reservation: UUID, items: Any, late: Late) -> None:
+        held = {(hold.item, hold.resource) for hold in self.oracle.targets(reservation, items)}
+        actual = items if isinstance(items, dict) else {}
+        if not {(item, name) for item, _ in held for name, n in actual.get(item, {}).items() if n} <= held:
+            with pytest.raises(InvalidRequest, match="holds no"):
+                self.ledger.commit(reservation, items=items, late=late)
+            return
         outcome, done = self.oracle.commit(reservation, items, late)
         settlement = self.ledger.commit(reservation, items=items, late=late)
         assert settlement.outcome == outcome

@@ -8,7 +8,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from earmark import Cause, KeyConflict, Late
+from earmark import Cause, InvalidRequest, KeyConflict, Late
 from earmark.model import PlanQuota
 
 
@@ -314,3 +314,11 @@ def test_a_late_commit_is_not_denied_for_his_own_dead_holds(books: Any, scratch_
     assert books.commit(reservation).outcome == "committed"
     assert books.reservation(dead).items["1"].cause == Cause.EXPIRED
     assert figures(books) == (3, 0)
+
+
+@pytest.mark.parametrize("actual", [{"amounts": {"image": 1}}, {"items": {"1": {"images": 1, "image": 1}}}])
+def test_a_commit_of_a_resource_that_is_not_held_is_refused(books: Any, actual: dict[str, Any]) -> None:
+    reservation = books.reserve("a", {"images": 3}).id
+    with pytest.raises(InvalidRequest, match="holds no image") as caught:
+        books.commit(reservation, **actual)
+    assert caught.value.detail == {"item": "1", "resource": "image"}

@@ -1,23 +1,16 @@
 """The page itself: signing in, staying up to date, keyboard, accessibility, and its content security policy."""
 
-from io import BytesIO
-
 import httpx
 import pytest
-from PIL import Image as Picture
 from playwright.sync_api import expect
+
+from fixtures.pictures import picture
 
 pytestmark = pytest.mark.browser
 
 
-def picture(width=32, height=24):
-    out = BytesIO()
-    Picture.effect_noise((width, height), 80).save(out, "PNG")
-    return out.getvalue()
-
-
-PNG = picture()
-LARGE_PNG = picture(1500, 1500)
+PNG = picture(32, 24, "PNG")
+LARGE_PNG = picture(1500, 1500, "PNG")
 
 
 def file(name, content=PNG):
@@ -181,6 +174,7 @@ def test_axe_finds_nothing(user, scheme, gate):
     assert violations(axe, page) == ""
     gate.unlink()
     page.goto(user.link)
+    expect(page.locator("#account")).to_contain_text(user.subject)
     page.locator("#picker").set_input_files([file("done.png"), file("left.png")])
     expect(page.locator("#images > li")).to_have_count(2)
     page.reload()

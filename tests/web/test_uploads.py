@@ -2,12 +2,12 @@
 
 import json
 import re
-from io import BytesIO
 from pathlib import Path
 
 import pytest
-from PIL import Image as Picture
 from playwright.sync_api import expect
+
+from fixtures.pictures import picture
 
 pytestmark = pytest.mark.browser
 
@@ -16,14 +16,8 @@ NOT_TAKEN = {"png_named.jpg", "missing_eoi.jpg", "ztxt_bomb.png", "multipage.tif
 NOT_TAKEN |= {"plain.bmp"}
 
 
-def picture(width=32, height=24):
-    out = BytesIO()
-    Picture.effect_noise((width, height), 80).save(out, "PNG")
-    return out.getvalue()
-
-
-PNG = picture()
-LARGE_PNG = picture(1500, 1500)
+PNG = picture(32, 24, "PNG")
+LARGE_PNG = picture(1500, 1500, "PNG")
 
 
 def files(count, content=PNG):

@@ -4,12 +4,10 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from uuid import UUID
 
 import pytest
-from PIL import Image as Picture
 from psycopg_pool import AsyncConnectionPool
 
 from earmark import AsyncLedger
@@ -21,13 +19,6 @@ from earmark.uploads.process_pool import ImagePool
 from earmark.uploads.processing import Processor, make_thumbnail
 from earmark.uploads.queue import queue_app
 from earmark.uploads.storage import LocalStorage
-
-
-def jpeg(width: int = 64, height: int = 48) -> bytes:
-    """A picture with something in it."""
-    out = BytesIO()
-    Picture.linear_gradient("L").resize((width, height)).convert("RGB").save(out, "JPEG")
-    return out.getvalue()
 
 
 @dataclass

@@ -12,13 +12,7 @@ from earmark.model import Cause
 from earmark.uploads import _calls
 from earmark.uploads.processing import PermanentFailure, Processed, Source, TransientFailure, make_thumbnail
 from earmark.worker.job_loop import run_jobs
-
-
-def picture(width: int = 64, height: int = 48) -> bytes:
-    out = BytesIO()
-    Picture.linear_gradient("L").resize((width, height)).convert("RGB").save(out, "JPEG")
-    return out.getvalue()
-
+from fixtures.pictures import picture
 
 JPEG = picture()
 CUT = JPEG[: len(JPEG) * 6 // 10]

@@ -2,10 +2,8 @@
 
 import asyncio
 from datetime import timedelta
-from io import BytesIO
 
 import pytest
-from PIL import Image as Picture
 
 from earmark.model import Cause
 from earmark.uploads import _calls
@@ -13,13 +11,7 @@ from earmark.uploads.recovery import sweep
 from earmark.uploads.storage import StorageUnavailable
 from earmark.worker.duties import Duty, run_duties
 from earmark.worker.sweeper import sweep_once
-
-
-def picture() -> bytes:
-    out = BytesIO()
-    Picture.linear_gradient("L").resize((64, 48)).convert("RGB").save(out, "JPEG")
-    return out.getvalue()
-
+from fixtures.pictures import picture
 
 JPEG = picture()
 UPLOAD_TTL, QUEUE_TTL, PROCESSING_TTL = 901, 3601, 61

@@ -19,5 +19,15 @@ BEGIN
             '{"field": "amounts"}')
         FROM _private_settle_targets(jsonb_build_array(request)) t HAVING count(DISTINCT t.item) > 1;
     END IF;
+    -- A misspelt resource must not leave the hold to be charged in full.
+    PERFORM _private_raise('QT001', format('Item %s holds no %s.', to_jsonb(t.item), a.key),
+        jsonb_build_object('item', t.item, 'resource', a.key))
+    FROM (
+        SELECT t.item, array_agg(t.resource) AS resources
+        FROM _private_settle_targets(jsonb_build_array(request)) t GROUP BY t.item
+    ) t
+    CROSS JOIN LATERAL jsonb_each(coalesce(request->'amounts',
+        CASE jsonb_typeof(request->'items') WHEN 'object' THEN request->'items'->t.item END)) a
+    WHERE a.value::numeric > 0 AND a.key <> ALL (t.resources);
 END $$;
 COMMENT ON FUNCTION earmark._private_check_actual IS 'Refuses (QT001) a request that does not say properly how much of each resource was really used.';
