@@ -181,6 +181,27 @@ def test_ctrl_c_and_sigterm_end_everything_and_nothing_blocks_the_next_start(ser
     assert service.usage()["images"]["held"] == 2
 
 
+def test_it_serves_and_stops_though_nobody_reads_what_it_prints(service_of):
+    service = service_of()
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = service.command("serve", "--port", str(port), "--home", str(service.home))
+    with (
+        service.log.open("w") as log,
+        subprocess.Popen(command, stdout=writer, stderr=log, env=service.environment) as served,
+    ):
+        os.close(writer)
+        try:
+            service.wait_until(lambda: httpx.get(f"http://127.0.0.1:{port}/healthz").status_code == 200)
+            served.terminate()
+            assert served.wait(30) == 0
+        finally:
+            served.kill()
+    service.wait_until(lambda: not service.left_behind())
+
+
 def test_every_rollback_is_one_structured_line(service):
     images = preupload(service, JPEG, JPEG, JPEG)
     with service.client() as client:

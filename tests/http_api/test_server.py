@@ -72,12 +72,12 @@ def test_a_whole_upload(running: Server):
 def test_q56_chunked_and_too_long(running: Server):
     with running.client() as client:
         upload = reserved(client, 1000)
-        connection = begun(running, upload, **{"Transfer-Encoding": "chunked"})
         sent = 0
-        while sent < 50_000_000 and not select.select([connection], [], [], 0)[0]:
-            connection.sendall(b"3e8\r\n" + b"x" * 1000 + b"\r\n")
-            sent += 1000
-        answer = answered(connection)
+        with begun(running, upload, **{"Transfer-Encoding": "chunked"}) as connection:
+            while sent < 50_000_000 and not select.select([connection], [], [], 0)[0]:
+                connection.sendall(b"3e8\r\n" + b"x" * 1000 + b"\r\n")
+                sent += 1000
+            answer = answered(connection)
         assert answer.startswith(b"HTTP/1.1 413")
         assert b"/problems/too-long" in answer
         assert b"connection: close" in answer.lower()

@@ -54,7 +54,7 @@ def public_url(settings: Settings, listener: socket.socket) -> str:
 
 
 async def serve(settings: Settings, database: Database, listener: socket.socket, subject: str) -> None:
-    """Serves until SIGINT or SIGTERM; a second one stops without waiting for open requests."""
+    """Serves until SIGINT or SIGTERM; a second one does not wait for open requests, a third for nothing at all."""
     url = public_url(settings, listener)
     async with open_services(settings, database.url) as services:
         await services.storage.ready()
@@ -66,11 +66,11 @@ async def serve(settings: Settings, database: Database, listener: socket.socket,
             lifespan="off",
         )
         server = _Server(config)
-        _stop_on_signals(server)
         worker = asyncio.create_task(run_worker(services, database.keep_running))
         worker.add_done_callback(lambda _: setattr(server, "should_exit", True))
-        _announce(url, services.sign_in, subject)
         try:
+            _stop_on_signals(server)
+            _announce(url, services.sign_in, subject)
             await server.serve(sockets=[listener])
         finally:
             worker.cancel()
@@ -88,18 +88,24 @@ async def until_signalled(work: Coroutine[object, object, None]) -> None:
 
 
 def _stop_on_signals(server: uvicorn.Server) -> None:
-    def stop() -> None:
+    loop = asyncio.get_running_loop()
+
+    def stop(number: signal.Signals) -> None:
+        if server.force_exit:
+            loop.remove_signal_handler(number)
+            signal.raise_signal(number)
         server.force_exit = server.should_exit
         server.should_exit = True
 
     for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop)
+        loop.add_signal_handler(number, stop, number)
 
 
 def _announce(url: str, sign_in: SignIn, subject: str) -> None:
     token = sign_in.issue(subject)
-    print(  # noqa: T201 - what the person at the terminal is waiting for
-        f"\n    Earmark is running at {url}\n\n    Sign in as {subject}:\n    {url}/#token={token}\n\n"
-        "    Ctrl-C stops it.\n",
-        flush=True,
-    )
+    with suppress(BrokenPipeError):  # nobody reads it: that is no reason not to serve
+        print(  # noqa: T201 - what the person at the terminal is waiting for
+            f"\n    Earmark is running at {url}\n\n    Sign in as {subject}:\n    {url}/#token={token}\n\n"
+            "    Ctrl-C stops it.\n",
+            flush=True,
+        )

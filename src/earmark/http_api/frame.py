@@ -21,10 +21,11 @@ CLIENT_CLOSED_REQUEST = 499
 """Status that is logged, as nginx does, for a client that left before it had an answer."""
 UNREAD_BYTES = 65_536
 """A body up to this size that nobody read is passed over, and the connection goes on."""
-LINGER_BYTES = 1_048_576
-LINGER_SECONDS = 1.0
+LINGER_BYTES = 16_777_216
+LINGER_SECONDS = 2.0
 """How much and how long is read of a larger one after the answer: a client that is still sending would otherwise see
-its connection reset and not the answer (RFC 9112, section 9.6)."""
+its connection reset and not the answer (RFC 9112, section 9.6). More than the sockets' own buffers hold, which are full
+by the time the answer comes."""
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _DEFAULT_HEADERS = {
