@@ -54,7 +54,7 @@ def ledger(service: Service) -> Iterator[Ledger]:
 
 def earmark(service, *arguments, columns=None, **environment):
     """A command that may fail; `columns` is the width of its terminal."""
-    variables = {**service._environment, **environment}
+    variables = {**service.environment, **environment}
     variables.pop("COLUMNS", None)
     if columns is not None:
         variables["COLUMNS"] = str(columns)
@@ -279,7 +279,7 @@ def test_ctrl_c_during_an_upload_returns_the_quota(service, subject, tmp_path):
     command = service.command("upload", str(folder_of(tmp_path, 5)), "--as", subject, "--url", service.url)
     try:
         with subprocess.Popen(
-            [*command, "--home", str(service.home)], stdout=subprocess.PIPE, env=service._environment, text=True
+            [*command, "--home", str(service.home)], stdout=subprocess.PIPE, env=service.environment, text=True
         ) as client:
             service.wait_until(begun.exists)
             client.send_signal(signal.SIGINT)

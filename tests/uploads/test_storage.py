@@ -17,7 +17,10 @@ from uuid import uuid4
 
 import anyio
 import httpx
+import obstore
 import pytest
+from obstore.exceptions import BaseError
+from obstore.store import S3Store
 
 from earmark.errors import InvalidRequest
 from earmark.uploads.storage import (
@@ -88,17 +91,25 @@ def start_server(weed: str, folder: Path) -> Server:
 
 
 def answers(server: Server) -> bool:
+    """Whether, in a bounded time, its bucket can be listed; strangers are refused even before there is one."""
+    store = S3Store(
+        "objects",
+        endpoint=server.endpoint,
+        region="us-east-1",
+        access_key_id=ACCESS["AWS_ACCESS_KEY_ID"],
+        secret_access_key=ACCESS["AWS_SECRET_ACCESS_KEY"],
+        client_options={"allow_http": True},
+        retry_config={"max_retries": 0},
+    )
     for _ in range(400):
         if server.process.poll() is not None:
             return False
         try:
-            probe = httpx.get(server.endpoint + "/objects", timeout=5)
-        except httpx.TransportError:
+            obstore.list(store).collect()
+        except BaseError:
             time.sleep(0.05)  # between two looks at a condition, not instead of one
-            continue
-        if probe.status_code == httpx.codes.FORBIDDEN:  # the bucket is there and closed to strangers
+        else:
             return True
-        time.sleep(0.05)
     return False
 
 
