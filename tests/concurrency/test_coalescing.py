@@ -73,6 +73,29 @@ async def test_what_arrives_meanwhile_is_sent_as_one_batch(
     assert transactions == (1,)
 
 
+async def test_a_call_that_waits_for_a_lock_holds_up_nobody_else(database: str) -> None:
+    """The lock may be that of a transaction of this very process, which could not end if others had to wait."""
+    async with AsyncLedger(database) as ledger:
+        await ledger.reserve("a", {"images": 1})
+        async with subject_locked(database, "a"):
+            locked = [asyncio.ensure_future(ledger.reserve("a", {"images": 1})) for _ in range(3)]
+            await until_waiting(database)
+            for _ in range(3):
+                free = await ledger.reserve("b", {"images": 1})
+                assert (await ledger.rollback(free.id, cause=Cause.CANCELLED)).outcome == "rolled_back"
+            assert not any(call.done() for call in locked)
+        assert all(await asyncio.gather(*locked))
+
+
+async def test_many_that_wait_are_sent_beside_the_one_in_flight(database: str, connection: psycopg.Connection) -> None:
+    async with AsyncLedger(database) as ledger:
+        await asyncio.gather(*[ledger.reserve(f"s{n}", {"images": 1}) for n in range(80)])
+    sizes = connection.execute(
+        "SELECT count(*) FROM earmark._private_journal GROUP BY transaction ORDER BY 1"
+    ).fetchall()
+    assert sizes == [(40,), (40,)]
+
+
 async def test_a_malformed_request_fails_alone(async_ledger: AsyncLedger) -> None:
     calls: list[Any] = [async_ledger.reserve("a", {"images": 1}) for _ in range(20)]
     bad = [

@@ -15,6 +15,14 @@ from earmark.ledger.retrying import UNREACHABLE
 T = TypeVar("T")
 MAX_BATCH = 500
 """Requests sent in one call at most."""
+MAX_IN_FLIGHT = 2
+"""Calls that run at the same time, of all verbs: one is decoded and written while another is worked on."""
+WORTH_A_SECOND = 32
+"""Requests that must wait before a call is sent beside another: small calls cost more than they gain."""
+SLOW_SECONDS = 0.1
+"""A call that takes longer no longer counts among those in flight; only the pool's size then bounds them."""
+
+Waiting = tuple[Batched[Any], asyncio.Future[Any]]
 
 
 class Transport:
@@ -41,15 +49,19 @@ class Transport:
 
 
 class AsyncTransport:
-    """The same for asyncio. While a call is in flight, calls of the same verb are gathered and sent together next.
+    """The same for asyncio. While a call is in flight, those that arrive are gathered and sent together next.
 
-    No timers: a call that finds nothing in flight is sent at once.
+    A call that finds nothing in flight is sent at once; many that wait are sent beside the one in flight. A call that
+    takes long (it waits for a lock, perhaps that of a transaction of this very process) holds up nobody.
     """
 
     def __init__(self, pool: AsyncConnectionPool) -> None:
         self._pool = pool
-        self._waiting: dict[str, list[tuple[Batched[Any], asyncio.Future[Any]]]] = defaultdict(list)
-        self._senders: dict[str, asyncio.Task[None]] = {}
+        self._waiting: dict[str, list[Waiting]] = defaultdict(list)
+        self._in_flight = 0
+        self._slow = 0
+        self._sending: set[asyncio.Task[None]] = set()
+        self._woken = False
 
     async def run(self, call: Batched[T] | Query[T], connection: psycopg.AsyncConnection[Any] | None = None) -> T:
         """Sends one call.
@@ -63,22 +75,52 @@ class AsyncTransport:
         if isinstance(call, Query):
             async with self._pool.connection() as pooled:
                 return await self._run_on(call, pooled)
-        answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[T] = loop.create_future()
         self._waiting[call.verb].append((call, answer))
-        if call.verb not in self._senders:
-            self._senders[call.verb] = asyncio.create_task(self._send(call.verb))
+        if not self._woken:  # once for all that arrive in this turn of the loop
+            self._woken = True
+            loop.call_soon(self._send_waiting)
         return await answer
 
-    async def _send(self, verb: str) -> None:
-        waiting = self._waiting[verb]
-        try:
-            while waiting:
-                batch, waiting[:MAX_BATCH] = waiting[:MAX_BATCH], []
-                await self._send_batch(verb, batch)
-        finally:
-            del self._senders[verb]
+    def _send_waiting(self) -> None:
+        self._woken = False
+        while self._waiting and (free := self._free()) > 0:
+            waiting = sum(map(len, self._waiting.values()))
+            if waiting < WORTH_A_SECOND and self._in_flight > self._slow:
+                return
+            share = min(MAX_BATCH, max(WORTH_A_SECOND, -(-waiting // free)))
+            verb = next(iter(self._waiting))
+            batch = self._waiting.pop(verb)
+            if batch[share:]:
+                self._waiting[verb] = batch[share:]  # at the end: the verbs take turns
+            self._in_flight += 1
+            task = asyncio.create_task(self._send(verb, batch[:share]))
+            self._sending.add(task)
+            task.add_done_callback(self._sending.discard)
 
-    async def _send_batch(self, verb: str, batch: list[tuple[Batched[Any], asyncio.Future[Any]]]) -> None:
+    def _free(self) -> int:
+        return min(MAX_IN_FLIGHT - self._in_flight + self._slow, self._pool.max_size - self._in_flight)
+
+    async def _send(self, verb: str, batch: list[Waiting]) -> None:
+        was_slow = False
+
+        def is_slow() -> None:
+            nonlocal was_slow
+            was_slow = True
+            self._slow += 1
+            self._send_waiting()
+
+        slow = asyncio.get_running_loop().call_later(SLOW_SECONDS, is_slow)
+        try:
+            await self._send_batch(verb, batch)
+        finally:
+            slow.cancel()
+            self._in_flight -= 1
+            self._slow -= was_slow
+            self._send_waiting()
+
+    async def _send_batch(self, verb: str, batch: list[Waiting]) -> None:
         try:
             async with self._pool.connection() as connection, connection.cursor(row_factory=tuple_row) as cursor:
                 await cursor.execute(BATCH_SQL[verb], batch_parameters([call.request for call, _ in batch]))
@@ -116,7 +158,7 @@ def _answer(answer: asyncio.Future[T], call: Batched[T], row: Row) -> None:
         answer.set_exception(error)
 
 
-def _fail(batch: list[tuple[Batched[Any], asyncio.Future[Any]]], error: Exception) -> None:
+def _fail(batch: list[Waiting], error: Exception) -> None:
     known = from_database(error) if isinstance(error, psycopg.Error) else error
     if known is not error:
         known.__cause__ = error
