@@ -106,7 +106,7 @@ class Settlement:
         committed: What this call committed.
         items: Every item named, and what happened to it.
         done: The items that this call settled.
-        short: When a late commit was denied, what was missing.
+        short: When a commit that is late or grows was denied, what was missing.
     """
 
     outcome: str

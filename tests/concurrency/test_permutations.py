@@ -31,6 +31,8 @@ OPERATIONS: dict[str, str] = {
             'items', '{"4": {"storage_bytes": 3}}'::jsonb)))""",
     "commit": """SELECT outcome, detail->'done' FROM earmark.commit(
         jsonb_build_array(jsonb_build_object('reservation', %(target)s::uuid)))""",
+    "grow": """SELECT outcome, detail->'done', detail->'short' FROM earmark.commit(jsonb_build_array(jsonb_build_object(
+        'reservation', %(target)s::uuid, 'grow', true, 'items', '{"1": {"images": 2, "storage_bytes": 7}}'::jsonb)))""",
     "rollback": """SELECT outcome, detail->'done' FROM earmark.rollback(
         jsonb_build_array(jsonb_build_object('reservation', %(target)s::uuid, 'cause', 'cancelled')))""",
     "extend": """SELECT outcome, detail->'done' FROM earmark.extend(

@@ -37,7 +37,13 @@ actual = st.dictionaries(
 REQUESTS = {
     "reserve": reserve,
     "commit": st.fixed_dictionaries(
-        target, optional={"items": names | actual, "late": st.sampled_from(["reacquire", "refuse"]), **owner}
+        target,
+        optional={
+            "items": names | actual,
+            "late": st.sampled_from(["reacquire", "refuse"]),
+            "grow": st.booleans(),
+            **owner,
+        },
     ),
     "rollback": st.fixed_dictionaries(target | {"cause": st.sampled_from(CAUSES)}, optional={"items": names, **owner}),
     "refund": st.fixed_dictionaries(target, optional={"items": names}),

@@ -70,14 +70,16 @@ class Oracle:
     def period(self, resource: str) -> str:
         return f"{self.now:%Y-%m}" if resource == "images" else "lifetime"
 
-    def booked(self, holder: str, resource: str, state: str) -> list[Hold]:
-        place = (resource, self.period(resource), state)
+    def booked(self, holder: str, resource: str, state: str, period: str | None = None) -> list[Hold]:
+        place = (resource, period or self.period(resource), state)
         return [h for h in self.holds if holder in h.holders and (h.resource, h.period, h.state) == place]
 
-    def figures(self, holder: str, resource: str, *, overdue: bool = False) -> tuple[int, int]:
-        held = [h for h in self.booked(holder, resource, "held") if overdue or h.expires_at > self.now]
-        committed = sum(h.committed for h in self.booked(holder, resource, "committed"))
-        return committed + self.adjusted[holder, resource, self.period(resource)], sum(h.amount for h in held)
+    def figures(
+        self, holder: str, resource: str, period: str | None = None, *, overdue: bool = False
+    ) -> tuple[int, int]:
+        held = [h for h in self.booked(holder, resource, "held", period) if overdue or h.expires_at > self.now]
+        committed = sum(h.committed for h in self.booked(holder, resource, "committed", period))
+        return committed + self.adjusted[holder, resource, period or self.period(resource)], sum(h.amount for h in held)
 
     def fits(self, subject: str, amounts: Iterable[tuple[str, int]]) -> bool:
         wanted = sum((Counter({resource: amount}) for resource, amount in amounts), Counter[str]())
@@ -127,34 +129,48 @@ class Oracle:
             vars(hold).update(change)
         return done
 
-    def commit(self, reservation: UUID, items: Any, late: Late) -> tuple[str, list[Hold]]:
+    def commit(self, reservation: UUID, items: Any, late: Late, grow: bool) -> tuple[str, list[Hold]]:
         targets = self.targets(reservation, items)
         actual = items if isinstance(items, dict) else {}
         used = {id(h): int(actual.get(h.item, {}).get(h.resource, h.amount)) for h in targets}
         anew = late is Late.REACQUIRE
-        if any(used[id(h)] > h.amount for h in targets if h.state == "held" or (anew and h.cause == "expired")):
+        more = [h for h in targets if used[id(h)] > h.amount and (h.state == "held" or (anew and h.cause == "expired"))]
+        if more and not grow:
             return "exceeds_hold", []
         if not anew:
             self.expire(among=targets)
-        elif not self.reacquire(targets):
+        if not self.take_more(targets, {id(hold): used[id(hold)] for hold in more}, anew):
             return "denied", []
         done = self.change(targets, "held", state="committed")
         for hold in done:
             hold.committed = used[id(hold)]
         return self.outcome("committed", targets, done), done
 
-    def reacquire(self, targets: list[Hold]) -> bool:
+    def take_more(self, targets: list[Hold], totals: dict[int, int], anew: bool) -> bool:
+        """What expired comes into today's period; what is held grows in its own, and is as large as `totals` says."""
+
+        def wanted() -> list[tuple[Hold, str, int]]:
+            late = [h for h in targets if anew and h.cause == "expired"]
+            held = [h for h in targets if h.state == "held" and id(h) in totals]
+            return [(h, self.period(h.resource), totals.get(id(h), h.amount)) for h in late] + [
+                (h, h.period, totals[id(h)] - h.amount) for h in held
+            ]
+
         def fits() -> bool:
             """A holder whom he has left meanwhile has nothing for him."""
-            late = [hold for hold in targets if hold.cause == "expired"]
-            stayed = all({*hold.holders} <= {*self.holders(hold.subject)} for hold in late)
-            return not late or (stayed and self.fits(late[0].subject, [(h.resource, h.amount) for h in late]))
+            sums: Counter[tuple[str, str, str]] = Counter()
+            for hold, period, amount in wanted():
+                sums.update({(holder, hold.resource, period): amount for holder in hold.holders})
+                if not {*hold.holders} <= {*self.holders(hold.subject)}:
+                    return False
+            quotas = {place: self.quota(place[0], place[1]) for place in sums}
+            return all(q is None or sums[p] + sum(self.figures(*p, overdue=True)) <= q for p, q in quotas.items())
 
         if not fits() and not (self.expire(targets[0].subject) and fits()):
             return False
-        for hold in targets:
-            if hold.cause == "expired":
-                hold.state, hold.cause, hold.period = "held", None, self.period(hold.resource)
+        for hold, period, amount in wanted():
+            hold.amount = amount + (hold.amount if hold.state == "held" else 0)
+            hold.state, hold.cause, hold.period = "held", None, period
         return True
 
     def rollback(self, reservation: UUID, items: Iterable[str] | None, cause: Cause) -> tuple[str, list[Hold]]:
@@ -303,16 +319,16 @@ class LedgerMachine(RuleBasedStateMachine):
         (subject, key), ((items, ttl), _, _) = data.draw(st.sampled_from(list(self.oracle.keys.items())))
         self.reserve_as(subject, items, key, ttl)
 
-    @rule(reservation=reservations, items=some_items | actual, late=st.sampled_from(Late))
-    def commit(self, reservation: UUID, items: Any, late: Late) -> None:
+    @rule(reservation=reservations, items=some_items | actual, late=st.sampled_from(Late), grow=st.booleans())
+    def commit(self, reservation: UUID, items: Any, late: Late, grow: bool) -> None:
         held = {(hold.item, hold.resource) for hold in self.oracle.targets(reservation, items)}
         actual = items if isinstance(items, dict) else {}
         if not {(item, name) for item, _ in held for name, n in actual.get(item, {}).items() if n} <= held:
             with pytest.raises(InvalidRequest, match="holds no"):
                 self.ledger.commit(reservation, items=items, late=late)
             return
-        outcome, done = self.oracle.commit(reservation, items, late)
-        settlement = self.ledger.commit(reservation, items=items, late=late)
+        outcome, done = self.oracle.commit(reservation, items, late, grow)
+        settlement = self.ledger.commit(reservation, items=items, late=late, grow=grow)
         assert settlement.outcome == outcome
         assert settlement.committed == totals(done, lambda hold: hold.committed)
         assert settlement.returned == totals(done, lambda hold: hold.amount - hold.committed)
@@ -398,7 +414,8 @@ class LedgerMachine(RuleBasedStateMachine):
                 j.taken - j.settled - (h.state = 'held')::int
             FROM earmark._private_hold h
             CROSS JOIN LATERAL (
-                SELECT count(*) FILTER (WHERE kind = 'reserve') AS taken,
+                SELECT count(*) FILTER (WHERE kind = 'reserve' AND reason IS NOT DISTINCT FROM NULL
+                        OR reason LIKE 'late: taken%%') AS taken,
                     count(*) FILTER (WHERE kind IN ('commit', 'rollback')) AS settled
                 FROM earmark._private_journal j
                 WHERE (j.root, j.subject) = (h.root, h.subject)

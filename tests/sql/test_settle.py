@@ -115,6 +115,96 @@ def test_a_late_commit_of_more_than_was_held_does_nothing(books: Any, scratch_cl
     assert len(books.history("a")) == entries
 
 
+def test_a_commit_grows_where_there_is_room(books: Any) -> None:
+    books.configure_subject("a", quotas={"images": 5})
+    reservation = books.reserve("a", {"images": 3, "storage_bytes": 9}).id
+    grown = books.commit(reservation, amounts={"images": 5, "storage_bytes": 4}, grow=True, actor="worker")
+    assert (grown.outcome, grown.committed) == ("committed", {"images": 5, "storage_bytes": 4})
+    assert grown.returned == {"images": 0, "storage_bytes": 5}
+    assert (figures(books), figures(books, "storage_bytes")) == ((5, 0), (4, 0))
+    told = [
+        (e.kind, e.committed, e.held, e.actor, e.reason) for e in reversed(books.history("a")) if e.resource == "images"
+    ]
+    assert told == [
+        ("reserve", 0, 3, "a", None),
+        ("reserve", 0, 2, "worker", "grown: 2 more than was held"),
+        ("commit", 5, -5, "worker", None),
+    ]
+    again = books.commit(reservation, amounts={"images": 6}, grow=True)
+    assert (again.outcome, again.committed, again.items["1"].committed["images"]) == ("already_committed", {}, 5)
+    assert figures(books) == (5, 0)
+
+
+def test_a_commit_that_grows_needs_room_for_all_of_it_at_every_level(books: Any) -> None:
+    books.configure_subject("team", quotas={"images": 4, "storage_bytes": 9})
+    books.configure_subject("a", parent="team", quotas={"images": -1})
+    reservation = books.reserve("a", {"images": 3, "storage_bytes": 9}).id
+    for amounts, short in (({"images": 5}, "images"), ({"images": 4, "storage_bytes": 10}, "storage_bytes")):
+        denied = books.commit(reservation, amounts=amounts, grow=True)
+        assert (denied.outcome, denied.done, denied.committed) == ("denied", (), {})
+        assert [(one.subject, one.resource, one.requested) for one in denied.short] == [
+            ("team", short, amounts[short] - {"images": 3, "storage_bytes": 9}[short])
+        ]
+    assert (figures(books), figures(books, subject="team")) == ((0, 3), (0, 3))
+    assert books.commit(reservation, amounts={"images": 4}, grow=True).outcome == "committed"
+    assert (figures(books), figures(books, subject="team")) == ((4, 0), (4, 0))
+
+
+def test_a_commit_grows_in_the_period_of_its_hold(books: Any, scratch_clock: Any) -> None:
+    books.configure_subject("a", quotas={"images": 4})
+    held = {name: books.reserve("a", {"images": 1}, ttl=timedelta(days=60)).id for name in "abc"}
+    scratch_clock.set("2026-04-02T00:00:00Z")
+    assert books.reserve("a", {"images": 4})
+    assert books.commit(held["a"], amounts={"images": 2}, grow=True).outcome == "committed"
+    denied = books.commit(held["b"], amounts={"images": 2}, grow=True)
+    assert (denied.outcome, [(one.quota_limit, one.used) for one in denied.short]) == ("denied", [(4, 4)])
+    assert figures(books) == (0, 4)
+    assert {e.period_start.month for e in books.history("a") if e.kind == "commit" or e.reason} == {3}
+
+
+def test_a_late_commit_grows_in_todays_period(books: Any, scratch_clock: Any) -> None:
+    reservation = books.reserve("a", {"images": 3}).id
+    scratch_clock.set("2026-04-02T00:00:00Z")
+    books.sweep()
+    refused = books.commit(reservation, amounts={"images": 5}, grow=True, late=Late.REFUSE)
+    assert refused.outcome == "already_rolled_back"
+    assert books.commit(reservation, amounts={"images": 5}, grow=True).outcome == "committed"
+    assert figures(books) == (5, 0)
+    again = books.history("a")[1]
+    assert (again.held, again.reason) == (5, "late: taken anew after expiry, grown: 2 more than was held")
+
+
+def test_his_own_overdue_holds_make_room_to_grow(books: Any, scratch_clock: Any) -> None:
+    books.configure_subject("a", quotas={"images": 4})
+    overdue = books.reserve("a", {"images": 2}, ttl=timedelta(minutes=1)).id
+    reservation = books.reserve("a", {"images": 2}).id
+    scratch_clock.advance(61)
+    assert books.commit(reservation, amounts={"images": 4}, grow=True).outcome == "committed"
+    assert books.reservation(overdue).items["1"].cause == Cause.EXPIRED
+
+
+def test_unlimited_grows_to_the_last_whole_number_and_no_further(books: Any) -> None:
+    books.configure_subject("a", quotas={"images": -1})
+    reservation = books.reserve("a", {"images": 1}).id
+    assert books.commit(books.reserve("a", {"images": 1}).id).outcome == "committed"
+    assert books.commit(reservation, amounts={"images": 2**63 - 1}, grow=True).outcome == "denied"
+    assert books.commit(reservation, amounts={"images": 2**63 - 2}, grow=True).outcome == "committed"
+    assert figures(books) == (2**63 - 1, 0)
+
+
+def test_what_grew_is_refunded_whole(books: Any) -> None:
+    reservation = books.reserve("a", {"storage_bytes": 3}).id
+    books.commit(reservation, amounts={"storage_bytes": 8}, grow=True)
+    assert books.refund(reservation).returned == {"storage_bytes": 8}
+    assert figures(books, "storage_bytes") == (0, 0)
+
+
+def test_whether_to_grow_is_said_by_true_or_false(scratch: psycopg.Connection, books: Any) -> None:
+    request = [{"reservation": str(books.reserve("a", {"images": 3}).id), "grow": "yes"}]
+    with pytest.raises(psycopg.Error, match="grow must be true or false"), scratch.transaction():
+        scratch.execute("SELECT * FROM earmark.commit(%s::jsonb)", (json.dumps(request),))
+
+
 def test_a_request_too_much_meets_what_the_batch_did_before_it(scratch: psycopg.Connection, books: Any) -> None:
     reservation = str(books.reserve("a", {"images": 3}).id)
     requests = [{"reservation": reservation}, {"reservation": reservation, "amounts": {"images": 4}}]

@@ -20,7 +20,7 @@ def checked(settlement: Settlement, fine: set[str]) -> str:
     Raises:
         NotFound: There is no such reservation or item, or it is somebody else's.
         AlreadySettled: It ended otherwise before; `at`, `by` and `cause` say how.
-        QuotaExceeded: It came late, and there was no room left.
+        QuotaExceeded: It came late or was to grow, and there was no room left.
         InvalidRequest: More was used than was held.
     """
     if settlement.outcome == "not_found" or settlement.subject is None:
@@ -30,7 +30,9 @@ def checked(settlement: Settlement, fine: set[str]) -> str:
     if settlement.outcome == "denied":
         raise out_of_quota(settlement.subject, settlement.short)
     if settlement.outcome == "exceeds_hold":
-        raise InvalidRequest("More cannot be committed than is held; reserve the difference.", {"field": "amounts"})
+        raise InvalidRequest(
+            "More cannot be committed than is held: ask for `grow`, or reserve the difference.", {"field": "amounts"}
+        )
     raise _already(settlement)
 
 

@@ -81,11 +81,15 @@ class ReserveBody(Struct, frozen=True, rename="camel"):
 
 
 class CommitBody(Struct, frozen=True):
-    """What was used: all that is held, some items, or, of items or the only item, less than was held."""
+    """What was used: all that is held, some items, or, of items or the only item, less than was held.
+
+    With `grow`, more than was held too, where there is room for the difference.
+    """
 
     items: Names | dict[str, dict[str, Integer]] | None = None
     amounts: dict[str, Integer] | None = None
     late: Late = Late.REACQUIRE
+    grow: bool = False
     reason: Reason | None = None
 
 

@@ -122,6 +122,7 @@ class AsyncLedger:
         amounts: Amounts | None = None,
         subject: str | None = None,
         late: Late = Late.REACQUIRE,
+        grow: bool = False,
         actor: str | None = None,
         reason: str | None = None,
         connection: AsyncConnection[Any] | None = None,
@@ -134,6 +135,8 @@ class AsyncLedger:
             amounts: What was really used, for a reservation of one item.
             subject: Where given, only a reservation of this subject is found.
             late: Whether a commit after expiry takes quota anew, or is refused.
+            grow: Whether more than was held may be committed, where there is room for the difference, at every level,
+                in the period of the hold. Otherwise that answers `exceeds_hold`; without room, `denied`.
             actor: Who commits, for the journal.
             reason: Free text for the journal.
             connection: The caller's own connection.
@@ -142,7 +145,7 @@ class AsyncLedger:
             InvalidRequest: An amount is negative or not a whole number.
         """
         call = _calls.commit(
-            reservation, subject=subject, items=items, amounts=amounts, late=late, actor=actor, reason=reason
+            reservation, subject=subject, items=items, amounts=amounts, late=late, grow=grow, actor=actor, reason=reason
         )
         return await self._transport.run(call, connection)
 

@@ -102,6 +102,7 @@ def commit(
     items: Sequence[str] | Mapping[str, Amounts] | None,
     amounts: Amounts | None,
     late: Late,
+    grow: bool,
     actor: str | None,
     reason: str | None,
 ) -> Batched[Settlement]:
@@ -110,7 +111,16 @@ def commit(
         items = {item: dict(actual) for item, actual in items.items()}
     return _batched(
         "commit",
-        _settle(reservation, subject, items, actor, reason, late=late.value, amounts=amounts and dict(amounts)),
+        _settle(
+            reservation,
+            subject,
+            items,
+            actor,
+            reason,
+            late=late.value,
+            amounts=amounts and dict(amounts),
+            grow=grow or None,
+        ),
         _settlement,
     )
 

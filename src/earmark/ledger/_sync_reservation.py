@@ -90,11 +90,15 @@ class Reservation:
         return self.granted
 
     def commit(
-        self, *, items: Sequence[str] | Mapping[str, Amounts] | None = None, amounts: Amounts | None = None
+        self,
+        *,
+        items: Sequence[str] | Mapping[str, Amounts] | None = None,
+        amounts: Amounts | None = None,
+        grow: bool = False,
     ) -> Settlement:
-        """Commits all that is held, some items, or less than was held; see `Ledger.commit`."""
+        """Commits all that is held, some items, or less, or with `grow` more; see `Ledger.commit`."""
         return self._ledger.commit(
-            self.id, items=items, amounts=amounts, subject=self.subject, connection=self._connection
+            self.id, items=items, amounts=amounts, grow=grow, subject=self.subject, connection=self._connection
         )
 
     def rollback(

@@ -92,6 +92,7 @@ class Reservations:
             amounts=body.amounts,
             subject=caller.sees(request.query_params.get("subject")),
             late=body.late,
+            grow=body.grow,
             actor=caller.subject,
             reason=body.reason,
         )

@@ -3,6 +3,9 @@ RETURNS void LANGUAGE plpgsql STABLE SET search_path = earmark, pg_temp AS $$
 DECLARE
     given record;
 BEGIN
+    IF jsonb_typeof(request->'grow') NOT IN ('boolean', 'null') THEN
+        PERFORM _private_raise('QT001', 'grow must be true or false.', '{"field": "grow"}');
+    END IF;
     FOR given IN
         SELECT 'amounts' AS field, request->'amounts' AS amounts WHERE request ? 'amounts'
         UNION ALL

@@ -17,7 +17,7 @@ BEGIN
                 WHEN coalesce(r.value->>'reservation', '') !~* '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' THEN 'reservation'
                 WHEN coalesce(jsonb_typeof(r.value->'items'), 'null') NOT IN ('null', 'array', 'object') THEN 'items'
                 WHEN coalesce(r.value->>'late', 'reacquire') NOT IN ('reacquire', 'refuse') THEN 'late'
-                WHEN r.value ? 'amounts' OR jsonb_typeof(r.value->'items') = 'object' THEN 'amounts'  -- to be looked at
+                WHEN r.value ?| '{amounts,grow}' OR jsonb_typeof(r.value->'items') = 'object' THEN 'amounts'  -- to be looked at
                 END AS field
             FROM jsonb_array_elements(requests) r
         ) c

@@ -7,7 +7,7 @@ BEGIN
     SELECT jsonb_agg(jsonb_build_object('item', t.item, 'resource', t.resource, 'held', t.amount, 'actual', t.actual))
     INTO exceeding
     FROM _private_settle_targets(request) t
-    WHERE t.level = 0 AND t.actual > t.amount
+    WHERE t.level = 0 AND t.actual > t.amount AND (request->0->>'grow')::boolean IS NOT TRUE
         AND (t.state = 'held' OR (t.state = 'rolled_back' AND t.held_cause = 'expired' AND t.late = 'reacquire'));
     IF exceeding IS NOT NULL THEN
         RETURN jsonb_build_object('outcome', 'exceeds_hold', 'detail', jsonb_build_object('exceeds', exceeding));
@@ -35,4 +35,4 @@ BEGIN
     RETURN NULL;
 END $$;
 COMMENT ON FUNCTION earmark._private_refuse_commit IS
-'For a single commit: why it must be refused, NULL where it may go ahead. What expired is taken anew where there is room; what is late and may not be is given back first.';
+'For a single commit: why it must be refused, NULL where it may go ahead. What expired, and what it may grow by, is taken where there is room; what is late and may not be is given back first.';
