@@ -124,7 +124,8 @@ def test_the_same_job_twice_at_once_is_worked_on_once(flow_of):
         async with flow_of() as flow:
             image = await flow.uploaded(JPEG)
             outcomes = await asyncio.gather(*(flow.jobs().run(image.image) for _ in range(5)))
-            assert sorted(outcomes) == ["busy"] * 4 + ["completed"]
+            assert set(outcomes) <= {"busy", "completed"}  # one that comes when the work is done finds it completed
+            assert (await flow.uploads.image(image.image)).attempt == 1
             assert await flow.used() == (1, 0, len(JPEG), 0)
 
     asyncio.run(run())
