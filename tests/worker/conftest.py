@@ -70,19 +70,17 @@ def image_pool() -> Iterator[ImagePool]:
 
 @pytest.fixture
 def flow_of(database: str, tmp_path: Path, image_pool: ImagePool):
-    """Opens a flow with the given settings, inside the test's own event loop."""
+    """Opens a flow with the given settings, inside the test's own event loop; with another `url`, as its role."""
 
     @asynccontextmanager
-    async def open_flow(**settings: object) -> AsyncIterator[Flow]:
-        async with AsyncConnectionPool(
-            database, min_size=1, max_size=8, open=False, kwargs={"autocommit": True}
-        ) as pool:
+    async def open_flow(*, url: str = database, **settings: object) -> AsyncIterator[Flow]:
+        async with AsyncConnectionPool(url, min_size=1, max_size=8, open=False, kwargs={"autocommit": True}) as pool:
             storage = LocalStorage(tmp_path / "objects", secret=b"s" * 32, public_url="http://127.0.0.1")
             uploads = Uploads(
                 ledger=AsyncLedger(pool),
                 pool=pool,
                 storage=storage,
-                queue=queue_app(database),
+                queue=queue_app(url),
                 settings=Settings(home=tmp_path, **settings),
             )
             yield Flow(uploads, storage, image_pool)

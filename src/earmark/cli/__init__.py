@@ -18,6 +18,7 @@ from earmark.cli.logs import configure_logs
 from earmark.cli.quota import Home, Json, Subject, print_json, settings_of
 from earmark.cli.upload import upload
 from earmark.errors import EarmarkError, InvalidRequest, UnknownPlan, UnknownResource
+from earmark.uploads.queue import grant_queue
 
 app = typer.Typer(
     name="earmark",
@@ -103,6 +104,7 @@ def migrate(
         if grants:
             with psycopg.connect(found.url, autocommit=True) as connection:
                 grant(connection, service=roles["service"], user=roles["user"])
+                grant_queue(connection, service=roles["service"], user=roles["user"])
     typer.echo(f"{len(applied)} files applied." if applied else "The schema is current.")
 
 

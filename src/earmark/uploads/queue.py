@@ -4,12 +4,13 @@ A job is enqueued inside the transaction that makes it necessary, and names noth
 hangs on it: a job that is lost, repeated or late finds the image's state and fencing number in its way.
 """
 
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
 import procrastinate
 import psycopg
-from psycopg import AsyncConnection
+from psycopg import AsyncConnection, sql
 
 QUEUE = "images"
 TASK = "earmark.process_image"
@@ -29,6 +30,27 @@ def migrate_queue(connection: psycopg.Connection[Any]) -> bool:
         schema: Any = procrastinate.schema.SchemaManager.get_schema()
         connection.execute(schema)
         return True
+
+
+def grant_queue(connection: psycopg.Connection[Any], *, service: Sequence[str] = (), user: Sequence[str] = ()) -> None:
+    """Gives services the queue, and takes it from users; beside `earmark.access.grant`. Safe to repeat.
+
+    Args:
+        connection: Of the schema's owner.
+        service: Roles that serve the flow or work on its jobs.
+        user: Roles that have no business with jobs.
+    """
+    schema = sql.Identifier(SCHEMA)
+    with connection.transaction():
+        for role in (*service, *user):
+            given = "GRANT {what} {schema} TO {role}" if role in service else "REVOKE {what} {schema} FROM {role}"
+            for what in (
+                "USAGE ON SCHEMA",
+                "SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA",
+                "USAGE ON ALL SEQUENCES IN SCHEMA",
+                "EXECUTE ON ALL FUNCTIONS IN SCHEMA",
+            ):
+                connection.execute(sql.SQL(given).format(what=sql.SQL(what), schema=schema, role=sql.Identifier(role)))
 
 
 def queue_app(conninfo: str, *, max_connections: int = 4) -> procrastinate.App:
