@@ -27,6 +27,7 @@ USER_FUNCTIONS = frozenset(
         "reservation",
         "rollback",
         "rollback_newest",
+        "story",
         "subject",
         "usage",
         "usage_levels",

@@ -268,6 +268,86 @@ class ReservationStory:
 
 
 @dataclass(frozen=True, slots=True)
+class OpenItem:
+    """An item that holds quota now.
+
+    Attributes:
+        owner: Who reserved it: the subject, or somebody below him.
+        by: Who asked for it; None where the journal no longer tells.
+        overdue: It comes back at the next sweep, or before anybody is refused for it.
+        earlier_period: Some of it counts in a period that is over, where its use stays if it is committed.
+        image: With `filename` and `image_state`, the upload it is for.
+    """
+
+    reservation: UUID
+    item: str
+    owner: str
+    amounts: Amounts
+    key: str | None
+    since: datetime
+    by: str | None
+    expires_at: datetime
+    overdue: bool
+    earlier_period: bool
+    image: UUID | None
+    filename: str | None
+    image_state: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Why a subject's quota is what it is, in one snapshot.
+
+    Attributes:
+        levels: The subject, his parent and so on up to the root: a grant needs room with each.
+        open: What holds quota now, oldest first.
+        open_total: How many such items there are, where not all are told.
+        changes: The newest entries of his journal, newest first.
+    """
+
+    subject: str
+    levels: tuple[UsageLevel, ...]
+    open: tuple[OpenItem, ...]
+    open_total: int
+    changes: tuple[Entry, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StoryImage:
+    """An image of a reservation, as it stands."""
+
+    image: UUID
+    item: str
+    filename: str
+    state: str
+    cause: Cause | None
+    reason: str | None
+    attempt: int
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """What became of a reservation, or of one image of it, from reserve to settlement.
+
+    Attributes:
+        outcome: `granted` or `denied`; `short` says what was missing.
+        items: What was held, and what happened to it; empty once pruned.
+        entries: Its entries in the owner's journal, oldest first.
+    """
+
+    reservation: UUID
+    subject: str
+    key: str | None
+    outcome: str
+    short: tuple[Shortage, ...]
+    created_at: datetime
+    items: Mapping[str, Item]
+    images: tuple[StoryImage, ...]
+    entries: tuple[Entry, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Drift:
     """Something that does not agree.
 

@@ -151,6 +151,20 @@ def test_log_at_any_width(service, subject, ledger):
     assert service.run("log", "nobody-yet").stdout == "No movements yet.\n"
 
 
+def test_explain(service, subject, ledger):
+    reservation = ledger.reserve(subject, {"images": 2}, key="k").detach()
+    said = service.run("explain", subject).stdout.splitlines()
+    assert said[0].startswith(f"{subject}, on plan pro: 2 of 500 images used")
+    assert f"item 1 of reservation {reservation} holds 2 images since" in "\n".join(said)
+    (one,) = in_json(service, "explain", subject)["open"]
+    assert (one["reservation"], one["amounts"], one["key"]) == (str(reservation), {"images": 2}, "k")
+    ledger.rollback(reservation, cause="cancelled", actor="operator")
+    assert service.run("explain", subject, str(reservation)).stdout.endswith("by operator.\n")
+    assert in_json(service, "explain", subject, str(reservation))["items"]["1"]["state"] == "rolled_back"
+    other = one_line(earmark(service, "explain", "somebody-else", str(reservation)), 1)
+    assert other == f"earmark: somebody-else has no reservation or image {reservation}."
+
+
 def test_rollback(service, subject, ledger):
     reservation = str(ledger.reserve(subject, {"images": 3}, key="k").detach())
     first = service.run("rollback", reservation, "--reason", "asked for").stdout

@@ -216,3 +216,35 @@ async def test_administration_is_for_services(alice: httpx.AsyncClient):
         response = await alice.request(method, "/api/admin/subjects/alice", json={"plan": "enterprise"})
         assert response.status_code == 403
     assert (await alice.get("/api/usage")).json()["tier"] == "pro"
+
+
+async def test_explained_with_what_is_held_and_for_which_file(api: Api, alice: httpx.AsyncClient):
+    (upload,) = await api.reserved(alice, described(filename="holiday.jpg"))
+    explained = (await alice.get("/api/quota/explain")).json()
+    assert (explained["subject"], explained["openTotal"]) == ("alice", 1)
+    (one,) = explained["open"]
+    assert (one["imageId"], one["filename"], one["imageState"]) == (upload["imageId"], "holiday.jpg", "reserved")
+    assert one["amounts"] == {"images": 1, "storage_bytes": len(JPEG)}
+    assert one["since"] < one["expiresAt"]
+    assert explained["levels"][0]["resources"]["images"]["held"] == 1
+    assert [entry["kind"] for entry in explained["changes"]] == ["reserve"] * 2
+    assert any(sentence.startswith("holiday.jpg, which is reserved,") for sentence in explained["sentences"])
+
+
+async def test_the_story_of_an_image_and_of_its_reservation(
+    api: Api, alice: httpx.AsyncClient, service: httpx.AsyncClient
+):
+    (upload,) = await api.reserved(alice)
+    await alice.post(f"/api/images/{upload['imageId']}/cancel")
+    story = (await alice.get("/api/quota/explain", params={"id": upload["imageId"]})).json()
+    assert [entry["kind"] for entry in story["entries"]] == ["reserve"] * 2 + ["rollback"] * 2
+    assert (story["images"][0]["state"], story["items"]["1"]["cause"]) == ("cancelled", "cancelled")
+    assert story["sentences"]
+    reservation = {"id": story["reservationId"]}
+    for client in (alice, service):
+        assert (await client.get("/api/quota/explain", params=reservation)).json() == story
+    bob = api.client("bob")
+    for about in (upload["imageId"], story["reservationId"], str(uuid4()), "nonsense"):
+        assert (await bob.get("/api/quota/explain", params={"id": about})).status_code == 404
+    assert (await bob.get("/api/quota/explain", params={"subject": "alice"})).status_code == 403
+    assert (await service.get("/api/quota/explain", params={"subject": "alice"})).json()["subject"] == "alice"

@@ -73,6 +73,11 @@ CASES: dict[str, Case] = {
     ),
     "history": Case(lambda method, _: method("a"), writes=False, before=RESERVE),
     "explain": Case(lambda method, _: method("a"), writes=False, before=RESERVE),
+    "story": Case(
+        lambda method, known: method(known["held"]),
+        writes=False,
+        before="SELECT earmark.rollback_newest('a', 'images', 100)",
+    ),
     "verify": Case(lambda method, _: method(), writes=False, before=DRIFT),
     "set_aside": Case(lambda method, _: method(), writes=False, before=ASIDE),
     "follow": Case(lambda method, _: method(), writes=False, before=FORGET),

@@ -45,7 +45,7 @@ SELECT h.root, h.reservation, h.subject, h.reservation, '1', 'a.png', 'image/png
     h.settled_at, h.settled_at FROM earmark._private_hold h WHERE h.state = 'committed' AND h.subject LIKE 'o%';
 """
 COLD = {
-    "configure_plan", "configure_retention", "explain", "journal_export", "plans", "prune_journal", "prune_settled",
+    "configure_plan", "configure_retention", "journal_export", "plans", "prune_journal", "prune_settled",
     "repair", "schema_files", "set_aside", "verify",
 }  # fmt: skip
 """Called by an operator, or once in a while; or on tables that stay small."""
@@ -228,6 +228,8 @@ def read(look: Onlooker) -> None:
         look.call("SELECT * FROM earmark.images(%s, %s, 5)", who, reservation)
         look.call("SELECT * FROM earmark.reservation(%s, %s)", reservation, who)
         look.call("SELECT * FROM earmark.subject(%s)", who)
+        look.call("SELECT earmark.explain(%s)", who)
+        look.call("SELECT earmark.story(%s, %s)", reservation, who)
     look.call("SELECT * FROM earmark.reservation(%s)", reservation)
 
 

@@ -28,7 +28,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(upload)
-for command in (quota.usage, quota.rollback, quota.log, quota.verify, quota.plan):
+for command in (quota.usage, quota.explain, quota.rollback, quota.log, quota.verify, quota.plan):
     app.command()(command)
 
 

@@ -1,4 +1,4 @@
-"""Commands about quota: usage, rollback, log, verify, plan."""
+"""Commands about quota: usage, explain, rollback, log, verify, plan."""
 
 import json
 from collections.abc import Iterator
@@ -15,8 +15,9 @@ import typer
 from earmark.cli.database import database
 from earmark.cli.tables import print_entries, print_plans, print_usage
 from earmark.config import Settings
+from earmark.in_words import explained, told
 from earmark.ledger import Ledger
-from earmark.model import Cause, Plan, PlanQuota, Usage
+from earmark.model import Cause, Explanation, Plan, PlanQuota, Usage
 
 Subject = Annotated[str, typer.Argument(metavar="SUBJECT", help="A user's id.")]
 Home = Annotated[
@@ -48,6 +49,27 @@ def usage(subject: Subject, *, home: Home = None, as_json: Json = False) -> None
         print_json(asdict(found))
     else:
         print_usage(found)
+
+
+def explain(
+    subject: Subject,
+    about: Annotated[
+        UUID | None, typer.Argument(metavar="[ID]", help="A reservation or image of his, to tell its story.")
+    ] = None,
+    *,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Say why SUBJECT's quota is what it is, or what became of one reservation or image."""
+    with open_ledger(home) as ledger:
+        found = ledger.explain(subject) if about is None else ledger.story(about, subject=subject)
+    if found is None:
+        typer.echo(f"earmark: {subject} has no reservation or image {about}.", err=True)
+        raise typer.Exit(1)
+    if as_json:
+        print_json(asdict(found))
+    else:
+        typer.echo("\n".join(explained(found) if isinstance(found, Explanation) else told(found)))
 
 
 def rollback(

@@ -3,7 +3,7 @@
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Generic, LiteralString, TypeVar
@@ -190,20 +190,11 @@ def usage(subject: str) -> Query[Usage]:
 
 def usage_levels(subject: str) -> Query[tuple[UsageLevel, ...]]:
     """What a subject and those above him may use and use."""
-
-    def decode(rows: list[Row]) -> tuple[UsageLevel, ...]:
-        found: dict[str, UsageLevel] = {}
-        for holder, plan, resource, *figures in rows:
-            known = found.get(holder, UsageLevel(holder, plan, {}))
-            resources = {**known.resources, resource: ResourceUsage(*figures)} if resource else known.resources
-            found[holder] = UsageLevel(holder, plan, resources)
-        return tuple(found.values())
-
     return Query(
         "SELECT holder, plan, resource, quota_limit, committed, held, used, remaining, over_by, period, "
         "period_start, period_end FROM earmark.usage_levels(%s)",
         (subject,),
-        decode,
+        levels_of,
     )
 
 
@@ -235,14 +226,8 @@ def reservation(reservation: UUID, *, subject: str | None) -> Query[ReservationS
     def decode(rows: list[Row]) -> ReservationStory | None:
         if not rows:
             return None
-        items: dict[str, Item] = {}
-        for _, _, _, name, resource, amount, committed, state, cause, at, by, expires_at in rows:
-            known = items.get(name)
-            amounts = {**(known.amounts if known else {}), resource: amount}
-            settled = {**(known.committed if known else {}), resource: committed}
-            items[name] = Item(state, _cause(cause), at, by, expires_at, amounts, settled)
         owner, key, created_at = rows[0][:3]
-        return ReservationStory(reservation, owner, key, created_at, items)
+        return ReservationStory(reservation, owner, key, created_at, items_of(row[3:] for row in rows))
 
     return Query(
         "SELECT subject, key, created_at, item, resource, amount, committed, state, cause, settled_at, settled_by, "
@@ -400,6 +385,27 @@ def _with(request: Json, **optional: object) -> Json:
     return request | {name: value for name, value in optional.items() if value is not None}
 
 
+def levels_of(rows: Iterable[Row]) -> tuple[UsageLevel, ...]:
+    """Holders and their figures, from rows of `usage_levels`."""
+    found: dict[str, UsageLevel] = {}
+    for holder, plan, resource, *figures in rows:
+        known = found.get(holder, UsageLevel(holder, plan, {}))
+        resources = {**known.resources, resource: ResourceUsage(*figures)} if resource else known.resources
+        found[holder] = UsageLevel(holder, plan, resources)
+    return tuple(found.values())
+
+
+def items_of(rows: Iterable[Row]) -> dict[str, Item]:
+    """Items by name, from rows of item, resource, amount, committed, state, cause, when and by whom, and deadline."""
+    items: dict[str, Item] = {}
+    for name, resource, amount, committed, state, cause, at, by, expires_at in rows:
+        known = items.get(name)
+        amounts = {**(known.amounts if known else {}), resource: amount}
+        settled = {**(known.committed if known else {}), resource: committed}
+        items[name] = Item(state, _cause(cause), at, by, expires_at, amounts, settled)
+    return items
+
+
 def _entry(row: Row) -> Entry:
     return Entry(*[*row[:9], _cause(row[9]), *row[10:]])
 
@@ -408,14 +414,15 @@ def _cause(value: str | None) -> Cause | None:
     return None if value is None else Cause(value)
 
 
-def _short(detail: Json | None) -> tuple[Shortage, ...]:
+def shortages_of(detail: Json | None) -> tuple[Shortage, ...]:
+    """What was missing, from the detail of a denial."""
     return tuple(Shortage(**shortage) for shortage in (detail or {}).get("short", ()))
 
 
 def _grant(row: Row) -> Grant:
     outcome, reservation, expires_at, replayed, detail = row
     _refuse_conflict(outcome, detail)
-    return Grant(outcome, reservation, expires_at, replayed, _short(detail))
+    return Grant(outcome, reservation, expires_at, replayed, shortages_of(detail))
 
 
 def _adjustment(row: Row) -> Adjustment:
@@ -441,7 +448,7 @@ def _settlement(row: Row) -> Settlement:
         returned.update(story["returned"])
         committed.update(story["committed"] if story["state"] == "committed" else {})
     items = {name: _item(story) for name, story in detail["items"].items()}
-    return Settlement(outcome, subject, dict(returned), dict(committed), items, done, _short(detail))
+    return Settlement(outcome, subject, dict(returned), dict(committed), items, done, shortages_of(detail))
 
 
 def _item(story: Json) -> Item:

@@ -9,7 +9,7 @@ from uuid import UUID
 from psycopg import Connection
 from psycopg_pool import ConnectionPool
 
-from earmark.ledger import _calls
+from earmark.ledger import _calls, _stories
 from earmark.ledger._batching import Transport
 from earmark.ledger._sync_reservation import Reservation
 from earmark.ledger.retrying import UNREACHABLE, insist_sync
@@ -21,6 +21,7 @@ from earmark.model import (
     Drift,
     Entry,
     Expired,
+    Explanation,
     Followed,
     Late,
     Plan,
@@ -31,6 +32,7 @@ from earmark.model import (
     Returned,
     SetAside,
     Settlement,
+    Story,
     Subject,
     Usage,
     UsageLevel,
@@ -296,6 +298,28 @@ class Ledger:
     ) -> tuple[Entry, ...]:
         """The subject's journal, newest first, at most 1000 entries; the next page is `before` the last `seq`."""
         return self._transport.run(_calls.history(subject, before=before, limit=limit), connection)
+
+    def explain(
+        self,
+        subject: str,
+        *,
+        max_items: int = 100,
+        max_changes: int = 20,
+        connection: Connection[Any] | None = None,
+    ) -> Explanation:
+        """Why the subject's quota is what it is: what he uses, what holds quota now, and what changed it of late.
+
+        Raises:
+            UnknownSubject: No such subject, and no default plan.
+        """
+        call = _stories.explain(subject, max_items=max_items, max_changes=max_changes)
+        return self._transport.run(call, connection)
+
+    def story(
+        self, about: UUID, *, subject: str | None = None, connection: Connection[Any] | None = None
+    ) -> Story | None:
+        """What became of the reservation, or of the image, of this id; None where there is none or it is not his."""
+        return self._transport.run(_stories.story(about, subject=subject), connection)
 
     def sweep(
         self,

@@ -6,7 +6,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from earmark.errors import InvalidRequest
+from earmark.errors import InvalidRequest, NotFound
 from earmark.http_api.caller import Caller
 from earmark.http_api.problems import AdjustmentDenied
 from earmark.http_api.requests import cursor_for, history_cursor, key_of, limit_of, read, uuid_of
@@ -21,6 +21,8 @@ from earmark.http_api.wire import (
     SubjectBody,
     answer,
     entry_answer,
+    explanation_answer,
+    story_answer,
     subject_answer,
     usage_answer,
 )
@@ -35,6 +37,7 @@ def routes(services: Services) -> list[Route]:
         resource("/api/usage/levels", GET=calls.levels),
         resource("/api/quota/rollback", POST=calls.rollback),
         resource("/api/quota/history", GET=calls.history),
+        resource("/api/quota/explain", GET=calls.explain),
         resource("/api/admin/subjects/{subject:path}", GET=calls.subject, PUT=calls.configure),
         resource("/api/admin/adjust", POST=calls.adjust),
     ]
@@ -69,6 +72,19 @@ class Quota:
         found = await self._ledger.history(subject, before=history_cursor(request), limit=limit + 1)
         more = cursor_for("history", found[limit - 1].seq) if len(found) > limit else None
         return answer({"entries": [entry_answer(entry) for entry in found[:limit]], "nextCursor": more})
+
+    async def explain(self, request: Request) -> Response:
+        """Why a subject's quota is what it is or, with `id`, what became of a reservation or image of his."""
+        caller = self._services.caller(request)
+        about = request.query_params.get("id")
+        if about is None:
+            subject = caller.acting_for(request.query_params.get("subject"))
+            return answer(explanation_answer(await self._ledger.explain(subject)))
+        named = uuid_of(about, "reservation or image")
+        story = await self._ledger.story(named, subject=caller.sees(request.query_params.get("subject")))
+        if story is None:
+            raise NotFound(f"There is no reservation or image {named}.", {"id": str(named)})
+        return answer(story_answer(story))
 
     async def rollback(self, request: Request) -> Response:
         """Gives back what a reservation, some images or the newest `count` images hold: once, and never what is used.

@@ -1,0 +1,132 @@
+"""Explanations and stories as sentences that a person can read out: for the terminal, the page and the support desk."""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from itertools import groupby
+
+from earmark.model import UNLIMITED, Cause, Entry, Explanation, Item, OpenItem, ResourceUsage, Story, StoryImage
+
+CAUSES: Mapping[Cause, str] = {
+    Cause.UPLOAD_FAILED: "the upload failed",
+    Cause.PROCESSING_FAILED: "the processing failed",
+    Cause.CANCELLED: "it was cancelled",
+    Cause.VALIDATION_FAILED: "the file was refused",
+    Cause.EXPIRED: "its time ran out",
+    Cause.ADMIN: "an administrator gave it back",
+}
+
+
+def explained(explanation: Explanation) -> list[str]:
+    """What is used, by level and resource; what holds quota now; and what changed it of late."""
+    said = []
+    for number, level in enumerate(explanation.levels):
+        whose = f"{level.subject}, on plan {level.plan}" if number == 0 else f"{level.subject}, above him"
+        said += [f"{whose}: {_usage(resource, usage)}" for resource, usage in level.resources.items()]
+        if not level.resources:
+            said.append(f"{whose}: counts nothing of this.")
+    said += [_open(one, explanation.subject) for one in explanation.open]
+    if (more := explanation.open_total - len(explanation.open)) > 0:
+        said.append(f"{more:,} more items hold quota.")
+    if explanation.open_total == 0:
+        said.append("Nothing holds quota now.")
+    if explanation.changes:
+        said.append("What changed of late, newest first:")
+    return said + [_change(list(entries)) for entries in _together(explanation.changes)]
+
+
+def told(story: Story) -> list[str]:
+    """From the request to the end, one sentence after the other."""
+    key = f" under the key {story.key}" if story.key else ""
+    said = []
+    if story.outcome == "denied":
+        said.append(f"{_when(story.created_at)}: {story.subject} was refused{key}; nothing was taken.")
+        said += [
+            f"{short.subject} had {short.remaining:,} {short.resource} left of {short.quota_limit:,}, "
+            f"and {short.requested:,} were asked for."
+            for short in story.short
+        ]
+        return said
+    said.append(f"{_when(story.created_at)}: {story.subject} was granted reservation {story.reservation}{key}.")
+    said += [_change(list(entries)) for entries in _together(story.entries)]
+    files = {image.item: image for image in story.images}
+    said += [_item(name, item, files.get(name)) for name, item in story.items.items()]
+    said += [_image(image) for image in story.images]
+    return said
+
+
+def _usage(resource: str, usage: ResourceUsage) -> str:
+    until = f" until {usage.period_end:%Y-%m-%d}" if usage.period_end else ""
+    figures = f"{usage.committed:,} committed and {usage.held:,} held"
+    if usage.quota_limit == UNLIMITED:
+        return f"{resource} is unlimited{until}; {figures}."
+    over = f", {usage.over_by:,} over" if usage.over_by else ""
+    return f"{usage.used:,} of {usage.quota_limit:,} {resource} used{until}: {figures}; {usage.remaining:,} left{over}."
+
+
+def _open(one: OpenItem, subject: str) -> str:
+    what = one.filename or f"item {one.item} of reservation {one.reservation}"
+    whose = "" if one.owner == subject else f" of {one.owner}"
+    state = f", which is {one.image_state}," if one.image_state else ""
+    by = f" (by {one.by})" if one.by and one.by != one.owner else ""
+    if one.overdue:
+        end = f"was due back {_when(one.expires_at)}, and comes back at the next sweep or when somebody needs it"
+    else:
+        end = f"comes back {_when(one.expires_at)} unless it is settled before"
+    earlier = " It counts in a period that is over." if one.earlier_period else ""
+    return f"{what}{whose}{state} holds {_amounts(one.amounts)} since {_when(one.since)}{by}; it {end}.{earlier}"
+
+
+def _together(entries: Iterable[Entry]) -> Iterable[Iterable[Entry]]:
+    """Entries of one thing that was done, next to each other."""
+    return (
+        group
+        for _, group in groupby(
+            entries, key=lambda one: (one.at, one.kind, one.reservation, one.item, one.actor, one.cause, one.reason)
+        )
+    )
+
+
+def _change(entries: list[Entry]) -> str:
+    one = entries[0]
+    held = {entry.resource: entry.held for entry in entries}
+    committed = {entry.resource: entry.committed for entry in entries}
+    back = {entry.resource: -entry.held - entry.committed for entry in entries if entry.held + entry.committed < 0}
+    rest = f" and gave back {_amounts(back)}" if back else ""
+    done = {
+        "reserve": f"reserved {_amounts(held)}",
+        "commit": f"committed {_amounts(committed)}{rest}",
+        "rollback": f"gave back {_amounts(back)}",
+        "refund": f"refunded {_amounts(back)}",
+        "adjust": f"adjusted {', '.join(f'{amount:+,} {name}' for name, amount in committed.items())}",
+    }[one.kind]
+    because = f", because {CAUSES[one.cause]}" if one.cause else ""
+    note = f" ({one.reason})" if one.reason else ""
+    where = f" for item {one.item}" if one.item else ""
+    return f"{_when(one.at)}: {one.actor} {done}{where}{because}{note}."
+
+
+def _item(name: str, item: Item, image: StoryImage | None) -> str:
+    what = f"Item {name}" + (f" ({image.filename})" if image else "")
+    if item.at is None:
+        return f"{what} still holds {_amounts(item.amounts)}, until {_when(item.expires_at)}."
+    because = f", because {CAUSES[item.cause]}" if item.cause else ""
+    state = {
+        "committed": f"was charged {_amounts(item.committed)}",
+        "refunded": f"was charged {_amounts(item.committed)}, of which came back what the plan refunds",
+        "rolled_back": f"gave back {_amounts(item.amounts)}{because}",
+    }[item.state]
+    return f"{what} {state}: {_when(item.at)}, by {item.by}."
+
+
+def _image(image: StoryImage) -> str:
+    tries = f" after {image.attempt} attempt{'s' if image.attempt > 1 else ''}" if image.attempt else ""
+    reason = f": {image.reason}" if image.reason else ""
+    return f"Image {image.image} ({image.filename}) is {image.state}{tries}, since {_when(image.updated_at)}{reason}."
+
+
+def _amounts(amounts: Mapping[str, int]) -> str:
+    return ", ".join(f"{amount:,} {resource}" for resource, amount in amounts.items()) or "nothing"
+
+
+def _when(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M:%S} UTC"

@@ -1,0 +1,21 @@
+CREATE OR REPLACE FUNCTION earmark.explain(subject text, max_items int DEFAULT 100, max_changes int DEFAULT 20)
+RETURNS jsonb LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = earmark, pg_temp AS $$
+DECLARE
+    items jsonb;
+    total bigint;
+BEGIN
+    PERFORM _private_authorize(explain.subject);
+    SELECT coalesce(jsonb_agg(to_jsonb(o) - 'total' ORDER BY o.since, o.reservation, o.item), '[]'), coalesce(max(o.total), 0)
+    INTO items, total
+    FROM _private_open_items(explain.subject, explain.max_items) o;
+    RETURN jsonb_build_object(
+        'levels', (SELECT jsonb_agg(to_jsonb(u) - 'features' ORDER BY u.level, u.resource)
+            FROM _private_usage(explain.subject, top => 32767::smallint) u),
+        'open', items,
+        'open_total', total,
+        'changes', (SELECT coalesce(jsonb_agg(to_jsonb(c) ORDER BY c.seq DESC), '[]')
+            FROM history(explain.subject, max_entries => explain.max_changes) c));
+END $$;
+COMMENT ON FUNCTION earmark.explain IS
+'Why the subject''s quota is what it is, in one snapshot: levels (as usage_levels), open (what holds quota now: since when, until when, for what;
+the oldest max_items of open_total) and changes (the newest of his journal, as history). Errors: QT002, QT005.';

@@ -1,0 +1,2 @@
+-- What became of one reservation is told from its journal entries; without an index that is a look at all of its subject's.
+CREATE INDEX _private_journal_reservation ON earmark._private_journal (reservation) WHERE reservation IS NOT NULL;

@@ -1,0 +1,170 @@
+"""Why a subject's quota is what it is, and what became of a reservation or an image: as data, and in words."""
+
+import json
+from datetime import timedelta
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+
+from earmark import Cause, Forbidden, Ledger, UnknownSubject
+from earmark.errors import from_database
+from earmark.in_words import explained, told
+from sql.conftest import Books
+
+FILES = json.dumps([{"filename": "holiday.jpg", "content_type": "image/jpeg", "size": 7}])
+
+
+def upload(connection: psycopg.Connection, subject: str) -> tuple[UUID, UUID]:
+    """A reservation of one image, and the image."""
+    row = connection.execute(
+        "SELECT reservation, images FROM earmark.images_reserve(%s, %s, 60, 60)", (subject, FILES)
+    ).fetchone()
+    assert row is not None
+    return row[0], UUID(row[1][0]["image"])
+
+
+def words(lines: list[str]) -> str:
+    return "\n".join(lines)
+
+
+def test_what_is_open_adds_up_to_what_is_held(books: Books, scratch: psycopg.Connection) -> None:
+    books.reserve("alice", {"images": 2}, key="k", actor="api")
+    reservation, image = upload(scratch, "alice")
+    paid = books.reserve("alice", {"images": 3})
+    books.commit(paid.id)
+    explanation = books.explain("alice")
+    assert [(one.amounts, one.key, one.by, one.filename) for one in explanation.open] == [
+        ({"images": 2}, "k", "api", None),
+        ({"images": 1, "storage_bytes": 7}, None, "alice", "holiday.jpg"),
+    ]
+    found = explanation.open[1]
+    assert (found.reservation, found.image, found.image_state, found.owner) == (reservation, image, "reserved", "alice")
+    assert (found.overdue, found.earlier_period, explanation.open_total) == (False, False, 2)
+    assert sum(one.amounts["images"] for one in explanation.open) == explanation.levels[0].resources["images"].held
+    assert explanation.levels == books.usage_levels("alice")
+    assert explanation.changes == books.history("alice", limit=20)
+    assert "holiday.jpg, which is reserved, holds 1 images, 7 storage_bytes since" in words(explained(explanation))
+    assert "alice, on plan pro: 6 of 500 images used until" in words(explained(explanation))
+
+
+def test_a_newcomer_and_somebody_unknown(books: Books, scratch: psycopg.Connection) -> None:
+    explanation = books.explain("newcomer")
+    assert (explanation.open, explanation.changes, explanation.open_total) == ((), (), 0)
+    assert explained(explanation)[-1] == "Nothing holds quota now."
+    scratch.execute("DELETE FROM earmark._private_setting WHERE name = 'default_plan'")
+    with pytest.raises(UnknownSubject):
+        books.explain("newcomer")
+
+
+def test_no_more_is_told_than_was_asked_for(books: Books) -> None:
+    for _ in range(3):
+        books.reserve("alice", {"images": 1})
+    explanation = books.explain("alice", max_items=2, max_changes=1)
+    assert (len(explanation.open), explanation.open_total, len(explanation.changes)) == (2, 3, 1)
+    assert explanation.open[0].since <= explanation.open[1].since
+    assert "1 more items hold quota." in explained(explanation)
+
+
+def test_a_team_sees_who_holds_its_quota_and_a_member_sees_only_himself(books: Books) -> None:
+    books.configure_subject("acme", plan="pro")
+    for member in ("alice", "bob"):
+        books.configure_subject(member, plan="pro", parent="acme")
+        books.reserve(member, {"images": 1})
+    team = books.explain("acme")
+    assert [(one.owner, one.by) for one in team.open] == [("alice", "alice"), ("bob", "bob")]
+    assert "of bob holds 1 images" in words(explained(team))
+    member = books.explain("alice")
+    assert [one.owner for one in member.open] == ["alice"]
+    assert [level.subject for level in member.levels] == ["alice", "acme"]
+    assert "bob" not in words(explained(member))
+
+
+def test_what_is_overdue_or_of_an_earlier_period_is_said_to_be(ledger: Ledger, clock) -> None:
+    clock.set("2026-01-31T23:00:00Z")
+    ledger.reserve("alice", {"images": 1}, ttl=timedelta(hours=9)).detach()
+    ledger.reserve("alice", {"images": 1}, ttl=timedelta(minutes=1)).detach()
+    clock.set("2026-02-01T01:00:00Z")
+    explanation = ledger.explain("alice")
+    assert [(one.overdue, one.earlier_period) for one in explanation.open] == [(False, True), (True, True)]
+    assert explanation.levels[0].resources["images"].held == 0
+    told_so = words(explained(explanation))
+    assert "was due back 2026-01-31 23:01:00 UTC" in told_so
+    assert "It counts in a period that is over." in told_so
+
+
+def test_the_story_of_a_reservation_from_reserve_to_settlement(books: Books) -> None:
+    taken = books.reserve("alice", {"images": 5, "storage_bytes": 9}, key="k", actor="api")
+    books.commit(taken.id, amounts={"images": 2}, actor="worker")
+    books.refund(taken.id, reason="deleted", actor="alice")
+    story = books.story(taken.id)
+    assert (story.subject, story.key, story.outcome, story.images) == ("alice", "k", "granted", ())
+    assert [entry.kind for entry in story.entries] == ["reserve"] * 2 + ["commit"] * 2 + ["refund"]
+    assert story.entries == books.history("alice")[::-1]
+    assert story.items == books.reservation(taken.id).items
+    said = words(told(story))
+    for part in (
+        "api reserved 5 images, 9 storage_bytes for item 1",
+        "worker committed 2 images, 9 storage_bytes and gave back 3 images for item 1",
+        "alice refunded 9 storage_bytes for item 1 (deleted)",
+    ):
+        assert part in said
+
+
+@pytest.mark.parametrize("cause", Cause)
+def test_every_cause_has_words(books: Books, cause: Cause) -> None:
+    taken = books.reserve("alice", {"images": 1})
+    books.rollback(taken.id, cause=cause, actor="support", reason="asked for")
+    said = told(books.story(taken.id))
+    assert said[-2].endswith("(asked for).")
+    assert "because" in said[-1]
+    assert "gave back 1 images" in said[-1]
+
+
+def test_a_denial_has_a_story_too(books: Books, scratch: psycopg.Connection) -> None:
+    denied = books.reserve("alice", {"images": 501}, key="k")
+    assert not denied
+    row = scratch.execute("SELECT reservation FROM earmark._private_reservation WHERE key = 'k'").fetchone()
+    assert row is not None
+    story = books.story(row[0])
+    assert (story.outcome, story.entries, story.items) == ("denied", (), {})
+    assert told(story)[1] == "alice had 500 images left of 500, and 501 were asked for."
+
+
+def test_the_story_of_an_image_is_that_of_its_item(books: Books, scratch: psycopg.Connection) -> None:
+    reservation, image = upload(scratch, "alice")
+    scratch.execute(
+        "SELECT earmark.image_roll_back(%s, 'upload_failed', subject => 'alice', actor => 'alice', reason => 'gone')",
+        (image,),
+    )
+    story = books.story(image)
+    assert (story.reservation, [one.image for one in story.images]) == (reservation, [image])
+    assert (story.images[0].state, story.images[0].cause) == ("failed", Cause.UPLOAD_FAILED)
+    assert [entry.kind for entry in story.entries] == ["reserve"] * 2 + ["rollback"] * 2
+    assert f"Image {image} (holiday.jpg) is failed" in told(story)[-1]
+    assert books.story(reservation) == story
+
+
+def test_an_image_whose_reservation_was_pruned_still_has_its_story(ledger: Ledger, connection, clock) -> None:
+    _, image = upload(connection, "alice")
+    connection.execute("SELECT earmark.image_roll_back(%s, 'cancelled')", (image,))
+    clock.advance(1e9)
+    assert ledger.prune_settled().reservations == 1
+    story = ledger.story(image)
+    assert story is not None
+    assert (story.subject, story.items, story.images[0].state) == ("alice", {}, "cancelled")
+    assert [entry.kind for entry in story.entries] == ["reserve"] * 2 + ["rollback"] * 2
+    assert told(story)
+
+
+def test_nobody_reads_what_is_not_his(books: Books, scratch: psycopg.Connection) -> None:
+    taken = books.reserve("alice", {"images": 1})
+    _, image = upload(scratch, "alice")
+    for about in (taken.id, image, uuid4()):
+        assert books.story(about, subject="bob") is None
+    assert books.story(image, subject="alice") is not None
+    scratch.execute("SELECT set_config('request.jwt.claims', '{\"sub\": \"bob\"}', true)")
+    for call, parameters in (("explain('alice')", ()), ("story(%s)", (image,)), ("story(%s, 'alice')", (image,))):
+        with pytest.raises(psycopg.Error) as caught, scratch.transaction():
+            scratch.execute(f"SELECT earmark.{call}", parameters)
+        assert isinstance(from_database(caught.value), Forbidden)
