@@ -22,6 +22,15 @@ def user_id(number: int) -> uuid.UUID:
     return uuid.uuid5(NAMESPACE, str(number))
 
 
+def prepare_ledger(url: str, users: int) -> None:
+    """Migrates an empty database and registers users with unlimited images."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        migrate(connection, default_plan="enterprise")
+        query = "SELECT earmark.configure_subject(n::text, 'enterprise') FROM generate_series(0, %s) n"
+        connection.execute(query, (users - 1,))
+        connection.execute("ANALYZE earmark._private_subject")
+
+
 class Contestant(ABC):
     """Something that keeps quota.
 
@@ -46,17 +55,8 @@ class Contestant(ABC):
     async def close(self) -> None: ...
 
 
-class Rpcs(Contestant):
-    """The requirement's own two RPCs, called through pooled connections."""
-
-    name = "rpcs"
-
-    def prepare(self, users: int) -> None:
-        with psycopg.connect(self.url) as connection:
-            connection.execute((Path(__file__).parent / "requirement_rpcs.sql").read_text())
-            with connection.cursor() as cursor, cursor.copy("COPY user_quota (user_id) FROM STDIN") as copy:
-                for number in range(users):
-                    copy.write_row((user_id(number),))
+class Pooled(Contestant):
+    """Plain calls through pooled connections."""
 
     async def open(self, callers: int) -> None:
         self._pool = AsyncConnectionPool(
@@ -68,6 +68,22 @@ class Rpcs(Contestant):
         )
         await self._pool.open(wait=True)
 
+    async def close(self) -> None:
+        await self._pool.close()
+
+
+class Rpcs(Pooled):
+    """The requirement's own two RPCs, called through pooled connections."""
+
+    name = "rpcs"
+
+    def prepare(self, users: int) -> None:
+        with psycopg.connect(self.url) as connection:
+            connection.execute((Path(__file__).parent / "requirement_rpcs.sql").read_text())
+            with connection.cursor() as cursor, cursor.copy("COPY user_quota (user_id) FROM STDIN") as copy:
+                for number in range(users):
+                    copy.write_row((user_id(number),))
+
     async def pair(self, user: int) -> None:
         user_uuid = user_id(user)
         async with self._pool.connection() as connection:
@@ -77,9 +93,6 @@ class Rpcs(Contestant):
             assert row[0]
         async with self._pool.connection() as connection:
             await (await connection.execute("SELECT * FROM decrement_user_image_count(%s, 1)", (user_uuid,))).fetchone()
-
-    async def close(self) -> None:
-        await self._pool.close()
 
 
 class Neveroversell(Contestant):
@@ -127,17 +140,31 @@ class Neveroversell(Contestant):
         self._pool.close()
 
 
+class Floor(Pooled):
+    """The least that writes the rows Earmark writes, called as the RPCs are; it decides nothing, and is no ledger."""
+
+    name = "floor"
+
+    def prepare(self, users: int) -> None:
+        prepare_ledger(self.url, users)
+        with psycopg.connect(self.url) as connection:
+            connection.execute((Path(__file__).parent / "floor.sql").read_text())
+
+    async def pair(self, user: int) -> None:
+        async with self._pool.connection() as connection:
+            row = await (await connection.execute("SELECT floor_reserve(%s, 1)", (str(user),))).fetchone()
+        async with self._pool.connection() as connection:
+            given_back = await (await connection.execute("SELECT floor_rollback(%s)", row)).fetchone()
+        assert given_back == (1,)
+
+
 class Earmark(Contestant):
     """Earmark's AsyncLedger, journal included."""
 
     name = "earmark"
 
     def prepare(self, users: int) -> None:
-        with psycopg.connect(self.url, autocommit=True) as connection:
-            migrate(connection, default_plan="enterprise")
-            query = "SELECT earmark.configure_subject(n::text, 'enterprise') FROM generate_series(0, %s) n"
-            connection.execute(query, (users - 1,))
-            connection.execute("ANALYZE earmark._private_subject")
+        prepare_ledger(self.url, users)
 
     async def open(self, callers: int) -> None:  # noqa: ARG002 - few connections carry any number of callers
         self._ledger = AsyncLedger(self.url)
@@ -152,4 +179,4 @@ class Earmark(Contestant):
         await self._ledger.close()
 
 
-ALL = (Rpcs, Neveroversell, Earmark)
+ALL = (Rpcs, Neveroversell, Floor, Earmark)

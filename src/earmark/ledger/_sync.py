@@ -324,13 +324,14 @@ class Ledger:
     def sweep(
         self,
         *,
-        max_holds: int = 1000,
-        max_batches: int = 1000,
+        max_holds: int = 100,
+        max_batches: int = 10_000,
         connection: Connection[Any] | None = None,
     ) -> tuple[Expired, ...]:
         """Rolls back what is overdue, batch by batch, until nothing is left or `max_batches` were done.
 
-        Any number of sweepers may run: each passes over the subjects another one has locked.
+        Any number of sweepers may run: each passes over the subjects another one has locked. A larger batch of
+        `max_holds` is hardly faster, and others wait for its commit to reach the disk.
         """
         expired: list[Expired] = []
         for _ in range(max_batches):

@@ -14,7 +14,8 @@ BEGIN
     IF overdue IS NULL THEN
         RETURN 0;
     END IF;
-    RETURN (SELECT count(*) FROM _private_settle(overdue, 'rolled_back', moment));
+    PERFORM _private_settle(overdue, 'rolled_back', moment);
+    RETURN jsonb_array_length(overdue);
 END $$;
 COMMENT ON FUNCTION earmark._private_expire_overdue IS
     'Rolls back the overdue holds of subjects whose trees are locked by the caller; of how many reservations.';

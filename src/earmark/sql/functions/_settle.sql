@@ -1,7 +1,5 @@
 CREATE OR REPLACE FUNCTION earmark._private_settle(requests jsonb, done text, moment timestamptz)
-RETURNS TABLE (ordinal int, outcome text, subject text, detail jsonb)
-LANGUAGE plpgsql VOLATILE SET search_path = earmark, pg_temp AS $$
-#variable_conflict use_column
+RETURNS earmark._private_seen[] LANGUAGE plpgsql VOLATILE SET search_path = earmark, pg_temp AS $$
 DECLARE
     entries _private_entry[];
     seen _private_seen[];
@@ -42,8 +40,8 @@ BEGIN
     IF entries IS NOT NULL THEN
         PERFORM _private_post(entries, moment);
     END IF;
-    RETURN QUERY SELECT * FROM _private_settle_answers(jsonb_array_length(requests), done, seen);
+    RETURN seen;
 END $$;
 COMMENT ON FUNCTION earmark._private_settle IS
 'Settles what the requests name, each hold at most once and by the first request that names it; done is rolled_back, committed or refunded.
-Answers a row per request, in order. The locks are held by the caller.';
+Returns the holds named, as they are after it; see _private_settle_answers. The locks are held by the caller.';

@@ -13,7 +13,8 @@ BEGIN
     PERFORM _private_lock_reservations(requests);
     moment := _private_now();
     IF _private_commit_is_plain(requests, moment) THEN
-        RETURN QUERY SELECT * FROM _private_settle(requests, 'committed', moment);
+        RETURN QUERY SELECT * FROM _private_settle_answers(jsonb_array_length(requests), 'committed',
+            _private_settle(requests, 'committed', moment));
         RETURN;
     END IF;
 
@@ -22,7 +23,8 @@ BEGIN
         request := jsonb_build_array(requests->place);
         refused := _private_refuse_commit(request, moment);
         IF refused IS NULL THEN
-            RETURN QUERY SELECT place + 1, s.outcome, s.subject, s.detail FROM _private_settle(request, 'committed', moment) s;
+            RETURN QUERY SELECT place + 1, s.outcome, s.subject, s.detail
+            FROM _private_settle_answers(1, 'committed', _private_settle(request, 'committed', moment)) s;
         ELSE
             RETURN QUERY SELECT place + 1, refused->>'outcome', a.subject, a.detail || (refused->'detail')
             FROM _private_settle_answers(1, 'committed', _private_seen_now(request)) a;

@@ -1,4 +1,4 @@
-CREATE OR REPLACE FUNCTION earmark.expire(max_holds int DEFAULT 1000)
+CREATE OR REPLACE FUNCTION earmark.expire(max_holds int DEFAULT 100)
 RETURNS TABLE (subject text, reservation uuid, item text, resource text, amount bigint, expired_at timestamptz)
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = earmark, pg_temp
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
@@ -6,6 +6,7 @@ SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_has
 DECLARE
     moment timestamptz := _private_now();
     overdue jsonb;
+    seen _private_seen[];
 BEGIN
     PERFORM _private_authorize(NULL);
     WITH found AS MATERIALIZED (
@@ -35,12 +36,13 @@ BEGIN
         RETURN;
     END IF;
     BEGIN
-        PERFORM _private_settle(overdue, 'rolled_back', moment);
+        seen := _private_settle(overdue, 'rolled_back', moment);
     EXCEPTION WHEN OTHERS THEN
         IF NOT _private_is_about_a_row(SQLSTATE) THEN
             RAISE;
         END IF;
         overdue := _private_expire_each(overdue, moment);
+        seen := _private_seen_now(overdue);
     END;
     IF EXISTS (SELECT FROM _private_set_aside) THEN
         DELETE FROM _private_set_aside a
@@ -48,8 +50,7 @@ BEGIN
         WHERE (a.root, a.reservation, a.item) = (t.root, t.reservation, t.item);
     END IF;
     RETURN QUERY
-    SELECT t.subject, t.reservation, t.item, t.resource, t.amount, t.expires_at
-    FROM _private_settle_targets(overdue) t WHERE t.level = 0;
+    SELECT s.owner, (overdue->(s.ordinal - 1)->>'reservation')::uuid, s.item, s.resource, s.amount, s.expires_at FROM unnest(seen) s;
 END $$;
 COMMENT ON FUNCTION earmark.expire IS
 'Rolls back overdue holds with cause expired, at most about max_holds in one call, oldest first; call again while it returns rows.

@@ -6,7 +6,8 @@ BEGIN
     PERFORM _private_authorize(NULL);
     PERFORM _private_check_settle(requests);
     PERFORM _private_lock_reservations(requests);
-    RETURN QUERY SELECT * FROM _private_settle(requests, 'refunded', _private_now());
+    RETURN QUERY SELECT * FROM _private_settle_answers(jsonb_array_length(requests), 'refunded',
+        _private_settle(requests, 'refunded', _private_now()));
 END $$;
 COMMENT ON FUNCTION earmark.refund IS
 'Gives back committed use of what was deleted, once per item, and only of resources that the subject''s plan marks as refundable.

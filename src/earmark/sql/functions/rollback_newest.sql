@@ -27,9 +27,10 @@ BEGIN
             'cause', rollback_newest.cause, 'actor', rollback_newest.actor, 'reason', rollback_newest.reason);
     END LOOP;
     RETURN QUERY
-    SELECT (requests->(s.ordinal - 1)->>'reservation')::uuid, i.key, i.value->'returned'
-    FROM _private_settle(requests, 'rolled_back', _private_now()) s
-    CROSS JOIN LATERAL jsonb_each(s.detail->'items') i;
+    SELECT (requests->(s.ordinal - 1)->>'reservation')::uuid, s.item, jsonb_object_agg(s.resource, s.amount)
+    FROM unnest(_private_settle(requests, 'rolled_back', _private_now())) s
+    WHERE s.mine
+    GROUP BY s.ordinal, s.item ORDER BY s.ordinal;
 END $$;
 COMMENT ON FUNCTION earmark.rollback_newest IS
 'The count form of rollback: gives back the subject''s own open items, newest first, whole, at most max_amount of the resource; nothing that is committed.
