@@ -1,9 +1,10 @@
 """Settings: `EARMARK_*` environment variables, read once by the command line; its flags win over them."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 DEFAULT_TYPES = ("image/jpeg", "image/png", "image/webp", "image/gif", "image/avif")
@@ -62,11 +63,54 @@ class Settings(BaseSettings):
     """Processes that decode and process images."""
     processor: str = "earmark.uploads.processing:make_thumbnail"
     """What processing does: `module:callable`."""
+    image_resources: Annotated[Mapping[str, Annotated[int, Field(gt=0)]], NoDecode] = Field(default_factory=dict)
+    """What is held for each image besides itself and its bytes, for processing to use: `credits:5,seconds:30`."""
+
+    processing: Literal["worker", "webhook", "external"] = "worker"
+    """Who processes: our worker; the service, when QStash calls; or a processor outside, which is sent signed jobs."""
+    qstash_url: str = "https://qstash.upstash.io"
+    qstash_token: SecretStr | None = None
+    """With `webhook`: publishes the jobs."""
+    qstash_current_signing_key: SecretStr | None = None
+    qstash_next_signing_key: SecretStr | None = None
+    """Sign QStash's calls; the next one only while keys are rotated."""
+    webhook_secrets: Annotated[tuple[SecretStr, ...], NoDecode] = ()
+    """Standard Webhooks secrets (`whsec_…`), comma-separated: the first signs, all are good. Needed with `external`;
+    with `webhook`, whoever has one may call, too."""
+    processor_url: str | None = None
+    """With `external`: where jobs are posted."""
+    external_ttl_seconds: Seconds = 3600
+    """With `external`: from a job that was taken until its result must be there."""
 
     @field_validator("allowed_types", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
+
+    @field_validator("image_resources", mode="before")
+    @classmethod
+    def _amounts(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        parts = [part.partition(":") for part in value.split(",") if part.strip()]
+        return {name.strip(): amount.strip() for name, _, amount in parts}
+
+    @field_validator("webhook_secrets", mode="before")
+    @classmethod
+    def _secrets(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _has_what_processing_needs(self) -> Self:
+        needed = {
+            "worker": (),
+            "webhook": ("public_url", "qstash_token", "qstash_current_signing_key"),
+            "external": ("public_url", "processor_url", "webhook_secrets"),
+        }[self.processing]
+        missing = [f"EARMARK_{name.upper()}" for name in needed if not getattr(self, name)]
+        if missing:
+            raise ValueError(f"EARMARK_PROCESSING={self.processing} needs {', '.join(missing)}")
+        return self
 
     @property
     def is_local(self) -> bool:

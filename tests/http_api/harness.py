@@ -35,9 +35,9 @@ def described(data: bytes = JPEG, filename: str = "photo.jpg", content_type: str
 
 
 @asynccontextmanager
-async def opened(database: str, folder: Path, public_url: str = ADDRESS) -> AsyncIterator[Services]:
-    """The service's parts on this database and folder."""
-    settings = Settings(home=folder)
+async def opened(database: str, folder: Path, public_url: str = ADDRESS, **more: object) -> AsyncIterator[Services]:
+    """The service's parts on this database and folder, with `more` settings."""
+    settings = Settings(home=folder, public_url=public_url, **more)
     storage = LocalStorage(folder / "objects", secret=SECRET, public_url=public_url)
     async with AsyncConnectionPool(database, min_size=1, max_size=8, open=False, kwargs={"autocommit": True}) as pool:
         ledger = AsyncLedger(pool)

@@ -19,7 +19,7 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-LARGE = {f"_private_{name}" for name in ("hold", "reservation", "journal", "balance", "subject", "image")}
+LARGE = {f"_private_{name}" for name in ("hold", "reservation", "journal", "balance", "subject", "image", "delivery")}
 ROUNDS = 7
 """A statement is planned anew five times before PostgreSQL considers one plan for all."""
 CROWD = """
@@ -45,7 +45,7 @@ SELECT h.root, h.reservation, h.subject, h.reservation, '1', 'a.png', 'image/png
     h.settled_at, h.settled_at FROM earmark._private_hold h WHERE h.state = 'committed' AND h.subject LIKE 'o%';
 """
 COLD = {
-    "configure_plan", "configure_retention", "journal_export", "plans", "prune_journal", "prune_settled",
+    "configure_plan", "configure_retention", "journal_export", "plans", "prune_deliveries", "prune_journal", "prune_settled",
     "repair", "schema_files", "set_aside", "verify",
 }  # fmt: skip
 """Called by an operator, or once in a while; or on tables that stay small."""
@@ -292,6 +292,17 @@ def image_to_the_end(look: Onlooker) -> None:
     assert look.call("SELECT outcome FROM earmark.image_delete(%s, %s)", good, subject) == [("deleted",)]
 
 
+def image_outside(look: Onlooker) -> None:
+    """A processor outside takes the job, and its report is remembered."""
+    subject = someone()
+    (image, _) = opened(look, subject)
+    look.call("SELECT * FROM earmark.image_uploaded(%s, %s, 60, 60)", image, subject)
+    assert look.call("SELECT outcome FROM earmark.image_hand_over(%s, 1, 60, 60)", image) == [("handed_over",)]
+    for expected in (None, {}):
+        assert look.call("SELECT answer FROM earmark.delivery(%s, 'm')", image) == [(expected,)]
+        look.call("SELECT earmark.delivery_answered(%s, 'm', '{}')", image)
+
+
 def image_duties(look: Onlooker) -> None:
     """What the worker looks for, and finds."""
     image, other = opened(look, someone())
@@ -309,7 +320,7 @@ HOT: dict[str, Callable[[Onlooker], None]] = {
     call.__name__: call
     for call in (
         reserve, reserve_when_short, commit, rollback, extend, refund, expire, rollback_newest, adjust, read, views,
-        follow, compatibility, configure_subject, image_to_the_end, image_duties,
+        follow, compatibility, configure_subject, image_to_the_end, image_outside, image_duties,
     )
 }  # fmt: skip
 

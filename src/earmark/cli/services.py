@@ -2,9 +2,11 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
+from dataclasses import replace
 from datetime import timedelta
 
+import httpx
 from psycopg_pool import AsyncConnectionPool
 
 from earmark.cli.token import secret_of
@@ -14,6 +16,7 @@ from earmark.http_api.sign_in import SignIn
 from earmark.ledger import AsyncLedger
 from earmark.uploads.flow import Uploads
 from earmark.uploads.job import ImageJobs
+from earmark.uploads.outside import TIMEOUT_SECONDS, Jobs, ProcessorJobs, QStashJobs
 from earmark.uploads.process_pool import ImagePool
 from earmark.uploads.processing import load_processor
 from earmark.uploads.queue import queue_app
@@ -38,7 +41,13 @@ async def open_services(settings: Settings, database_url: str) -> AsyncIterator[
         public_url = settings.public_url or ""
         storage = open_storage(settings.storage_url, home=settings.home, secret=secret, public_url=public_url)
         uploads = Uploads(ledger=ledger, pool=pool, storage=storage, queue=queue_app(database_url), settings=settings)
-        yield Services(uploads=uploads, ledger=ledger, storage=storage, sign_in=SignIn(secret), settings=settings)
+        services = Services(uploads=uploads, ledger=ledger, storage=storage, sign_in=SignIn(secret), settings=settings)
+        if settings.processing != "webhook":
+            yield services
+            return
+        with closing(ImagePool(settings.processes, settings.inspection_timeout_seconds)) as images:
+            jobs = ImageJobs(uploads, images, load_processor(settings.processor), requeues=False)
+            yield replace(services, jobs=jobs)
 
 
 async def run_worker(services: Services, keep_database: Callable[[], None] | None = None) -> None:
@@ -49,11 +58,13 @@ async def run_worker(services: Services, keep_database: Callable[[], None] | Non
         keep_database: Called every second, off the event loop: starts the embedded database if it has died.
     """
     settings, uploads = services.settings, services.uploads
-    processor = load_processor(settings.processor)
     pool = ImagePool(settings.processes, settings.inspection_timeout_seconds)
+    client = httpx.AsyncClient(timeout=TIMEOUT_SECONDS)
+    jobs = _jobs(uploads, ImageJobs(uploads, pool, load_processor(settings.processor)), client)
     duties = [
         Duty("sweep", settings.sweep_interval_seconds, lambda: sweep_once(uploads)),
         Duty("prune_queue", queue_pruner.INTERVAL_SECONDS, lambda: queue_pruner.prune_once(uploads.queue)),
+        Duty("prune_deliveries", pruner.INTERVAL_SECONDS, lambda: pruner.prune_deliveries_once(uploads)),
         Duty("prune_ledger", pruner.INTERVAL_SECONDS, lambda: pruner.prune_ledger_once(services.ledger)),
     ]
     if keep_database is not None:
@@ -64,13 +75,21 @@ async def run_worker(services: Services, keep_database: Callable[[], None] | Non
             Duty("remove_abandoned", queue_pruner.INTERVAL_SECONDS, lambda: _remove_abandoned(storage, settings))
         )
     try:
-        async with uploads.queue.open_async(), asyncio.TaskGroup() as group:
+        async with client, uploads.queue.open_async(), asyncio.TaskGroup() as group:
             group.create_task(run_duties(duties))
-            group.create_task(
-                run_jobs(uploads.queue, ImageJobs(uploads, pool, processor), concurrency=settings.processes)
-            )
+            group.create_task(run_jobs(uploads.queue, jobs, concurrency=settings.processes))
     finally:
         pool.close()
+
+
+def _jobs(uploads: Uploads, own: ImageJobs, client: httpx.AsyncClient) -> Jobs:
+    match uploads.settings.processing:
+        case "webhook":
+            return QStashJobs(uploads, client)
+        case "external":
+            return ProcessorJobs(own, uploads, client)
+        case "worker":
+            return own
 
 
 async def _keep(database: Callable[[], None]) -> dict[str, object]:

@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from earmark.http_api.frame import Frame
-from earmark.http_api.routes import images, operations, page, quota, reservations, storage
+from earmark.http_api.routes import images, jobs, operations, page, quota, reservations, storage
 from earmark.http_api.services import Services
 
 __all__ = ["Services", "create_app"]
@@ -23,6 +23,7 @@ def create_app(services: Services) -> Starlette:
             *images.routes(services),
             *quota.routes(services),
             *reservations.routes(services),
+            *jobs.routes(services),
             *operations.routes(services),
             *storage.routes(services),
             *page.routes(services),

@@ -9,6 +9,7 @@ from earmark.http_api.caller import Caller
 from earmark.http_api.sign_in import NotSignedIn, SignIn
 from earmark.ledger import AsyncLedger
 from earmark.uploads.flow import Uploads
+from earmark.uploads.job import ImageJobs
 from earmark.uploads.storage import Storage
 
 SUBJECT_IN_SCOPE = "earmark.subject"
@@ -24,6 +25,8 @@ class Services:
     storage: Storage
     sign_in: SignIn
     settings: Settings
+    jobs: ImageJobs | None = None
+    """With the way of processing `webhook`: carries out the jobs that a queue outside calls for."""
 
     def caller(self, request: Request) -> Caller:
         """Who sends this request.

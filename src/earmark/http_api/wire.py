@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Literal
 from urllib.parse import urljoin
 from uuid import UUID
 
@@ -255,6 +255,24 @@ class ReservationAnswer(Struct, frozen=True, rename="camel"):
     subject: str
     created_at: datetime
     items: Mapping[str, ItemAnswer]
+
+
+class JobBody(Struct, frozen=True, rename="camel"):
+    """An image to process now. `attempt` is the one the message was made for; a repetition drives the next one."""
+
+    image_id: str
+    attempt: Annotated[int, Meta(ge=1, le=1000)] = 1
+
+
+class ResultBody(Struct, frozen=True, rename="camel"):
+    """What a processor outside made of a job."""
+
+    image_id: str
+    attempt: Annotated[int, Meta(ge=1, le=1000)]
+    outcome: Literal["completed", "failed"]
+    permanent: bool = False
+    actual: Mapping[str, Integer] = {}
+    error: Reason | None = None
 
 
 class OpenItemAnswer(Struct, frozen=True, rename="camel"):

@@ -58,13 +58,15 @@ async def reserve(
     *,
     key: str | None,
     actor: str | None,
+    resources: Amounts,
 ) -> Reserved:
-    """Take quota for files and open an image for each."""
+    """Take quota for files, and `resources` besides for each, and open an image for each."""
+    more = {"resources": dict(resources)} if resources else {}
     row = await _one(
         connection,
         "SELECT outcome, reservation, replayed, detail, images FROM earmark.images_reserve(%s, %s, %s, %s, %s, %s)",
         subject,
-        Jsonb([asdict(file) for file in files]),
+        Jsonb([{**asdict(file), **more} for file in files]),
         deadline.ttl_seconds,
         deadline.evidence_seconds,
         key,
@@ -88,6 +90,30 @@ async def start(connection: Connection, image: UUID, deadline: Deadline) -> Tran
     """A worker begins, under the next fencing number."""
     query = "SELECT outcome, document FROM earmark.image_start(%s, %s, %s)"
     return _moved(await _one(connection, query, image, deadline.ttl_seconds, deadline.evidence_seconds))
+
+
+async def hand_over(connection: Connection, image: UUID, attempt: int, deadline: Deadline) -> Transition:
+    """A processor outside has taken this attempt."""
+    query = "SELECT outcome, document FROM earmark.image_hand_over(%s, %s, %s, %s)"
+    return _moved(await _one(connection, query, image, attempt, deadline.ttl_seconds, deadline.evidence_seconds))
+
+
+async def delivery(connection: Connection, image: UUID, delivery: str) -> tuple[Image | None, Any]:
+    """The image, locked for the rest of the transaction, and what this delivery was answered before, or None."""
+    row = await _one(connection, "SELECT document, answer FROM earmark.delivery(%s, %s)", image, delivery)
+    return image_of(row[0]), row[1]
+
+
+async def delivery_answered(connection: Connection, image: UUID, delivery: str, answer: Mapping[str, object]) -> Any:
+    """Remember what a delivery was answered; the answer that stands."""
+    query = "SELECT earmark.delivery_answered(%s, %s, %s)"
+    return (await _one(connection, query, image, delivery, Jsonb(dict(answer))))[0]
+
+
+async def prune_deliveries(connection: Connection, older_than_seconds: float) -> int:
+    """Forget old deliveries; how many."""
+    count: int = (await _one(connection, "SELECT earmark.prune_deliveries(%s)", older_than_seconds))[0]
+    return count
 
 
 async def heartbeat(connection: Connection, image: UUID, attempt: int, deadline: Deadline) -> Transition:

@@ -104,7 +104,13 @@ class Uploads:
         named = [File(display_name(file.filename), file.content_type, file.size) for file in files]
         async with self.pool.connection() as connection:
             answer = await _calls.reserve(
-                connection, subject, named, self.deadline(State.RESERVED), key=key, actor=actor
+                connection,
+                subject,
+                named,
+                self.deadline(State.RESERVED),
+                key=key,
+                actor=actor,
+                resources=self.settings.image_resources,
             )
         reservation = _granted(subject, answer)
         return Preupload(
@@ -124,16 +130,22 @@ class Uploads:
         """A short-lived URL of a completed image, or of one of its outputs; None where there is nothing to show."""
         if image.state is not State.COMPLETED:
             return None
-        expires_at = datetime.now(UTC) + DOWNLOAD_TTL
         if output is None:
-            return self.storage.sign_download(
-                image.key, content_type=image.content_type, filename=image.filename, expires_at=expires_at
-            )
+            return self.original_url(image, DOWNLOAD_TTL)
         stored = image.outputs.get(output)
         if stored is None:
             return None
         return self.storage.sign_download(
-            stored.key, content_type=stored.content_type, filename=None, expires_at=expires_at
+            stored.key,
+            content_type=stored.content_type,
+            filename=None,
+            expires_at=datetime.now(UTC) + DOWNLOAD_TTL,
+        )
+
+    def original_url(self, image: Image, ttl: timedelta) -> str:
+        """A URL under which the bytes that were uploaded can be read for as long as `ttl`."""
+        return self.storage.sign_download(
+            image.key, content_type=image.content_type, filename=image.filename, expires_at=datetime.now(UTC) + ttl
         )
 
     async def receiving(self, image_id: UUID) -> None:

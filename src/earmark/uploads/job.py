@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from uuid import UUID
 
+from earmark.config import Settings
 from earmark.ledger.retrying import UNREACHABLE
 from earmark.model import Cause
 from earmark.uploads import _calls
@@ -37,12 +38,14 @@ class ImageJobs:
         uploads: The upload flow.
         pool: Processes for decoding; shared by all jobs.
         processor: What processing does.
+        requeues: Whether an attempt that failed puts the next on our queue; False where a queue outside calls again.
     """
 
-    def __init__(self, uploads: Uploads, pool: ImagePool, processor: Processor) -> None:
+    def __init__(self, uploads: Uploads, pool: ImagePool, processor: Processor, *, requeues: bool = True) -> None:
         self._uploads = uploads
         self._pool = pool
         self._processor = processor
+        self._requeues = requeues
 
     async def run(self, image_id: UUID) -> str:
         """One attempt, if the image is waiting for one.
@@ -117,7 +120,7 @@ class ImageJobs:
             with tempfile.TemporaryDirectory(prefix="earmark-") as folder:
                 path = Path(folder) / "original"
                 await self._uploads.storage.download(image.key, path)
-                inspected = await self._inspect(image, path)
+                inspected = await self.inspect(image, path, is_last_try=image.attempt > 1)
                 if isinstance(inspected, Rejection):
                     return await self._end(image, Cause.VALIDATION_FAILED, inspected.reason, "rejected")
                 processed = await self._process(image, inspected, path)
@@ -129,7 +132,12 @@ class ImageJobs:
         except Exception as error:  # noqa: BLE001 - the processor is the user's: whatever it raises may pass
             return await self._retry_or_end(image, error)
 
-    async def _inspect(self, image: Image, path: Path) -> Inspected | Rejection:
+    async def inspect(self, image: Image, path: Path, *, is_last_try: bool = False) -> Inspected | Rejection:
+        """Looks at the whole content in a pool process.
+
+        Raises:
+            PoolCrashed: It killed its process, which once may be bad luck; the last try is a rejection.
+        """
         try:
             return await self._pool.run(
                 inspect, path, content_type=image.content_type, filename=image.filename, limits=self._uploads.limits
@@ -137,7 +145,7 @@ class ImageJobs:
         except PoolTimeout:
             return Rejection("too-slow", "The image takes too long to decode.")
         except PoolCrashed:
-            if image.attempt < 2:  # noqa: PLR2004 - killed once may be bad luck; twice is the image
+            if not is_last_try:
                 raise
             return Rejection("damaged", "The image cannot be decoded.")
 
@@ -192,16 +200,15 @@ class ImageJobs:
         settings = self._uploads.settings
         if image.attempt >= settings.processing_attempts:
             return await self._end(image, Cause.PROCESSING_FAILED, "Processing failed.", "failed")
-        longest = min(settings.retry_cap_seconds, settings.retry_base_seconds * 2 ** (image.attempt - 1))
-        jittered = longest * random.uniform(0.5, 1)  # noqa: S311 - spreads retries, guards nothing
-        return await self._wait_for_another(image, "An attempt failed; trying again.", delay_seconds=jittered)
+        delay = backoff_seconds(settings, image.attempt)
+        return await self._wait_for_another(image, "An attempt failed; trying again.", delay_seconds=delay)
 
     async def _wait_for_another(self, image: Image, reason: str, *, delay_seconds: float) -> str:
         async with self._uploads.pool.connection() as connection, connection.transaction():
             moved = await _calls.wait(
                 connection, image.image, image.attempt, reason, self._uploads.deadline(State.UPLOADED)
             )
-            if moved.outcome == "waiting":
+            if moved.outcome == "waiting" and self._requeues:
                 await enqueue(self._uploads.queue, image.image, connection, delay_seconds=delay_seconds)
         return "retrying" if moved.outcome == "waiting" else moved.outcome
 
@@ -212,3 +219,9 @@ class ImageJobs:
             )
         log_transition(moved, cause, "worker", reason)
         return outcome if moved.outcome == "rolled_back" else moved.outcome
+
+
+def backoff_seconds(settings: Settings, attempt: int) -> float:
+    """How long to wait after this attempt: doubled each time, capped, and jittered so that retries spread."""
+    longest: float = min(settings.retry_cap_seconds, settings.retry_base_seconds * 2.0 ** (attempt - 1))
+    return longest * random.uniform(0.5, 1)  # noqa: S311 - guards nothing

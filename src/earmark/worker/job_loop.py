@@ -5,7 +5,7 @@ from uuid import UUID
 
 import procrastinate
 
-from earmark.uploads.job import ImageJobs
+from earmark.uploads.outside import Jobs
 from earmark.uploads.queue import QUEUE, TASK
 
 POLL_SECONDS = 0.5
@@ -16,7 +16,7 @@ GRACE_SECONDS = 5.0
 _logger = logging.getLogger("earmark.jobs")
 
 
-async def run_jobs(queue: procrastinate.App, jobs: ImageJobs, *, concurrency: int) -> None:
+async def run_jobs(queue: procrastinate.App, jobs: Jobs, *, concurrency: int) -> None:
     """Works until cancelled. The queue's application must be open."""
 
     async def process_image(image: str) -> None:

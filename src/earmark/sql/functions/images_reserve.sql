@@ -22,7 +22,8 @@ BEGIN
     SELECT r.* INTO answer FROM reserve(jsonb_build_array(jsonb_strip_nulls(jsonb_build_object(
         'subject', images_reserve.subject, 'key', images_reserve.key, 'actor', images_reserve.actor, 'note', files, 'followed', true,
         'ttl_seconds', ttl_seconds + evidence_seconds,
-        'items', (SELECT jsonb_object_agg(f.ordinality, jsonb_build_object('images', 1, 'storage_bytes', f.value->'size'))
+        'items', (SELECT jsonb_object_agg(f.ordinality,
+                coalesce(f.value->'resources', '{}') || jsonb_build_object('images', 1, 'storage_bytes', f.value->'size'))
             FROM jsonb_array_elements(files) WITH ORDINALITY f))))) r;
 
     IF answer.outcome = 'granted' AND NOT answer.replayed THEN
@@ -44,5 +45,5 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION earmark.images_reserve IS
 'Takes quota for a number of files, one image and its bytes each, and opens an image for each.
-files: [{filename, content_type, size}]. outcome: granted, denied, conflict (as reserve), or bulk_limit (more files than the plan''s max_bulk_upload).
+files: [{filename, content_type, size, resources}], resources being what processing one may use besides, such as {"credits": 5}. outcome: granted, denied, conflict (as reserve), or bulk_limit (more files than the plan''s max_bulk_upload).
 images: the open images in the order of files; again when replayed under the key. Errors: QT001, QT002, QT004, QT005.';

@@ -1,0 +1,94 @@
+"""Calls of the outside about jobs: process this image now; this is what became of it. Signed, not signed in."""
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from earmark.http_api.requests import decoded, read_body, uuid_of
+from earmark.http_api.routing import resource
+from earmark.http_api.services import Services
+from earmark.http_api.wire import JobBody, ResultBody, answer
+from earmark.model import Cause
+from earmark.uploads.job import backoff_seconds
+from earmark.uploads.model import State
+from earmark.uploads.outside import PROCESS_PATH, RESULT_PATH, address
+from earmark.uploads.results import Result, take_result
+from earmark.uploads.signatures import QSTASH_HEADER, QStashSignatures, WebhookSignatures
+
+NOT_AGAIN = 489
+"""QStash's status for a call that is not to be repeated."""
+NOT_NOW = 503
+
+
+def routes(services: Services) -> list[Route]:
+    """The calls that the way of processing needs; there are none where our own worker does it."""
+    processing = services.settings.processing
+    if processing == "webhook":
+        return [resource(PROCESS_PATH, POST=_Process(services).process)]
+    if processing == "external":
+        return [resource(RESULT_PATH, POST=_Results(services).result)]
+    return []
+
+
+class _Process:
+    def __init__(self, services: Services) -> None:
+        settings = services.settings
+        assert services.jobs is not None  # noqa: S101 - opened with this way of processing
+        self._jobs = services.jobs
+        self._uploads = services.uploads
+        keys = (settings.qstash_current_signing_key, settings.qstash_next_signing_key)
+        self._qstash = QStashSignatures(
+            [key.get_secret_value() for key in keys if key is not None], address(settings, PROCESS_PATH)
+        )
+        self._webhooks = WebhookSignatures([secret.get_secret_value() for secret in settings.webhook_secrets])
+
+    async def process(self, request: Request) -> Response:
+        """Processes an image now: 2xx when done or done already, 503 to be called again, 489 when it failed for good.
+
+        What has ended is answered by what it ended as, whoever calls and however often.
+        """
+        body = await read_body(request)
+        if QSTASH_HEADER in request.headers:
+            self._qstash.verify(request.headers, body)
+        else:
+            self._webhooks.verify(request.headers, body)
+        told = decoded(body, JobBody)
+        outcome = await self._jobs.run(uuid_of(told.image_id, "image"))
+        return await self._answer(told, outcome)
+
+    async def _answer(self, told: JobBody, outcome: str) -> Response:
+        status, headers = 200, {}
+        if outcome == "over":
+            image = await self._uploads.image(uuid_of(told.image_id, "image"))
+            if image.state is State.FAILED and image.cause is Cause.PROCESSING_FAILED:
+                outcome = "failed"
+        if outcome in {"failed", "not_found"}:
+            status, headers = NOT_AGAIN, {"Upstash-NonRetryable-Error": "true"}
+        elif outcome in {"retrying", "busy", "too_early", "stale"}:
+            delay = backoff_seconds(self._uploads.settings, told.attempt)
+            status, headers = NOT_NOW, {"Retry-After": str(max(1, round(delay)))}
+        response = answer({"imageId": told.image_id, "outcome": outcome}, status)
+        response.headers.update(headers)
+        return response
+
+
+class _Results:
+    def __init__(self, services: Services) -> None:
+        self._uploads = services.uploads
+        secrets = services.settings.webhook_secrets
+        self._webhooks = WebhookSignatures([secret.get_secret_value() for secret in secrets])
+
+    async def result(self, request: Request) -> Response:
+        """What a processor outside made of a job; under a message id seen before, the answer it had."""
+        body = await read_body(request)
+        delivery = self._webhooks.verify(request.headers, body)
+        told = decoded(body, ResultBody)
+        result = Result(
+            image_id=uuid_of(told.image_id, "image"),
+            attempt=told.attempt,
+            is_completed=told.outcome == "completed",
+            is_permanent=told.permanent,
+            actual=told.actual,
+            error=told.error,
+        )
+        return answer(await take_result(self._uploads, delivery, result))
