@@ -82,9 +82,11 @@ class Outside:
             "webhook-signature": signature,
         }
 
-    async def result(self, image: str, attempt: int = 1, *, id: str | None = None, **said: object) -> httpx.Response:
+    async def result(
+        self, image: str, attempt: int = 1, *, delivery: str | None = None, **said: object
+    ) -> httpx.Response:
         body = json.dumps({"imageId": image, "attempt": attempt, "outcome": "completed", **said}).encode()
-        return await self.nobody.post(RESULT, content=body, headers=self.signed(body, id))
+        return await self.nobody.post(RESULT, content=body, headers=self.signed(body, delivery))
 
     async def process(self, image: str, attempt: int = 1) -> httpx.Response:
         body = json.dumps({"imageId": image, "attempt": attempt}).encode()
@@ -132,8 +134,8 @@ async def outside(
         jobs: Jobs = QStashJobs(services.uploads, client)
         if settings["processing"] == "external":
             jobs = ProcessorJobs(own, services.uploads, client)
-        services = replace(services, jobs=own)
-        api = Api(services, create_app(services))
+        composed = replace(services, jobs=own)
+        api = Api(composed, create_app(composed))
         yield Outside(api, jobs, told, answers, api.client("alice"), api.client(None))
         for one in api.clients:
             await one.aclose()
@@ -274,12 +276,12 @@ async def test_a_result_commits_at_what_was_really_used(external: Outside):
 
 async def test_a_report_that_comes_again_is_answered_as_before(external: Outside):
     image = await handed_over(external)
-    before = await external.result(image, id="m1")
+    before = await external.result(image, delivery="m1")
     for said in ({}, {"outcome": "failed", "permanent": True}, {"attempt": 7}):
-        again = await external.result(image, **{"attempt": 1, **said}, id="m1")
+        again = await external.result(image, **{"attempt": 1, **said}, delivery="m1")
         assert (again.status_code, again.json()) == (200, before.json())
-    assert (await external.result(image, id="m2")).json() == before.json()
-    contrary = await external.result(image, id="m3", outcome="failed", permanent=True)
+    assert (await external.result(image, delivery="m2")).json() == before.json()
+    contrary = await external.result(image, delivery="m3", outcome="failed", permanent=True)
     assert (contrary.status_code, contrary.json()["type"]) == (409, "/problems/stale-attempt")
     assert await external.state(image) == ("completed", None)
     assert (await external.api.used(external.alice))["images"] == (1, 0)
@@ -384,8 +386,8 @@ async def test_nonsense_that_is_signed_is_refused(external: Outside):
     image = await handed_over(external)
     assert (await external.result(str(uuid4()))).status_code == 404
     for said in (
-        {"outcome": "done"}, {"attempt": 0}, {"attempt": "1"}, {"actual": {"credits": -1}}, {"actual": {"credits": 1.5}},
-        {"id": "m" * 501}, {"permanent": "yes"},
+        {"outcome": "done"}, {"attempt": 0}, {"attempt": "1"}, {"actual": {"credits": -1}},
+        {"actual": {"credits": 1.5}}, {"delivery": "m" * 501}, {"permanent": "yes"},
     ):  # fmt: skip
         refused = await external.result(image, **{"attempt": 1, **said})
         assert refused.status_code == 422, said

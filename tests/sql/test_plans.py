@@ -45,8 +45,8 @@ SELECT h.root, h.reservation, h.subject, h.reservation, '1', 'a.png', 'image/png
     h.settled_at, h.settled_at FROM earmark._private_hold h WHERE h.state = 'committed' AND h.subject LIKE 'o%';
 """
 COLD = {
-    "configure_plan", "configure_retention", "journal_export", "plans", "prune_deliveries", "prune_journal", "prune_settled",
-    "repair", "schema_files", "set_aside", "verify",
+    "configure_plan", "configure_retention", "journal_export", "plans", "prune_deliveries", "prune_journal",
+    "prune_settled", "repair", "schema_files", "set_aside", "verify",
 }  # fmt: skip
 """Called by an operator, or once in a while; or on tables that stay small."""
 FILES = json.dumps([{"filename": "a.png", "content_type": "image/png", "size": 7}] * 2)

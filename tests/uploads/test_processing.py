@@ -12,6 +12,7 @@ import pytest
 from PIL import Image, ImageChops, ImageCms
 
 from earmark.config import Settings
+from earmark.errors import InvalidRequest
 from earmark.uploads.inspection import Inspected, Limits, inspect
 from earmark.uploads.processing import (
     PermanentFailure,
@@ -227,18 +228,18 @@ def test_a_processor_of_the_users_own(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize(
-    ("spec", "error", "text"),
+    ("spec", "text"),
     [
-        ("earmark.uploads.processing", ValueError, "module:callable"),
-        (":make_thumbnail", ValueError, "module:callable"),
-        ("earmark.uploads.processing:", ValueError, "module:callable"),
-        ("earmark.uploads.processing:nothing", ValueError, "no callable 'nothing'"),
-        ("earmark.uploads.processing:COLORS", ValueError, "no callable 'COLORS'"),
-        ("earmark.nowhere:run", ImportError, "earmark.nowhere"),
+        ("earmark.uploads.processing", "module:callable"),
+        (":make_thumbnail", "module:callable"),
+        ("earmark.uploads.processing:", "module:callable"),
+        ("earmark.uploads.processing:nothing", "no callable 'nothing'"),
+        ("earmark.uploads.processing:COLORS", "no callable 'COLORS'"),
+        ("earmark.nowhere:run", "earmark.nowhere"),
     ],
 )
-def test_a_wrong_processor_setting_is_explained(spec: str, error: type[Exception], text: str):
-    with pytest.raises(error, match=text):
+def test_a_wrong_processor_setting_is_explained(spec: str, text: str):
+    with pytest.raises(InvalidRequest, match=text):
         load_processor(spec)
 
 

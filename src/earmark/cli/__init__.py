@@ -67,13 +67,16 @@ def run_worker_alone(*, home: Home = None) -> None:
     """Process images and look after what is overdue, without the API."""
     from earmark.cli.serve import until_signalled  # noqa: PLC0415
     from earmark.cli.services import open_services, run_worker  # noqa: PLC0415 - see serve
+    from earmark.uploads.processing import load_processor  # noqa: PLC0415
 
     settings = settings_of(home)
     configure_logs(settings.log_format)
 
+    processor = load_processor(settings.processor)
+
     async def run(found: Database) -> None:
         async with open_services(settings, found.url) as services:
-            await until_signalled(run_worker(services, found.keep_running))
+            await until_signalled(run_worker(services, processor, found.keep_running))
 
     with database(settings) as found:
         asyncio.run(run(found))

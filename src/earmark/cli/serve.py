@@ -13,6 +13,7 @@ from earmark.cli.services import open_services, run_worker
 from earmark.config import Settings
 from earmark.http_api.app import create_app
 from earmark.http_api.sign_in import SignIn
+from earmark.uploads.processing import load_processor
 
 GRACE_SECONDS = 5
 """What open requests get to finish when the service is told to stop."""
@@ -56,6 +57,7 @@ def public_url(settings: Settings, listener: socket.socket) -> str:
 async def serve(settings: Settings, database: Database, listener: socket.socket, subject: str) -> None:
     """Serves until SIGINT or SIGTERM; a second one does not wait for open requests, a third for nothing at all."""
     url = public_url(settings, listener)
+    processor = load_processor(settings.processor)
     async with open_services(settings, database.url) as services:
         await services.storage.ready()
         config = uvicorn.Config(
@@ -66,7 +68,7 @@ async def serve(settings: Settings, database: Database, listener: socket.socket,
             lifespan="off",
         )
         server = _Server(config)
-        worker = asyncio.create_task(run_worker(services, database.keep_running))
+        worker = asyncio.create_task(run_worker(services, processor, database.keep_running))
         worker.add_done_callback(lambda _: setattr(server, "should_exit", True))
         try:
             _stop_on_signals(server)

@@ -18,7 +18,7 @@ from earmark.uploads.flow import Uploads
 from earmark.uploads.job import ImageJobs
 from earmark.uploads.outside import TIMEOUT_SECONDS, Jobs, ProcessorJobs, QStashJobs
 from earmark.uploads.process_pool import ImagePool
-from earmark.uploads.processing import load_processor
+from earmark.uploads.processing import Processor, load_processor
 from earmark.uploads.queue import queue_app
 from earmark.uploads.storage import LocalStorage, open_storage
 from earmark.worker import pruner, queue_pruner
@@ -50,17 +50,18 @@ async def open_services(settings: Settings, database_url: str) -> AsyncIterator[
             yield replace(services, jobs=jobs)
 
 
-async def run_worker(services: Services, keep_database: Callable[[], None] | None = None) -> None:
+async def run_worker(services: Services, processor: Processor, keep_database: Callable[[], None] | None = None) -> None:
     """Processes images and looks after what is overdue, until cancelled.
 
     Args:
         services: The shared parts.
+        processor: What processing does.
         keep_database: Called every second, off the event loop: starts the embedded database if it has died.
     """
     settings, uploads = services.settings, services.uploads
     pool = ImagePool(settings.processes, settings.inspection_timeout_seconds)
     client = httpx.AsyncClient(timeout=TIMEOUT_SECONDS)
-    jobs = _jobs(uploads, ImageJobs(uploads, pool, load_processor(settings.processor)), client)
+    jobs = _jobs(uploads, ImageJobs(uploads, pool, processor), client)
     duties = [
         Duty("sweep", settings.sweep_interval_seconds, lambda: sweep_once(uploads)),
         Duty("prune_queue", queue_pruner.INTERVAL_SECONDS, lambda: queue_pruner.prune_once(uploads.queue)),

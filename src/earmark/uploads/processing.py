@@ -15,6 +15,7 @@ from typing import cast
 from PIL import Image, ImageCms
 from thumbhash import rgba_to_thumb_hash  # type: ignore[import-untyped]
 
+from earmark.errors import InvalidRequest
 from earmark.uploads.image_headers import read_header
 from earmark.uploads.inspection import FORMATS, HEAD_BYTES, open_image, orientation_of, strict_pillow
 
@@ -110,18 +111,21 @@ def load_processor(spec: str) -> Processor:
     """The processor that `module:callable` names.
 
     Raises:
-        ValueError: The setting is not of that form, or names nothing that can be called.
-        ImportError: The module cannot be imported.
+        InvalidRequest: The setting is not of that form, or names nothing that can be imported and called.
     """
     module_name, colon, name = spec.partition(":")
     if not (module_name and colon and name):
-        raise ValueError(f"A processor is named as module:callable, not {spec!r}.")
-    found: object = import_module(module_name)
+        raise InvalidRequest(f"A processor is named as module:callable, not {spec!r}.", {"field": "processor"})
+    try:
+        found: object = import_module(module_name)
+    except ImportError as error:
+        message = f"The module {module_name!r} of the processor cannot be imported: {error}."
+        raise InvalidRequest(message, {"field": "processor"}) from error
     for part in name.split("."):
         found = getattr(found, part, None)
     if not callable(found):
         message = f"The module {module_name!r} has no callable {name!r} to process images with."
-        raise ValueError(message)  # noqa: TRY004 - it is the setting's value that is wrong
+        raise InvalidRequest(message, {"field": "processor"})
     return cast("Processor", found)
 
 
