@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Literal
-from urllib.parse import parse_qs, parse_qsl, unquote, urlsplit, urlunsplit
+from urllib.parse import parse_qs, parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 from uuid import uuid4
 
 import anyio
@@ -55,11 +55,12 @@ async def send(storage: Storage, signed: SignedUpload, body: bytes, **changed: s
     parts = urlsplit(signed.url)
     headers["content-length"] = str(len(body))
     try:
-        grant = storage.verify_upload(
-            unquote(parts.path.removeprefix("/storage/")), dict(parse_qsl(parts.query)), headers, datetime.now(UTC)
-        )
-        await storage.receive(grant, once(body))
-    except UploadRefused as refused:
+        key, query, now = unquote(parts.path.removeprefix("/storage/")), dict(parse_qsl(parts.query)), datetime.now(UTC)
+        if "part" in query:
+            await storage.receive_part(storage.verify_part(key, query, headers, now), once(body))
+        else:
+            await storage.receive(storage.verify_upload(key, query, headers, now), once(body))
+    except (UploadRefused, ObjectMissing) as refused:
         return refused.status
     return 201
 
@@ -121,6 +122,84 @@ async def test_a_changed_link_is_refused(storage: Storage, change: Literal["key"
     changed = SignedUpload(urlunsplit(parts), "PUT", signed.headers, signed.expires_at)
     assert changed.url != signed.url
     assert await send(storage, changed, b"hello") == 403
+    assert await keys(storage) == []
+
+
+PART = 5 * 2**20
+"""The least that S3 takes for any part but the last."""
+WHOLE = os.urandom(PART) + b"the rest"
+
+
+async def send_part(storage: Storage, upload_id: str, number: int, body: bytes, key: str = "images/one") -> int:
+    signed = storage.sign_part(key, upload_id, number, size=len(body), expires_at=soon())
+    assert (signed.method, signed.headers) == ("PUT", {})
+    return await send(storage, signed, body)
+
+
+async def test_parts_become_an_object(storage: Storage, tmp_path: Path):
+    upload_id = await storage.begin_parts("images/one", content_type="image/png")
+    assert await send_part(storage, upload_id, 2, WHOLE[PART:]) < 300
+    for _ in range(2):
+        assert await send_part(storage, upload_id, 1, WHOLE[:PART]) < 300
+    assert await keys(storage) == []
+    await storage.join_parts("images/one", upload_id, len(WHOLE))
+    assert await content(storage, "images/one", tmp_path) == WHOLE
+    await storage.join_parts("images/one", upload_id, len(WHOLE))
+    assert await send_part(storage, upload_id, 1, WHOLE[:PART]) == 404
+    await storage.abort_parts("images/one", upload_id)
+    assert await content(storage, "images/one", tmp_path) == WHOLE
+    assert await keys(storage) == ["images/one"]
+
+
+async def test_parts_are_not_joined_before_all_have_come(storage: Storage):
+    upload_id = await storage.begin_parts("images/one", content_type="image/png")
+    await storage.join_parts("images/one", upload_id, len(WHOLE))
+    await send_part(storage, upload_id, 1, WHOLE[:PART])
+    await storage.join_parts("images/one", upload_id, len(WHOLE))
+    assert await storage.head("images/one") is None
+    await send_part(storage, upload_id, 2, WHOLE[PART:])
+    await storage.join_parts("images/one", upload_id, len(WHOLE))
+    assert await storage.head("images/one") is not None
+
+
+async def test_an_upload_in_parts_that_was_aborted_takes_nothing_more(storage: Storage):
+    upload_id = await storage.begin_parts("images/one", content_type="image/png")
+    await send_part(storage, upload_id, 1, WHOLE[:PART])
+    for _ in range(2):
+        await storage.abort_parts("images/one", upload_id)
+    assert await send_part(storage, upload_id, 2, WHOLE[PART:]) == 404
+    await storage.join_parts("images/one", upload_id, len(WHOLE))
+    assert await keys(storage) == []
+
+
+@pytest.mark.parametrize("body", [b"hell", b"hello!", b""])
+async def test_a_part_of_another_size_is_refused(storage: Storage, body: bytes):
+    upload_id = await storage.begin_parts("images/one", content_type="image/png")
+    signed = storage.sign_part("images/one", upload_id, 1, size=5, expires_at=soon())
+    assert await send(storage, signed, body) >= 400
+    await storage.join_parts("images/one", upload_id, len(body))
+    assert await storage.head("images/one") is None
+
+
+@pytest.mark.parametrize("name", ["part", "upload", "size"])
+async def test_a_changed_link_of_a_part_is_refused(storage: Storage, name: str):
+    upload_id = await storage.begin_parts("images/one", content_type="image/png")
+    signed = storage.sign_part("images/one", upload_id, 1, size=5, expires_at=soon())
+    parts = urlsplit(signed.url)
+    s3_names = {"part": "partNumber", "upload": "uploadId", "size": "X-Amz-SignedHeaders"}
+    query = dict(parse_qsl(parts.query))
+    query[name if isinstance(storage, LocalStorage) else s3_names[name]] = "2"
+    changed = SignedUpload(urlunsplit(parts._replace(query=urlencode(query))), "PUT", {}, soon())
+    assert await send(storage, changed, b"hello") >= 400
+
+
+async def test_an_upload_of_the_whole_is_not_permitted_by_the_link_of_a_part(storage: Storage):
+    upload_id = await storage.begin_parts("images/one", content_type="image/png")
+    signed = storage.sign_part("images/one", upload_id, 1, size=5, expires_at=soon())
+    parts = urlsplit(signed.url)
+    query = [(name, value) for name, value in parse_qsl(parts.query) if name not in {"part", "partNumber"}]
+    whole = SignedUpload(urlunsplit(parts._replace(query=urlencode(query))), "PUT", {}, soon())
+    assert await send(storage, whole, b"hello") >= 400
     assert await keys(storage) == []
 
 
