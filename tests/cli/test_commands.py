@@ -335,6 +335,7 @@ def test_a_database_that_does_not_answer(service, command):
 
 def test_help_is_short_and_names_every_command(service):
     commands = ("serve", "worker", "migrate", "token", "usage", "rollback", "log", "sweep", "verify", "plan", "upload")
+    commands += ("reconcile",)
     shown = subprocess.run(
         service.command("--help"), capture_output=True, text=True, env={**os.environ, "COLUMNS": "80"}, check=True
     ).stdout
@@ -342,6 +343,26 @@ def test_help_is_short_and_names_every_command(service):
         assert re.search(rf"│ {command} ", shown), command
     assert len(shown.splitlines()) < 30
     assert shutil.which("earmark") is None or "Usage: earmark " in shown
+
+
+def test_reconcile_tells_what_the_store_has_beside_the_books_and_repairs_it(service: Service) -> None:
+    key = f"images/{uuid4()}/original"
+    stray = service.home / "objects" / key
+    stray.parent.mkdir(parents=True)
+    stray.write_bytes(picture())
+    assert "agree" in service.run("reconcile").stdout, "what has just come may be on its way"
+    os.utime(stray, (0, 0))
+    told = service.run("reconcile", check=False)
+    assert (told.returncode, "reconcile --repair" in told.stdout) == (3, True)
+    assert f"{key}: an object of an image that is not in the books" in told.stdout
+    as_json = service.run("reconcile", "--json", check=False)
+    (drift,) = json.loads(as_json.stdout)
+    assert (as_json.returncode, drift["difference"], drift["key"], drift["repaired"]) == (3, "unknown", key, False)
+    assert stray.exists()
+    repaired = service.run("reconcile", "--repair")
+    assert "1 repaired, 0 left." in repaired.stdout
+    assert not stray.exists()
+    assert json.loads(service.run("reconcile", "--json").stdout) == []
 
 
 def test_migrate_grants_roles_their_rights(service: Service) -> None:

@@ -359,6 +359,21 @@ async def test_a_report_on_what_was_cancelled_does_nothing(external: Outside):
     assert await external.state(image) == ("cancelled", "cancelled")
 
 
+@pytest.mark.parametrize("room", [True, False])
+async def test_a_result_after_expiry_counts_where_there_is_room(external: Outside, connection, room: bool):
+    image = await handed_over(external)
+    connection.execute("UPDATE earmark._private_hold SET expires_at = clock_timestamp() WHERE state = 'held'")
+    await external.api.services.ledger.sweep()
+    assert await external.state(image) == ("expired", "expired")
+    if not room:
+        connection.execute("SELECT earmark.configure_subject('alice', 'pro', '{\"images\": 0}')")
+    for _ in range(2):
+        answered = await external.result(image, delivery="late")
+        assert (answered.status_code, answered.json()["outcome"]) == ((200, "completed") if room else (409, "too_late"))
+    assert await external.state(image) == (("completed", None) if room else ("expired", "expired"))
+    assert (await external.api.used(external.alice))["images"] == (int(room), 0)
+
+
 async def test_content_is_refused_before_anybody_is_told(external: Outside):
     cut = JPEG[: len(JPEG) * 6 // 10]
     image = await external.api.uploaded(external.alice, cut)

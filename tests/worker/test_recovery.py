@@ -28,9 +28,9 @@ def test_nothing_is_done_before_the_deadline(flow_of, clock):
     asyncio.run(run())
 
 
-def test_an_upload_that_never_came_expires_once(flow_of, clock):
+def test_an_upload_that_never_came_expires_once(flow_of, clock, storage):
     async def run():
-        async with flow_of() as flow:
+        async with flow_of(storage=storage) as flow:
             image = await flow.reserve(JPEG)
             clock.advance(UPLOAD_TTL)
             reports = [await sweep(flow.uploads) for _ in range(2)]
@@ -44,9 +44,9 @@ def test_an_upload_that_never_came_expires_once(flow_of, clock):
     asyncio.run(run())
 
 
-def test_an_upload_that_came_without_a_word_is_adopted(flow_of, clock):
+def test_an_upload_that_came_without_a_word_is_adopted(flow_of, clock, storage):
     async def run():
-        async with flow_of() as flow:
+        async with flow_of(storage=storage) as flow:
             image = await flow.reserve(JPEG)
             await flow.put(image, JPEG)
             clock.advance(UPLOAD_TTL)
@@ -57,9 +57,9 @@ def test_an_upload_that_came_without_a_word_is_adopted(flow_of, clock):
     asyncio.run(run())
 
 
-def test_an_upload_of_the_wrong_size_is_given_back(flow_of, clock):
+def test_an_upload_of_the_wrong_size_is_given_back(flow_of, clock, storage):
     async def run():
-        async with flow_of() as flow:
+        async with flow_of(storage=storage) as flow:
             image = await flow.reserve(JPEG)
             await flow.put(image, JPEG[:-1])
             clock.advance(UPLOAD_TTL)
@@ -100,9 +100,9 @@ def test_a_dead_worker_is_succeeded_and_a_poisonous_image_is_given_up(flow_of, c
     asyncio.run(run())
 
 
-def test_a_live_worker_is_left_alone(flow_of, clock):
+def test_a_live_worker_is_left_alone(flow_of, clock, storage):
     async def run():
-        async with flow_of() as flow:
+        async with flow_of(storage=storage) as flow:
             image = await flow.uploaded(JPEG)
             deadline = flow.uploads.deadline("processing")
             async with flow.uploads.pool.connection() as connection:
@@ -127,9 +127,9 @@ def test_without_an_upload_sweeper_the_hold_comes_back_all_the_same(flow_of, clo
     asyncio.run(run())
 
 
-def test_what_was_not_accepted_leaves_nothing_in_the_store_even_when_it_comes_late(flow_of, clock):
+def test_what_was_not_accepted_leaves_nothing_in_the_store_even_when_it_comes_late(flow_of, clock, storage):
     async def run():
-        async with flow_of() as flow:
+        async with flow_of(storage=storage) as flow:
             image = await flow.reserve(JPEG)
             await flow.put(image, JPEG)
             await flow.uploads.cancel(image.image, subject="alice")

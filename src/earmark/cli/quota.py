@@ -219,10 +219,11 @@ def _define(ledger: Ledger, name: str, quotas: list[tuple[str, int, str | None]]
 
 def print_json(value: object) -> None:
     """One JSON document on standard output."""
-    typer.echo(json.dumps(value, default=_plain, indent=2, ensure_ascii=False))
+    typer.echo(json.dumps(value, default=plain, indent=2, ensure_ascii=False))
 
 
-def _plain(value: object) -> object:
+def plain(value: object) -> object:
+    """A value that JSON lacks, as one that it has."""
     if isinstance(value, datetime):
         return value.isoformat()
     return value.value if isinstance(value, Enum) else str(value)

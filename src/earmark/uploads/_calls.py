@@ -212,6 +212,30 @@ async def removed(connection: Connection, images: Sequence[UUID]) -> None:
     await _one(connection, "SELECT earmark.images_removed(%s)", list(images))
 
 
+async def named(connection: Connection, images: Sequence[UUID]) -> dict[UUID, tuple[Image, bool]]:
+    """Those of these images that there are, and whether the sweeper is still to remove their objects."""
+    rows = await _all(connection, "SELECT document, removal_due FROM earmark.images_named(%s)", list(images))
+    found = [(msgspec.convert(document, Image), removal_due) for document, removal_due in rows]
+    return {image.image: (image, removal_due) for image, removal_due in found}
+
+
+async def completed(connection: Connection, *, after: UUID | None, limit: int) -> tuple[Image, ...]:
+    """A page of everybody's completed images, in the order of their ids."""
+    return await _images(connection, "SELECT earmark.images_completed(%s, %s)", after, limit)
+
+
+async def lost(connection: Connection, image: UUID, reason: str, *, actor: str) -> Transition:
+    """A completed image's object is gone: it has failed, and what is refundable comes back."""
+    query = "SELECT outcome, document, returned FROM earmark.image_lost(%s, %s, %s)"
+    return _moved(await _one(connection, query, image, reason, actor))
+
+
+async def outputs_lost(connection: Connection, image: UUID, outputs: Sequence[str]) -> Transition:
+    """Outputs of a completed image are gone: forget them."""
+    query = "SELECT outcome, document FROM earmark.image_outputs_lost(%s, %s)"
+    return _moved(await _one(connection, query, image, list(outputs)))
+
+
 async def _one(connection: Connection, query: Any, *parameters: object) -> tuple[Any, ...]:
     with translated():
         async with connection.cursor(row_factory=tuple_row) as cursor:
@@ -222,10 +246,14 @@ async def _one(connection: Connection, query: Any, *parameters: object) -> tuple
 
 
 async def _images(connection: Connection, query: Any, *parameters: object) -> tuple[Image, ...]:
+    return tuple(msgspec.convert(row[0], Image) for row in await _all(connection, query, *parameters))
+
+
+async def _all(connection: Connection, query: Any, *parameters: object) -> list[tuple[Any, ...]]:
     with translated():
         async with connection.cursor(row_factory=tuple_row) as cursor:
             await cursor.execute(query, parameters)
-            return tuple(msgspec.convert(row[0], Image) for row in await cursor.fetchall())
+            return await cursor.fetchall()
 
 
 def _moved(row: tuple[Any, ...]) -> Transition:

@@ -51,8 +51,8 @@ class ImageJobs:
         """One attempt, if the image is waiting for one.
 
         Returns:
-            `completed`, `rejected`, `failed` or `retrying`; or why nothing was done: `stale`, `busy`, `too_early`,
-            `over`, `not_found`.
+            `completed`, `rejected`, `failed` or `retrying`; `too_late` when its quota had gone back and there was no
+            room left; or why nothing was done: `stale`, `busy`, `too_early`, `over`, `not_found`.
 
         Raises:
             psycopg.OperationalError: The database went away; the image's deadline brings it back here or ends it.
@@ -188,7 +188,7 @@ class ImageJobs:
             )
         if moved.outcome == "exceeds_hold":
             raise PermanentFailure("the processor used more than was reserved")
-        if moved.outcome == "stale":
+        if moved.outcome in {"stale", "too_late"}:
             await self._uploads.storage.delete([stored.key for stored in outputs.values()])
         return moved.outcome
 

@@ -68,7 +68,8 @@ async def take_result(uploads: Uploads, delivery: str, result: Result) -> Mappin
         result: The report.
 
     Returns:
-        `imageId`, `attempt`, and `outcome`: `completed`, `failed` (given back) or `retrying`.
+        `imageId`, `attempt`, and `outcome`: `completed`, `failed` (given back), `retrying`, or `too_late` (done after
+        the image had expired, and its quota or its file was gone: what was made of it is to be thrown away).
 
     Raises:
         NotFound: No such image.
@@ -119,6 +120,8 @@ async def _completed(
     )
     if moved.outcome == "exceeds_hold":
         return "failed", await _give_back(connection, image, result, "More was used than was reserved.")
+    if moved.outcome == "too_late":
+        return "too_late", moved
     if moved.outcome not in {"completed", "already_completed"}:
         raise _stale(image)
     return "completed", moved

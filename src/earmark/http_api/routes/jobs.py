@@ -91,4 +91,5 @@ class _Results:
             actual=told.actual,
             error=told.error,
         )
-        return answer(await take_result(self._uploads, delivery, result))
+        taken = await take_result(self._uploads, delivery, result)
+        return answer(taken, 409 if taken["outcome"] == "too_late" else 200)

@@ -7,23 +7,40 @@ SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_has
 DECLARE
     found _private_image := _private_lock_image(image_complete.image, NULL);
     answer text := 'stale';
+    kept boolean;
 BEGIN
     PERFORM _private_authorize(NULL);
     IF found.state = 'completed' AND found.attempt = image_complete.attempt THEN
         answer := 'already_completed';
-    ELSIF found.state = 'processing' AND found.attempt = image_complete.attempt THEN
-        SELECT c.outcome INTO answer FROM commit(jsonb_build_array(jsonb_build_object(
-            'reservation', found.reservation, 'items', jsonb_build_object(found.item, actual), 'actor', actor))) c;
+    ELSIF found.state IN ('processing', 'expired') AND found.attempt > 0 AND found.attempt = image_complete.attempt THEN
+        SELECT i.removal_began_at IS NULL INTO kept FROM _private_image i
+        WHERE (i.root, i.image) = (found.root, found.image) FOR NO KEY UPDATE;
+        IF kept THEN
+            SELECT c.outcome INTO answer FROM commit(jsonb_build_array(jsonb_build_object(
+                'reservation', found.reservation, 'items', jsonb_build_object(found.item, actual), 'actor', actor))) c;
+        ELSE
+            answer := 'removed';
+        END IF;
         IF answer IN ('committed', 'already_committed') THEN
             answer := 'completed';
             UPDATE _private_image i
             SET state = 'completed', content_type = image_complete.content_type, metadata = image_complete.metadata,
-                outputs = image_complete.outputs, reason = NULL, due_at = NULL, updated_at = _private_now()
+                outputs = image_complete.outputs, cause = NULL, reason = NULL, due_at = NULL, remove_objects_at = NULL,
+                updated_at = _private_now()
             WHERE (i.root, i.image) = (found.root, found.image);
+        ELSIF answer <> 'exceeds_hold' THEN
+            UPDATE _private_image i
+            SET reason = 'Processed after its time was over, when '
+                || CASE answer WHEN 'removed' THEN 'its file had been removed' ELSE 'there was no quota left for it' END
+                || '; what was made of it was thrown away.',
+                removal_began_at = coalesce(i.removal_began_at, _private_now()), remove_objects_at = _private_now()
+            WHERE (i.root, i.image) = (found.root, found.image);
+            answer := 'too_late';
         END IF;
     END IF;
     RETURN QUERY SELECT answer, _private_image_document(found.image);
 END $$;
 COMMENT ON FUNCTION earmark.image_complete IS
 'processing -> completed, and the hold is committed, at the actual amounts where given. Only the current attempt can.
-outcome: completed, already_completed, stale (its output is to be thrown away), exceeds_hold (actual is more than was held; nothing was done).';
+expired -> completed too, where there is room to take the quota anew, as the journal then says, and the image''s objects are still there.
+outcome: completed, already_completed, stale or too_late (its output is to be thrown away; too late, the image''s reason says why), exceeds_hold (actual is more than was held; nothing was done).';

@@ -11,7 +11,10 @@ BEGIN
     IF alive THEN
         PERFORM _private_move_image(found, 'processing', ttl_seconds, evidence_seconds);
     END IF;
-    RETURN QUERY SELECT CASE WHEN alive THEN 'alive' ELSE 'stale' END, _private_image_document(found.image);
+    RETURN QUERY SELECT CASE
+        WHEN alive THEN 'alive'
+        WHEN found.state = 'expired' AND found.attempt = image_heartbeat.attempt THEN 'expired'
+        ELSE 'stale' END, _private_image_document(found.image);
 END $$;
 COMMENT ON FUNCTION earmark.image_heartbeat IS
-'A worker''s sign of life: moves the deadline. outcome: alive, or stale (cancelled, settled, or another attempt has begun: stop working).';
+'A worker''s sign of life: moves the deadline. outcome: alive, expired (its quota went back meanwhile; a success may still count), or stale (cancelled, settled, or another attempt has begun: stop working).';

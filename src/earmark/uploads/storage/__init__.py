@@ -23,7 +23,7 @@ from earmark.uploads.storage.contract import (
     WrongLength,
     WrongType,
 )
-from earmark.uploads.storage.local import DownloadGrant, LocalStorage, UploadGrant
+from earmark.uploads.storage.local import DownloadGrant, LocalStorage, PartGrant, UploadGrant
 
 __all__ = [
     "AlreadyUploaded",
@@ -34,6 +34,7 @@ __all__ = [
     "LinkExpired",
     "LocalStorage",
     "ObjectMissing",
+    "PartGrant",
     "SignedUpload",
     "Storage",
     "StorageError",

@@ -70,6 +70,28 @@ class Storage(Protocol):
         """
         ...
 
+    async def begin_parts(self, key: str, *, content_type: str) -> str:
+        """Begin an upload in parts; its id, which the store has chosen."""
+        ...
+
+    def sign_part(self, key: str, upload_id: str, number: int, *, size: int, expires_at: datetime) -> SignedUpload:
+        """Permit uploading part `number` (1 to 10,000), of exactly `size` bytes, until the parts are joined; no I/O.
+
+        A part may be sent again. S3 wants 5 MiB at least in all parts but the last.
+
+        Raises:
+            InvalidRequest: The size could not be sent in a header.
+        """
+        ...
+
+    async def join_parts(self, key: str, upload_id: str, size: int) -> None:
+        """Make the parts the object, when together they have `size` bytes; else, or when it was done, do nothing."""
+        ...
+
+    async def abort_parts(self, key: str, upload_id: str) -> None:
+        """Throw away what has come of an upload in parts, and take no more; done before, or joined, is fine."""
+        ...
+
     async def head(self, key: str) -> StoredObject | None:
         """The object without its bytes, or None when there is none."""
         ...

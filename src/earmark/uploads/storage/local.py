@@ -28,9 +28,11 @@ from earmark.uploads.storage.contract import (
     inline_disposition,
 )
 from earmark.uploads.storage.disk import BATCH_BYTES, Folder, NewFile, in_thread
+from earmark.uploads.storage.local_parts import Parts
 
 _LIST_BATCH = 500
 _UPLOAD = "PUT"
+_PART = "PUT part"
 _DOWNLOAD = "GET"
 _LENGTH = re.compile("[0-9]{1,19}")
 
@@ -43,6 +45,16 @@ class UploadGrant:
     content_type: str
     size: int
     expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class PartGrant:
+    """What a verified link of a part permits: exactly `size` bytes of it."""
+
+    key: str
+    upload_id: str
+    number: int
+    size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +89,7 @@ class LocalStorage:
 
     def __init__(self, root: Path, *, secret: bytes, public_url: str) -> None:
         self._folder = Folder(root)
+        self._parts = Parts(self._folder)
         self._signing_key = hmac.digest(secret, b"earmark local storage links, version 1", hashlib.sha256)
         self._base = public_url.rstrip("/") + "/storage/"
 
@@ -146,6 +159,52 @@ class LocalStorage:
         finally:
             await in_thread(incoming.discard)
 
+    async def begin_parts(self, key: str, *, content_type: str) -> str:
+        """See Storage."""
+        check_key(key)
+        check_content_type(content_type)
+        return await in_thread(self._parts.begin)
+
+    def sign_part(self, key: str, upload_id: str, number: int, *, size: int, expires_at: datetime) -> SignedUpload:
+        """See Storage."""
+        expires = int(expires_at.timestamp())
+        signed = {"expires": str(expires), "size": str(check_size(size)), "part": str(number), "upload": upload_id}
+        url = self._link(_PART, key, signed)
+        return SignedUpload(url=url, method="PUT", headers={}, expires_at=datetime.fromtimestamp(expires, UTC))
+
+    def verify_part(self, key: str, query: Mapping[str, str], headers: Mapping[str, str], now: datetime) -> PartGrant:
+        """What this PUT of a part may do, as `verify_upload`; a part has no type of its own."""
+        signed = self._verified(_PART, key, query, ("expires", "size", "part", "upload"), now)
+        grant = PartGrant(key, signed["upload"], int(signed["part"]), int(signed["size"]))
+        _check_length_header(grant.size, {name.lower(): value.strip() for name, value in headers.items()})
+        return grant
+
+    async def receive_part(self, grant: PartGrant, chunks: AsyncIterator[bytes]) -> None:
+        """Store the body of a verified PUT of a part: all of it, or nothing; the last of several wins.
+
+        Raises:
+            UploadRefused: TooLong (413) or WrongLength (400).
+            ObjectMissing: The parts were joined or thrown away.
+            StorageError: As `receive`.
+        """
+        await in_thread(self._parts.check, grant.upload_id)
+        incoming = self._folder.incoming()
+        try:
+            await in_thread(self._folder.begin, incoming)
+            await _fill(incoming, grant.size, chunks)
+            await in_thread(self._parts.place, incoming, grant.upload_id, grant.number)
+        finally:
+            await in_thread(incoming.discard)
+
+    async def join_parts(self, key: str, upload_id: str, size: int) -> None:
+        """See Storage."""
+        await in_thread(self._parts.join, upload_id, check_key(key), size)
+
+    async def abort_parts(self, key: str, upload_id: str) -> None:
+        """See Storage."""
+        check_key(key)
+        await in_thread(self._parts.abort, upload_id)
+
     def verify_download(self, key: str, query: Mapping[str, str], now: datetime) -> DownloadGrant:
         """What this GET shows: a file that exists, and the headers to send it with.
 
@@ -196,8 +255,10 @@ class LocalStorage:
         await in_thread(self._folder.probe)
 
     async def remove_abandoned(self, older_than: timedelta) -> int:
-        """Remove what killed uploads left: temporary files not written to for that long; return how many."""
-        return await in_thread(self._folder.remove_abandoned, datetime.now(UTC) - older_than)
+        """Remove what killed uploads left: files and parts not written to for that long; return how many."""
+        before = datetime.now(UTC) - older_than
+        files = await in_thread(self._folder.remove_abandoned, before)
+        return files + await in_thread(self._parts.remove_abandoned, before)
 
     def _link(self, method: str, key: str, signed: Mapping[str, str]) -> str:
         signature = self._signature(method, check_key(key), signed)
@@ -223,14 +284,18 @@ class LocalStorage:
 def _check_headers(grant: UploadGrant, headers: Mapping[str, str]) -> None:
     if headers.get("content-type", "").lower() != grant.content_type.lower():
         raise WrongType(f"send Content-Type: {grant.content_type}, as declared", {"declared": grant.content_type})
+    _check_length_header(grant.size, headers)
+
+
+def _check_length_header(size: int, headers: Mapping[str, str]) -> None:
     length = headers.get("content-length")
     if length is None:
         if headers.get("transfer-encoding", "").lower() != "chunked":
-            raise LengthRequired(f"send Content-Length: {grant.size}", {"declared": grant.size})
+            raise LengthRequired(f"send Content-Length: {size}", {"declared": size})
     elif not _LENGTH.fullmatch(length):
-        raise WrongLength("Content-Length is not a length", {"declared": grant.size})
+        raise WrongLength("Content-Length is not a length", {"declared": size})
     else:
-        _check_length(grant.size, int(length))
+        _check_length(size, int(length))
 
 
 def _check_length(declared: int, length: int) -> None:

@@ -6,16 +6,19 @@ obstore's own signing covers only the host, so it could bind neither size nor ty
 import os
 import re
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urlsplit
 
 import obstore
 from botocore.auth import S3SigV4QueryAuth  # type: ignore[import-untyped] # botocore has no types
 from botocore.awsrequest import AWSRequest  # type: ignore[import-untyped] # botocore has no types
+from botocore.config import Config  # type: ignore[import-untyped] # botocore has no types
+from botocore.exceptions import BotoCoreError, ClientError  # type: ignore[import-untyped] # botocore has no types
 from botocore.session import Session  # type: ignore[import-untyped] # botocore has no types
 from obstore.exceptions import BaseError, GenericError, PermissionDeniedError, UnauthenticatedError
 from obstore.store import S3Store
@@ -59,6 +62,13 @@ _TIMEOUTS: "ClientConfig" = {
     "read_timeout": timedelta(seconds=30),
     "timeout": timedelta(minutes=5),
 }
+_CLIENT = Config(
+    connect_timeout=5,
+    read_timeout=30,
+    retries={"mode": "standard", "total_max_attempts": 4},
+    request_checksum_calculation="when_required",  # stores that are not Amazon's refuse what they do not know
+    response_checksum_validation="when_required",
+)
 
 
 class S3Storage:
@@ -84,7 +94,8 @@ class S3Storage:
         prefix = check_folder(parts.path.strip("/"))
         self._region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or _REGION
         endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-        self._credentials = Session().get_credentials()
+        self._session = Session()
+        self._credentials = self._session.get_credentials()
         if self._credentials is None:
             raise StorageUnavailable("no AWS credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
         config: S3Config = {
@@ -101,7 +112,10 @@ class S3Storage:
             retry_config=_RETRIES,
             credential_provider=self._current_credentials,
         )
-        self._base = _address(self._bucket, self._region, endpoint) + (f"{prefix}/" if prefix else "")
+        self._endpoint = endpoint
+        self._client_config = _CLIENT.merge(Config(s3={"addressing_style": "path" if endpoint else "auto"}))
+        self._prefix = f"{prefix}/" if prefix else ""
+        self._base = _address(self._bucket, self._region, endpoint) + self._prefix
 
     def sign_upload(self, key: str, *, content_type: str, size: int, expires_at: datetime) -> SignedUpload:
         """See Storage. SigV4 allows 7 days; the answer's `expires_at` is never later."""
@@ -120,6 +134,28 @@ class S3Storage:
         )
         url, _ = self._sign("GET", f"{self._base}{check_key(key)}?{query}", {}, expires_at)
         return url
+
+    async def begin_parts(self, key: str, *, content_type: str) -> str:
+        """See Storage. What a crash leaves of an upload whose id nobody noted is for the bucket's lifecycle rule."""
+        named = self._named(key) | {"ContentType": check_content_type(content_type)}
+        answer = await in_thread(self._call, "create_multipart_upload", named)
+        return str(answer["UploadId"])
+
+    def sign_part(self, key: str, upload_id: str, number: int, *, size: int, expires_at: datetime) -> SignedUpload:
+        """See Storage and `sign_upload`."""
+        query = urlencode({"partNumber": number, "uploadId": upload_id})
+        signed = {"Content-Length": str(check_size(size))}
+        url, expires_at = self._sign("PUT", f"{self._base}{check_key(key)}?{query}", signed, expires_at)
+        return SignedUpload(url=url, method="PUT", headers={}, expires_at=expires_at)
+
+    async def join_parts(self, key: str, upload_id: str, size: int) -> None:
+        """See Storage."""
+        await in_thread(self._join, self._named(key) | {"UploadId": upload_id}, size)
+
+    async def abort_parts(self, key: str, upload_id: str) -> None:
+        """See Storage."""
+        with suppress(ObjectMissing):
+            await in_thread(self._call, "abort_multipart_upload", self._named(key) | {"UploadId": upload_id})
 
     async def head(self, key: str) -> StoredObject | None:
         """See Storage."""
@@ -179,6 +215,46 @@ class S3Storage:
             async for _ in obstore.list(self._store, chunk_size=1):
                 break
 
+    def _named(self, key: str) -> dict[str, object]:
+        return {"Bucket": self._bucket, "Key": self._prefix + check_key(key)}
+
+    def _join(self, upload: dict[str, object], size: int) -> None:
+        with suppress(ObjectMissing):  # joined or aborted before
+            parts = self._parts(upload)
+            if not parts or sum(part["Size"] for part in parts) != size:
+                return
+            listed = [{"PartNumber": part["PartNumber"], "ETag": part["ETag"]} for part in parts]
+            self._call("complete_multipart_upload", upload | {"MultipartUpload": {"Parts": listed}})
+
+    def _parts(self, upload: dict[str, object]) -> Sequence[dict[str, Any]]:
+        listed = deque[dict[str, Any]]()
+        while True:
+            after = {"PartNumberMarker": listed[-1]["PartNumber"]} if listed else {}
+            page = self._call("list_parts", upload | after)
+            listed += page.get("Parts", ())
+            if not page.get("IsTruncated") or not page.get("Parts"):
+                break
+        # SeaweedFS lists a part that was sent twice with other bytes twice.
+        latest = {part["PartNumber"]: part for part in sorted(listed, key=lambda part: part["LastModified"])}
+        return [latest[number] for number in sorted(latest)]
+
+    def _call(self, operation: str, parameters: dict[str, object]) -> dict[str, Any]:
+        """One blocking call that obstore does not have; few enough that each may open its own connection."""
+        client = self._session.create_client(
+            "s3", region_name=self._region, endpoint_url=self._endpoint, config=self._client_config
+        )
+        with closing(client):
+            try:
+                answer: dict[str, Any] = getattr(client, operation)(**parameters)
+            except ClientError as error:
+                code = error.response.get("Error", {}).get("Code", "")
+                if code in {"NoSuchUpload", "NoSuchKey", "404"}:
+                    raise ObjectMissing("this upload is over") from error
+                raise self._refused(code, str(error)) from error
+            except BotoCoreError as error:
+                raise self._away(str(error)) from error
+        return answer
+
     def _sign(self, method: str, url: str, headers: dict[str, str], expires_at: datetime) -> tuple[str, datetime]:
         now = int(time.time())
         seconds = max(1, min(int(expires_at.timestamp()) - now, _SIGNED_SECONDS_MAX))
@@ -212,18 +288,27 @@ class S3Storage:
         text = str(error)
         summary = text.partition("\n")[0]
         code = found[1] if (found := _CODE.search(text)) else ""
+        if isinstance(error, PermissionDeniedError | UnauthenticatedError):
+            code = code or "AccessDenied"
+        if isinstance(error, GenericError) and code not in _REFUSALS and code != "NoSuchBucket":
+            return self._away(summary)
+        return self._refused(code, summary)
+
+    def _refused(self, code: str, summary: str) -> StorageError:
         if code == "NoSuchBucket":
             return self._no_bucket()
-        if code in _REFUSALS or isinstance(error, PermissionDeniedError | UnauthenticatedError):
+        if code in _REFUSALS:
             return StorageUnavailable(
-                f"the bucket {self._bucket} refuses our credentials ({code or summary}); check them, and that they may "
+                f"the bucket {self._bucket} refuses our credentials ({code}); check them, and that they may "
                 "list, get, put and delete in it (who may not list sees a missing object as a forbidden one)"
             )
-        if isinstance(error, GenericError):
-            return StorageUnavailable(
-                f"the object store does not answer as it should; check AWS_ENDPOINT_URL and the network: {summary}"
-            )
         return StorageError(summary)
+
+    @staticmethod
+    def _away(summary: str) -> StorageUnavailable:
+        return StorageUnavailable(
+            f"the object store does not answer as it should; check AWS_ENDPOINT_URL and the network: {summary}"
+        )
 
     def _no_bucket(self) -> StorageUnavailable:
         return StorageUnavailable(f"there is no bucket {self._bucket}; create it, or correct the URL")

@@ -1,0 +1,185 @@
+"""Compares the object store with the books, both ways, and repairs what differs.
+
+Only pages are ever in memory. What is on its way is never touched: objects of open images, objects that the sweeper is
+yet to remove, and objects younger than an upload URL may live.
+"""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+from uuid import UUID
+
+from earmark.uploads import _calls
+from earmark.uploads.flow import Uploads
+from earmark.uploads.model import Image, State
+from earmark.uploads.storage import StoredObject
+
+PAGE = 200
+LOOKS_AT_ONCE = 16
+CLOCKS_DIFFER = timedelta(minutes=1)
+"""By how much the store's clock may differ from ours."""
+FOLDER = "images"
+"""Where the objects of images are."""
+ACTOR = "reconcile"
+
+_KEY = re.compile(f"{FOLDER}/([0-9a-f]{{8}}(?:-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}})/.+")
+
+
+class Difference(StrEnum):
+    """How the store and the books differ; the first three are about objects, the others about completed images."""
+
+    FOREIGN = "foreign"
+    """An object that Earmark has not made. It is never removed."""
+    UNKNOWN = "unknown"
+    """An object of an image that is not in the books. Repaired by removing it."""
+    LEFT_OVER = "left_over"
+    """An object that its image does not need, or no longer. Repaired by removing it."""
+    MISSING = "missing"
+    """A completed image has no object. Repaired by `image_lost`."""
+    SIZE_DIFFERS = "size_differs"
+    """A completed image's object is not of the size that was inspected. Repaired by `image_lost`."""
+    OUTPUT_MISSING = "output_missing"
+    """A completed image lacks something that processing made. Repaired by forgetting that output."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """One difference; sizes in bytes.
+
+    Attributes:
+        expected: The size in the books, None where they have none.
+        found: The size in the store, None where nothing is there.
+        repaired: Whether it has been dealt with.
+    """
+
+    difference: Difference
+    key: str
+    image: UUID | None = None
+    subject: str | None = None
+    expected: int | None = None
+    found: int | None = None
+    repaired: bool = False
+
+
+async def reconcile(uploads: Uploads, *, moment: datetime, repair: bool = False) -> AsyncIterator[Drift]:
+    """Every difference between the store and the books, as it is found and, with `repair`, dealt with.
+
+    Safe beside live traffic, and to break off and repeat.
+
+    Args:
+        uploads: The flow whose store and books they are.
+        moment: Now.
+        repair: Whether to remove objects that nothing needs, and to bring completed images whose object is gone to
+            `failed`; see `Difference`.
+
+    Raises:
+        StorageError: The store did not answer; what has been reported until then stands.
+    """
+    async for drift in _unneeded_objects(uploads, moment, repair):
+        yield drift
+    async for drift in _lost_objects(uploads, repair):
+        yield drift
+
+
+async def _unneeded_objects(uploads: Uploads, moment: datetime, repair: bool) -> AsyncIterator[Drift]:
+    settings = uploads.settings
+    life = timedelta(seconds=settings.upload_ttl_seconds + settings.evidence_ttl_seconds)
+    async for page in _pages(uploads.storage.list(FOLDER)):
+        old = [stored for stored in page if stored.modified_at < moment - life - CLOCKS_DIFFER]
+        drifts = await _judged(uploads, old, moment)
+        removable = [drift.key for drift in drifts if drift.difference is not Difference.FOREIGN]
+        if repair and removable:
+            await uploads.storage.delete(removable)
+        for drift in drifts:
+            yield replace(drift, repaired=repair and drift.difference is not Difference.FOREIGN)
+
+
+async def _judged(uploads: Uploads, objects: Sequence[StoredObject], moment: datetime) -> list[Drift]:
+    owners = {stored.key: UUID(found[1]) for stored in objects if (found := _KEY.fullmatch(stored.key))}
+    async with uploads.pool.connection() as connection:
+        known = await _calls.named(connection, list(set(owners.values())))
+    drifts = []
+    for stored in objects:
+        owner = owners.get(stored.key)
+        if owner is None:
+            drifts.append(Drift(Difference.FOREIGN, stored.key, found=stored.size))
+        elif owner not in known:
+            drifts.append(Drift(Difference.UNKNOWN, stored.key, owner, found=stored.size))
+        else:
+            image, removal_due = known[owner]
+            if not removal_due and not _needs(image, stored.key, moment):
+                drifts.append(Drift(Difference.LEFT_OVER, stored.key, owner, image.subject, found=stored.size))
+    return drifts
+
+
+def _needs(image: Image, key: str, moment: datetime) -> bool:
+    """Whether the image has use for the object, or may yet come to it."""
+    if image.is_open or moment < image.upload_expires_at + CLOCKS_DIFFER:
+        return True
+    return image.state is State.COMPLETED and key in {image.key, *(one.key for one in image.outputs.values())}
+
+
+async def _lost_objects(uploads: Uploads, repair: bool) -> AsyncIterator[Drift]:
+    after: UUID | None = None
+    while True:
+        async with uploads.pool.connection() as connection:
+            page = await _calls.completed(connection, after=after, limit=PAGE)
+        for start in range(0, len(page), LOOKS_AT_ONCE):
+            looks = (_missed(uploads, image) for image in page[start : start + LOOKS_AT_ONCE])
+            for drifts in await asyncio.gather(*looks):
+                for drift in drifts:
+                    yield replace(drift, repaired=repair and await _repair_image(uploads, drift))
+        if len(page) < PAGE:
+            return
+        after = page[-1].image
+
+
+async def _missed(uploads: Uploads, image: Image) -> list[Drift]:
+    drifts = await _looked_at(uploads, image)
+    if drifts:  # it may have been deleted, and its objects with it, since its page was read
+        async with uploads.pool.connection() as connection:
+            now = await _calls.named(connection, [image.image])
+        if image.image not in now or now[image.image][0].state is not State.COMPLETED:
+            return []
+    return drifts
+
+
+async def _looked_at(uploads: Uploads, image: Image) -> list[Drift]:
+    stored = await uploads.storage.head(image.key)
+    if stored is None:
+        return [Drift(Difference.MISSING, image.key, image.image, image.subject, image.size)]
+    if stored.size != image.size:
+        return [Drift(Difference.SIZE_DIFFERS, image.key, image.image, image.subject, image.size, stored.size)]
+    return [
+        Drift(Difference.OUTPUT_MISSING, output.key, image.image, image.subject)
+        for output in image.outputs.values()
+        if await uploads.storage.head(output.key) is None
+    ]
+
+
+async def _repair_image(uploads: Uploads, drift: Drift) -> bool:
+    assert drift.image is not None  # noqa: S101 - found by its image
+    async with uploads.pool.connection() as connection, connection.transaction():
+        if drift.difference is Difference.OUTPUT_MISSING:
+            image = (await _calls.named(connection, [drift.image]))[drift.image][0]
+            names = [name for name, output in image.outputs.items() if output.key == drift.key]
+            moved = await _calls.outputs_lost(connection, drift.image, names)
+        else:
+            what = "was lost from" if drift.difference is Difference.MISSING else "was changed in"
+            reason = f"Its file {what} the store; what it took there was given back. Upload it again."
+            moved = await _calls.lost(connection, drift.image, reason, actor=ACTOR)
+    return moved.outcome in {"lost", "forgotten"}
+
+
+async def _pages(objects: AsyncIterator[StoredObject]) -> AsyncIterator[list[StoredObject]]:
+    page: list[StoredObject] = []
+    async for stored in objects:
+        page.append(stored)
+        if len(page) == PAGE:
+            yield page
+            page = []
+    if page:
+        yield page
