@@ -16,6 +16,7 @@ from earmark.cli import quota
 from earmark.cli.database import Database, bring_up_to_date, database
 from earmark.cli.logs import configure_logs
 from earmark.cli.quota import Home, Json, Subject, print_json, settings_of
+from earmark.cli.status import status
 from earmark.cli.upload import upload
 from earmark.errors import EarmarkError, InvalidRequest, UnknownPlan, UnknownResource
 from earmark.uploads.queue import grant_queue
@@ -28,7 +29,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(upload)
-for command in (quota.usage, quota.explain, quota.rollback, quota.log, quota.verify, quota.plan):
+for command in (quota.usage, quota.explain, quota.rollback, quota.log, quota.verify, quota.plan, status):
     app.command()(command)
 
 
