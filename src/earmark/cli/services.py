@@ -9,6 +9,7 @@ from datetime import timedelta
 import httpx
 from psycopg_pool import AsyncConnectionPool
 
+from earmark import faults
 from earmark.cli.token import secret_of
 from earmark.config import Settings
 from earmark.http_api.services import Services
@@ -32,6 +33,7 @@ MAX_CONNECTIONS = 16
 @asynccontextmanager
 async def open_services(settings: Settings, database_url: str) -> AsyncIterator[Services]:
     """The parts that API and worker share."""
+    faults.arm(settings.fault)
     secret = secret_of(settings)
     pool = AsyncConnectionPool(
         database_url, min_size=2, max_size=MAX_CONNECTIONS, open=False, kwargs={"autocommit": True}, timeout=10

@@ -25,6 +25,7 @@ from earmark.errors import (
     UploadFailed,
     ValidationFailed,
 )
+from earmark.faults import reached
 from earmark.ledger import AsyncLedger
 from earmark.ledger.retrying import insist
 from earmark.ledger.rollback_log import log_failed_rollback, log_rollback
@@ -115,6 +116,7 @@ class Uploads:
                 actor=actor,
                 resources=self.settings.image_resources,
             )
+        reached("reserved")
         reservation = _granted(subject, answer)
         return Preupload(
             reservation,
@@ -160,6 +162,7 @@ class Uploads:
         """
         async with self.pool.connection() as connection:
             moved = await _calls.uploading(connection, image_id)
+        reached("uploading")
         image = _found(moved, image_id)
         if moved.outcome != "uploading":
             raise _settled(image)
@@ -193,6 +196,7 @@ class Uploads:
             moved = await _calls.uploaded(connection, image_id, subject, self.deadline(State.UPLOADED))
             if moved.outcome == "uploaded":
                 await enqueue(self.queue, image_id, connection)
+        reached("uploaded")
         image = _found(moved, image_id)
         if moved.outcome == "over":
             raise _settled(image)
@@ -264,6 +268,7 @@ class Uploads:
         async def attempt() -> Transition:
             async with self.pool.connection() as connection:
                 moved = await _calls.roll_back(connection, image_id, cause, subject=subject, reason=reason, actor=actor)
+            reached("rolled_back")
             log_transition(moved, cause, actor, reason)
             return moved
 
@@ -300,6 +305,7 @@ class Uploads:
                     )
                     _found(moved, image_id)
                     moves.append(moved)
+            reached("many_rolled_back")
             return moves
 
         try:
@@ -345,6 +351,7 @@ class Uploads:
         """
         async with self.pool.connection() as connection:
             moved = await _calls.delete(connection, image_id, subject, actor=actor)
+        reached("deleted")
         _found(moved, image_id)
         if moved.outcome == "already_deleted":
             raise NotFound("There is no such image.", {"imageId": str(image_id)})

@@ -18,7 +18,8 @@ BEGIN
             answer := 'completed';
             UPDATE _private_image i
             SET state = 'completed', content_type = image_complete.content_type, metadata = image_complete.metadata,
-                outputs = image_complete.outputs, reason = NULL, due_at = NULL, updated_at = _private_now()
+                outputs = image_complete.outputs, reason = NULL, due_at = NULL, updated_at = _private_now(),
+                remove_objects_at = CASE WHEN found.attempt > 1 THEN _private_now() END
             WHERE (i.root, i.image) = (found.root, found.image);
         END IF;
     END IF;
@@ -26,4 +27,5 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION earmark.image_complete IS
 'processing -> completed, and the hold is committed, at the actual amounts where given. Only the current attempt can.
+What earlier attempts may have left in the store is then to be removed.
 outcome: completed, already_completed, stale (its output is to be thrown away), exceeds_hold (actual is more than was held; nothing was done).';

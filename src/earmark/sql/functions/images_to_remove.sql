@@ -8,4 +8,4 @@ BEGIN
     SELECT _private_image_document(i.image) FROM _private_image i
     WHERE i.remove_objects_at <= moment ORDER BY i.remove_objects_at LIMIT max_images;
 END $$;
-COMMENT ON FUNCTION earmark.images_to_remove IS 'Images whose objects are to be removed from the store now.';
+COMMENT ON FUNCTION earmark.images_to_remove IS 'Images whose objects are to be removed from the store now; of completed ones, those that their document does not name.';

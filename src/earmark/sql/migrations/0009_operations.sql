@@ -1,5 +1,9 @@
 -- What an operator is shown of the background's work. Neither table decides anything about quota.
 
+COMMENT ON COLUMN earmark._private_image.remove_objects_at IS
+    'When its objects are to be removed from the store: at once when it was not accepted, and again after its upload URL has expired;
+of a completed image only what earlier attempts may have left there';
+
 CREATE TABLE earmark._private_failed_rollback (
     root text NOT NULL,
     target uuid NOT NULL,
