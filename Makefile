@@ -4,11 +4,14 @@ WORKERS ?= 2
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: run test lint types contracts sync-twin check bench constraints clean
+.PHONY: run run-s3 test lint types contracts sync-twin check bench constraints clean
 .DEFAULT_GOAL := run
 
 run: $(STAMP)
 	@exec $(BIN)/python -m earmark serve $(ARGS)
+
+run-s3: $(STAMP)
+	@exec $(BIN)/python tools/run_s3.py $(ARGS)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)

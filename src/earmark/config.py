@@ -35,6 +35,8 @@ class Settings(BaseSettings):
     """Plan of a subject seen for the first time; unset: `pro` with the embedded server, else he is refused."""
     jwt_secret: SecretStr | None = None
     """HS256 secret of the bearer tokens; unset: one is made and kept under `home`."""
+    fault: str | None = None
+    """For tests of recovery only: where the process is to die, such as `uploaded:kill@3`; see `earmark.faults`."""
     log_format: Literal["auto", "console", "json"] = "auto"
 
     upload_ttl_seconds: Seconds = 900

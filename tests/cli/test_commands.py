@@ -379,3 +379,14 @@ def test_plan_puts_a_subject_under_a_parent(service: Service, ledger: Ledger, su
     service.run("plan", subject, "--plan", "pro", "--parent", f"{subject}-team")
     denied = ledger.reserve(subject, {"images": 2})
     assert [(short.subject, short.remaining) for short in denied.short] == [(f"{subject}-team", 1)]
+
+
+def test_status_shows_how_the_background_is_doing(service):
+    service.wait_until(lambda: in_json(service, "status")["duties"].get("sweep"))
+    shown = in_json(service, "status")
+    assert shown["overdue_holds"]["count"] == shown["set_aside"]["count"] == shown["failed_rollbacks"]["open"] == 0
+    assert len(shown["queue"]["workers"]) == 1
+    lines = {line.split("  ")[0].strip(): line for line in service.run("status").stdout.splitlines()}
+    assert "1 alive" in lines["workers"]
+    assert "0 waiting" in lines["queue"]
+    assert "ok" in lines["duty sweep"]

@@ -5,13 +5,13 @@ import signal
 import socket
 import subprocess
 import threading
-from collections import Counter
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
 import psutil
 
+from fixtures.life import assert_what_is_there_is_what_is_used, complete, preupload, put, settled
 from fixtures.pictures import picture
 
 SHORT = {"evidence_ttl_seconds": 1, "processing_ttl_seconds": 2, "sweep_interval_seconds": 0.2}
@@ -22,16 +22,6 @@ SHORT_UPLOAD = SHORT | {"upload_ttl_seconds": 5}
 JPEG = picture(640, 480)
 
 
-def preupload(service, *data):
-    files = [{"filename": f"{n}.jpg", "contentType": "image/jpeg", "size": len(one)} for n, one in enumerate(data)]
-    with service.client() as client:
-        return client.post("/api/images/preupload", json={"files": files}).raise_for_status().json()["images"]
-
-
-def put(image, data):
-    return httpx.put(image["uploadUrl"], content=data, headers=image["headers"], timeout=30)
-
-
 def begin_put(image, data):
     """Sends the head of a PUT and half of its body; the open socket."""
     url = urlsplit(image["uploadUrl"])
@@ -40,39 +30,6 @@ def begin_put(image, data):
     head = f"PUT {url.path}?{url.query} HTTP/1.1\r\n" + "".join(f"{k}: {v}\r\n" for k, v in headers.items()) + "\r\n"
     sock.sendall(head.encode() + data[: len(data) // 2])
     return sock
-
-
-def complete(service, image):
-    with service.client() as client:
-        return client.post("/api/images/complete", json={"imageId": image["imageId"]})
-
-
-def settled(service):
-    usage = service.usage()
-    return all(resource["held"] == 0 for resource in usage.values())
-
-
-def assert_what_is_there_is_what_is_used(service):
-    """Committed use is the completed images; every hold was settled exactly once; nothing else lies in the store."""
-    images = [image for image in service.images() if image["state"] == "completed"]
-    usage = service.usage()
-    assert usage["images"]["committed"] == len(images)
-    assert usage["storage_bytes"]["committed"] == sum(image["size"] for image in images)
-    ends = Counter(
-        (entry["reservationId"], entry["item"], entry["resource"])
-        for entry in service.history()
-        if entry["kind"] in {"commit", "rollback"}
-    )
-    begun = {
-        (entry["reservationId"], entry["item"], entry["resource"])
-        for entry in service.history()
-        if entry["kind"] == "reserve"
-    }
-    assert set(ends.values()) <= {1}
-    assert set(ends) == begun
-    assert "agree" in service.run("verify").stdout
-    originals = {path.parent.name for path in (service.home / "objects").rglob("original")}
-    assert originals == {image["imageId"] for image in images}
 
 
 def test_kill_9_of_the_service_in_the_middle_of_an_upload(service_of):

@@ -46,7 +46,7 @@ SELECT h.root, h.reservation, h.subject, h.reservation, '1', 'a.png', 'image/png
 """
 COLD = {
     "configure_plan", "configure_retention", "journal_export", "plans", "prune_deliveries", "prune_journal",
-    "prune_settled", "repair", "schema_files", "set_aside", "verify",
+    "prune_settled", "record_duty", "record_failed_rollback", "repair", "schema_files", "set_aside", "status", "verify",
 }  # fmt: skip
 """Called by an operator, or once in a while; or on tables that stay small."""
 FILES = json.dumps([{"filename": "a.png", "content_type": "image/png", "size": 7}] * 2)

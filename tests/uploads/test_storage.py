@@ -24,7 +24,8 @@ from earmark.uploads.storage import (
     open_storage,
 )
 from earmark.uploads.storage.s3 import S3Storage
-from fixtures.object_store import ACCESS, free_ports
+from fixtures.object_store import ACCESS
+from seaweedfs import free_ports
 
 pytestmark = pytest.mark.anyio
 

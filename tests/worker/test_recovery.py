@@ -215,3 +215,20 @@ def test_times_of_the_books_are_times_of_the_database(flow_of, clock):
             assert image.created_at.year == 2031
 
     asyncio.run(run())
+
+
+def test_what_an_attempt_that_died_has_stored_is_removed_once_another_has_completed(flow_of, clock):
+    async def run():
+        async with flow_of() as flow:
+            image = await flow.uploaded(JPEG)
+            async with flow.uploads.pool.connection() as connection:
+                await _calls.start(connection, image.image, flow.uploads.deadline(image.state))
+            await flow.storage.put(f"{image.folder}/1-thumbnail", b"half", content_type="image/webp")
+            clock.advance(QUEUE_TTL)
+            assert await flow.jobs().run(image.image) == "completed"
+            assert (await sweep(flow.uploads)).removed == 1
+            assert (await sweep(flow.uploads)).removed == 0
+            left = {stored.key async for stored in flow.storage.list()}
+            assert left == {image.key, f"{image.folder}/2-thumbnail"}
+
+    asyncio.run(run())

@@ -17,6 +17,7 @@ from earmark.cli.database import Database, bring_up_to_date, database
 from earmark.cli.logs import configure_logs
 from earmark.cli.quota import Home, Json, Subject, print_json, settings_of
 from earmark.cli.reconcile import reconcile
+from earmark.cli.status import status
 from earmark.cli.upload import upload
 from earmark.errors import EarmarkError, InvalidRequest, UnknownPlan, UnknownResource
 from earmark.uploads.queue import grant_queue
@@ -30,7 +31,7 @@ app = typer.Typer(
 )
 app.command()(upload)
 app.command()(reconcile)
-for command in (quota.usage, quota.explain, quota.rollback, quota.log, quota.verify, quota.plan):
+for command in (quota.usage, quota.explain, quota.rollback, quota.log, quota.verify, quota.plan, status):
     app.command()(command)
 
 

@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, closing
+from contextlib import aclosing, asynccontextmanager, closing
 from dataclasses import replace
 from datetime import timedelta
 
 import httpx
 from psycopg_pool import AsyncConnectionPool
 
+from earmark import faults
 from earmark.cli.token import secret_of
 from earmark.config import Settings
 from earmark.http_api.services import Services
@@ -32,6 +33,7 @@ MAX_CONNECTIONS = 16
 @asynccontextmanager
 async def open_services(settings: Settings, database_url: str) -> AsyncIterator[Services]:
     """The parts that API and worker share."""
+    faults.arm(settings.fault)
     secret = secret_of(settings)
     pool = AsyncConnectionPool(
         database_url, min_size=2, max_size=MAX_CONNECTIONS, open=False, kwargs={"autocommit": True}, timeout=10
@@ -42,12 +44,13 @@ async def open_services(settings: Settings, database_url: str) -> AsyncIterator[
         storage = open_storage(settings.storage_url, home=settings.home, secret=secret, public_url=public_url)
         uploads = Uploads(ledger=ledger, pool=pool, storage=storage, queue=queue_app(database_url), settings=settings)
         services = Services(uploads=uploads, ledger=ledger, storage=storage, sign_in=SignIn(secret), settings=settings)
-        if settings.processing != "webhook":
-            yield services
-            return
-        with closing(ImagePool(settings.processes, settings.inspection_timeout_seconds)) as images:
-            jobs = ImageJobs(uploads, images, load_processor(settings.processor), requeues=False)
-            yield replace(services, jobs=jobs)
+        async with aclosing(uploads.failed_rollbacks):
+            if settings.processing != "webhook":
+                yield services
+                return
+            with closing(ImagePool(settings.processes, settings.inspection_timeout_seconds)) as images:
+                jobs = ImageJobs(uploads, images, load_processor(settings.processor), requeues=False)
+                yield replace(services, jobs=jobs)
 
 
 async def run_worker(services: Services, processor: Processor, keep_database: Callable[[], None] | None = None) -> None:
@@ -69,7 +72,7 @@ async def run_worker(services: Services, processor: Processor, keep_database: Ca
         Duty("prune_ledger", pruner.INTERVAL_SECONDS, lambda: pruner.prune_ledger_once(services.ledger)),
     ]
     if keep_database is not None:
-        duties.append(Duty("keep_database", 1.0, lambda: _keep(keep_database)))
+        duties.append(Duty("keep_database", 1.0, lambda: _keep(keep_database), is_noted=False))
     storage = services.storage
     if isinstance(storage, LocalStorage):
         duties.append(
@@ -77,7 +80,7 @@ async def run_worker(services: Services, processor: Processor, keep_database: Ca
         )
     try:
         async with client, uploads.queue.open_async(), asyncio.TaskGroup() as group:
-            group.create_task(run_duties(duties))
+            group.create_task(run_duties(duties, uploads.note_duty))
             group.create_task(run_jobs(uploads.queue, jobs, concurrency=settings.processes))
     finally:
         pool.close()

@@ -81,6 +81,15 @@ def print_plans(plans: Iterable[Plan]) -> None:
     console.print(table)
 
 
+def print_rows(titles: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
+    """Plain cells under these titles."""
+    console = _console()
+    table = _table(console, *titles, numbers=())
+    for row in rows:
+        table.add_row(*map(escape, row))
+    console.print(table, highlight=False)
+
+
 def _console() -> Console:
     return Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else WIDTH_WITHOUT_TERMINAL)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -178,6 +179,26 @@ async def roll_back(
     """End it, and give back what it holds."""
     query = "SELECT outcome, document, returned FROM earmark.image_roll_back(%s, %s, %s, %s, %s, %s, %s)"
     return _moved(await _one(connection, query, image, cause.value, subject, attempt, reason, actor, only_overdue))
+
+
+async def record_failed_rollback(
+    connection: Connection,
+    target: UUID,
+    cause: Cause,
+    *,
+    attempts: int,
+    error: str,
+    failed_at: datetime,
+    outcome: str | None,
+) -> None:
+    """Note a rollback that could not be carried out at once; no outcome where it has not ended yet."""
+    query = "SELECT earmark.record_failed_rollback(%s, %s, %s, %s, %s, %s)"
+    await _one(connection, query, target, cause.value, attempts, error, failed_at, outcome)
+
+
+async def record_duty(connection: Connection, duty: str, error: str | None) -> None:
+    """Note that a background duty was done or, with an error, that it failed."""
+    await _one(connection, "SELECT earmark.record_duty(%s, %s)", duty, error)
 
 
 async def delete(connection: Connection, image: UUID, subject: str, *, actor: str | None) -> Transition:

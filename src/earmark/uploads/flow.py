@@ -4,12 +4,13 @@ reserve -> (PUT) -> complete -> job (see job.py) -> completed; fail, cancel, ret
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import procrastinate
+import psycopg
 from psycopg_pool import AsyncConnectionPool
 
 from earmark.config import Settings
@@ -24,12 +25,14 @@ from earmark.errors import (
     UploadFailed,
     ValidationFailed,
 )
+from earmark.faults import reached
 from earmark.ledger import AsyncLedger
-from earmark.ledger.retrying import UNREACHABLE, insist
+from earmark.ledger.retrying import insist
 from earmark.ledger.rollback_log import log_failed_rollback, log_rollback
 from earmark.model import Amounts, Cause
 from earmark.uploads import _calls
 from earmark.uploads._calls import Deadline, Transition
+from earmark.uploads.failed_rollbacks import FailedRollbacks
 from earmark.uploads.inspection import Limits, check_declared, display_name, inspect_head
 from earmark.uploads.model import File, Image, Preupload, State, Upload
 from earmark.uploads.queue import enqueue
@@ -66,6 +69,7 @@ class Uploads:
         self.queue = queue
         self.settings = settings
         self.limits = Limits.from_settings(settings)
+        self.failed_rollbacks = FailedRollbacks(pool)
 
     def deadline(self, stage: State) -> Deadline:
         """How long an image may stay in this stage."""
@@ -112,6 +116,7 @@ class Uploads:
                 actor=actor,
                 resources=self.settings.image_resources,
             )
+        reached("reserved")
         reservation = _granted(subject, answer)
         return Preupload(
             reservation,
@@ -157,6 +162,7 @@ class Uploads:
         """
         async with self.pool.connection() as connection:
             moved = await _calls.uploading(connection, image_id)
+        reached("uploading")
         image = _found(moved, image_id)
         if moved.outcome != "uploading":
             raise _settled(image)
@@ -190,6 +196,7 @@ class Uploads:
             moved = await _calls.uploaded(connection, image_id, subject, self.deadline(State.UPLOADED))
             if moved.outcome == "uploaded":
                 await enqueue(self.queue, image_id, connection)
+        reached("uploaded")
         image = _found(moved, image_id)
         if moved.outcome == "over":
             raise _settled(image)
@@ -233,28 +240,39 @@ class Uploads:
         reason: str | None = None,
         actor: str | None = None,
     ) -> Transition:
-        """Ends an open image and gives back what it holds, in one transaction. Repeated while the database is away.
+        """Ends an open image and gives back what it holds, in one transaction.
+
+        Repeated while the database is away: for a moment before the caller hears of it, and then until it has ended.
 
         Raises:
             NotFound: No such image, or somebody else's.
             AlreadySettled: It was completed; the detail says when and by whom.
-            psycopg.OperationalError: The database stayed away; the quota returns at its deadline.
+            psycopg.Error: The database stayed away, or could not do it; it is tried again, and the quota returns at
+                its deadline at the latest.
         """
-
-        async def attempt() -> Transition:
-            async with self.pool.connection() as connection:
-                return await _calls.roll_back(connection, image_id, cause, subject=subject, reason=reason, actor=actor)
-
+        attempt = self._rollback_of(image_id, cause, subject=subject, reason=reason, actor=actor)
         try:
             moved = await insist(attempt)
-        except UNREACHABLE as error:
+        except psycopg.Error as error:
             log_failed_rollback(image_id, cause, error, subject=subject, items=None, actor=actor)
+            self.failed_rollbacks.keep(image_id, cause, error, attempt)
             raise
         image = _found(moved, image_id)
-        log_transition(moved, cause, actor, reason)
         if moved.outcome in {"already_committed", "already_refunded"}:
             raise await self._completed(image)
         return moved
+
+    def _rollback_of(
+        self, image_id: UUID, cause: Cause, *, subject: str | None, reason: str | None, actor: str | None
+    ) -> Callable[[], Awaitable[Transition]]:
+        async def attempt() -> Transition:
+            async with self.pool.connection() as connection:
+                moved = await _calls.roll_back(connection, image_id, cause, subject=subject, reason=reason, actor=actor)
+            reached("rolled_back")
+            log_transition(moved, cause, actor, reason)
+            return moved
+
+        return attempt
 
     async def roll_back_many(
         self,
@@ -267,7 +285,7 @@ class Uploads:
     ) -> Amounts:
         """Ends several open images in one transaction; those that are settled already are left as they are.
 
-        Repeated while the database is away.
+        Repeated while the database is away, as `roll_back` does.
 
         Returns:
             What came back, per resource.
@@ -275,7 +293,7 @@ class Uploads:
         Raises:
             NotFound: One of them does not exist or is somebody else's; then nothing was done.
             AlreadySettled: All of them had been completed.
-            psycopg.OperationalError: The database stayed away; the quota returns at its deadline.
+            psycopg.Error: As `roll_back`.
         """
 
         async def attempt() -> list[Transition]:
@@ -287,13 +305,16 @@ class Uploads:
                     )
                     _found(moved, image_id)
                     moves.append(moved)
+            reached("many_rolled_back")
             return moves
 
         try:
             moves = await insist(attempt)
-        except UNREACHABLE as error:
+        except psycopg.Error as error:
             for image_id in image_ids:
                 log_failed_rollback(image_id, cause, error, subject=subject, items=None, actor=actor)
+                again = self._rollback_of(image_id, cause, subject=subject, reason=reason, actor=actor)
+                self.failed_rollbacks.keep(image_id, cause, error, again)
             raise
         returned: Counter[str] = Counter()
         for moved in moves:
@@ -330,6 +351,7 @@ class Uploads:
         """
         async with self.pool.connection() as connection:
             moved = await _calls.delete(connection, image_id, subject, actor=actor)
+        reached("deleted")
         _found(moved, image_id)
         if moved.outcome == "already_deleted":
             raise NotFound("There is no such image.", {"imageId": str(image_id)})
@@ -353,6 +375,11 @@ class Uploads:
         """A page of the subject's images, newest first."""
         async with self.pool.connection() as connection:
             return await _calls.images(connection, subject, before=before, limit=limit)
+
+    async def note_duty(self, duty: str, error: str | None) -> None:
+        """Notes, for operators, that a background duty was done or, with an error, that it failed."""
+        async with self.pool.connection() as connection:
+            await _calls.record_duty(connection, duty, error)
 
     async def _completed(self, image: Image) -> AlreadySettled:
         story = await self.ledger.reservation(image.reservation)

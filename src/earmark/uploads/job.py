@@ -13,6 +13,7 @@ from pathlib import Path
 from uuid import UUID
 
 from earmark.config import Settings
+from earmark.faults import reached
 from earmark.ledger.retrying import UNREACHABLE
 from earmark.model import Cause
 from earmark.uploads import _calls
@@ -58,6 +59,7 @@ class ImageJobs:
             psycopg.OperationalError: The database went away; the image's deadline brings it back here or ends it.
         """
         moved = await self._start(image_id)
+        reached("started")
         image = moved.image
         if moved.outcome != "started" or image is None:
             outcome = moved.outcome
@@ -176,6 +178,7 @@ class ImageJobs:
             "colors": list(processed.colors),
             "thumbhash": processed.thumbhash,
         }
+        reached("outputs_stored")
         async with self._uploads.pool.connection() as connection:
             moved = await _calls.complete(
                 connection,
@@ -186,6 +189,7 @@ class ImageJobs:
                 outputs=outputs,
                 actual=processed.actual,
             )
+        reached("completed")
         if moved.outcome == "exceeds_hold":
             raise PermanentFailure("the processor used more than was reserved")
         if moved.outcome in {"stale", "too_late"}:
@@ -210,6 +214,7 @@ class ImageJobs:
             )
             if moved.outcome == "waiting" and self._requeues:
                 await enqueue(self._uploads.queue, image.image, connection, delay_seconds=delay_seconds)
+        reached("waiting")
         return "retrying" if moved.outcome == "waiting" else moved.outcome
 
     async def _end(self, image: Image, cause: Cause, reason: str, outcome: str) -> str:
@@ -217,6 +222,7 @@ class ImageJobs:
             moved = await _calls.roll_back(
                 connection, image.image, cause, attempt=image.attempt, reason=reason, actor="worker"
             )
+        reached("ended")
         log_transition(moved, cause, "worker", reason)
         return outcome if moved.outcome == "rolled_back" else moved.outcome
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from earmark.errors import EarmarkError
+from earmark.faults import reached
 from earmark.model import Cause
 from earmark.uploads import _calls
 from earmark.uploads.flow import Uploads, log_transition
@@ -45,6 +46,7 @@ async def sweep(uploads: Uploads) -> SweepReport:
     """Looks after every overdue image, gives back every overdue hold, and removes what is left in the store."""
     images, failed = await recover(uploads)
     expired = await uploads.ledger.sweep()
+    reached("holds_swept")
     removed = 0
     try:
         removed = await remove_objects(uploads)
@@ -102,6 +104,7 @@ async def _drive_again(uploads: Uploads, image: Image) -> str:
         )
         if moved.outcome == "waiting":
             await enqueue(uploads.queue, image.image, connection)
+    reached("driven_again")
     _logger.info("driven_again", extra={"image": str(image.image), "outcome": moved.outcome})
     return "driven" if moved.outcome == "waiting" else moved.outcome
 
@@ -111,24 +114,36 @@ async def _end(uploads: Uploads, image: Image, cause: Cause, reason: str) -> str
         moved = await _calls.roll_back(
             connection, image.image, cause, reason=reason, actor="deadline", only_overdue=True
         )
+    reached("overdue_ended")
     log_transition(moved, cause, "deadline", reason)
     return cause.value if moved.outcome == "rolled_back" else moved.outcome
 
 
 async def remove_objects(uploads: Uploads) -> int:
-    """Removes the objects of images that were not accepted or are deleted; how many images."""
+    """Removes what the store need not keep; how many images that concerned.
+
+    That is all of an image that was not accepted or is deleted; of a completed one, what attempts that died have left.
+    """
     removed = 0
     for _ in range(MAX_BATCHES):
         async with uploads.pool.connection() as connection:
             images = await _calls.to_remove(connection, BATCH)
         for image in images:
-            keys = [stored.key async for stored in uploads.storage.list(image.folder)]
+            named = _named(image)
+            keys = [stored.key async for stored in uploads.storage.list(image.folder) if stored.key not in named]
             if keys:
                 await uploads.storage.delete(keys)
         if images:
+            reached("objects_removed")
             async with uploads.pool.connection() as connection:
                 await _calls.removed(connection, [image.image for image in images])
         removed += len(images)
         if len(images) < BATCH:
             break
     return removed
+
+
+def _named(image: Image) -> set[str]:
+    if image.state is not State.COMPLETED:
+        return set()
+    return {image.key, *(output.key for output in image.outputs.values())}

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 _logger = logging.getLogger("earmark.duties")
@@ -14,28 +15,39 @@ class Duty:
 
     Attributes:
         run_once: Does it once; returns what there is to log, empty when there was nothing to do.
+        is_noted: Whether operators are shown when it was last done.
     """
 
     name: str
     interval_seconds: float
     run_once: Callable[[], Awaitable[Mapping[str, object]]]
+    is_noted: bool = True
 
 
-async def run_duties(duties: list[Duty]) -> None:
+Note = Callable[[str, str | None], Awaitable[None]]
+"""Is told a duty's name whenever it was done, and the error when it failed."""
+
+
+async def run_duties(duties: list[Duty], note: Note | None = None) -> None:
     """Runs them until cancelled."""
     async with asyncio.TaskGroup() as group:
         for duty in duties:
-            group.create_task(_repeat(duty), name=duty.name)
+            group.create_task(_repeat(duty, note if duty.is_noted else None), name=duty.name)
 
 
-async def _repeat(duty: Duty) -> None:
+async def _repeat(duty: Duty, note: Note | None) -> None:
     while True:
+        failure: str | None = None
         try:
             report = await duty.run_once()
             if report:
                 _logger.info(duty.name, extra=dict(report))
         except Exception as error:  # noqa: BLE001 - a duty that fails now is due again later
+            failure = f"{type(error).__name__}: {error}"
             _logger.error(  # noqa: TRY400 - a database that is away for an hour must not fill the log with traces
-                "duty_failed", extra={"duty": duty.name, "error": f"{type(error).__name__}: {error}"}
+                "duty_failed", extra={"duty": duty.name, "error": failure}
             )
+        if note is not None:
+            with suppress(Exception):  # the database is away; the failure is in the log
+                await note(duty.name, failure)
         await asyncio.sleep(duty.interval_seconds)

@@ -9,6 +9,7 @@ from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
 from earmark.errors import AlreadySettled, NotFound
+from earmark.faults import reached
 from earmark.http_api.problems import ReservationOver
 from earmark.http_api.routing import resource
 from earmark.http_api.services import Services
@@ -52,6 +53,7 @@ class Objects:
                 raise AlreadyUploaded("This image was uploaded before.") from error
             raise ReservationOver(f"{error} No bytes are taken for it.", error.detail) from error
         await self._storage.receive(grant, request.stream())
+        reached("stored")
         if await self._is_over(image_id):
             await self._storage.delete([key])
             raise ReservationOver("The reservation ended while the bytes arrived; they were not kept.")

@@ -25,8 +25,8 @@ BEGIN
             answer := 'completed';
             UPDATE _private_image i
             SET state = 'completed', content_type = image_complete.content_type, metadata = image_complete.metadata,
-                outputs = image_complete.outputs, cause = NULL, reason = NULL, due_at = NULL, remove_objects_at = NULL,
-                updated_at = _private_now()
+                outputs = image_complete.outputs, cause = NULL, reason = NULL, due_at = NULL, updated_at = _private_now(),
+                remove_objects_at = CASE WHEN found.attempt > 1 THEN _private_now() END
             WHERE (i.root, i.image) = (found.root, found.image);
         ELSIF answer <> 'exceeds_hold' THEN
             UPDATE _private_image i
@@ -43,4 +43,5 @@ END $$;
 COMMENT ON FUNCTION earmark.image_complete IS
 'processing -> completed, and the hold is committed, at the actual amounts where given. Only the current attempt can.
 expired -> completed too, where there is room to take the quota anew, as the journal then says, and the image''s objects are still there.
+What earlier attempts may have left in the store is then to be removed.
 outcome: completed, already_completed, stale or too_late (its output is to be thrown away; too late, the image''s reason says why), exceeds_hold (actual is more than was held; nothing was done).';

@@ -1,0 +1,92 @@
+"""`earmark status`: whether the background keeps up, at a glance."""
+
+from dataclasses import asdict
+from datetime import datetime, timedelta
+
+import psycopg
+
+from earmark.cli.database import database
+from earmark.cli.quota import Home, Json, print_json, settings_of
+from earmark.cli.tables import print_rows
+from earmark.config import Settings
+from earmark.uploads.status import Backlog, DutyRun, RollbackFailures, Status, read_status
+
+STALE_WORKER = timedelta(seconds=30)
+"""A worker says every 10 seconds that it is alive."""
+MISSED_SWEEPS = 5
+"""A sweeper that has missed as many sweeps is not running."""
+
+Row = tuple[str, str, str]
+
+
+def status(*, home: Home = None, as_json: Json = False) -> None:
+    """Show what is overdue, what failed, how long the queue is, and when the sweeper last ran."""
+    settings = settings_of(home)
+    with database(settings) as found, psycopg.connect(found.url, autocommit=True) as connection:
+        shown = read_status(connection)
+    if as_json:
+        print_json(asdict(shown))
+    else:
+        print_rows(("what", "now", "detail"), _rows(shown, settings))
+
+
+def _rows(shown: Status, settings: Settings) -> list[Row]:
+    queue, at = shown.queue, shown.at
+    alive = [beat for beat in queue.workers if at - beat <= STALE_WORKER]
+    jobs = f"{queue.waiting:,} waiting, {queue.scheduled:,} scheduled, {queue.running:,} running"
+    seen = f"last seen {_ago(at, queue.workers[0])}" if queue.workers else "no worker was ever seen"
+    return [
+        ("overdue holds", *_backlog(shown.overdue_holds, at)),
+        ("overdue images", *_backlog(shown.overdue_images, at)),
+        ("set aside", *_backlog(shown.set_aside, at)),
+        ("failed rollbacks", *_failures(shown.failed_rollbacks, at)),
+        ("queue", jobs, f"oldest job: {_ago(at, queue.oldest)}" if queue.oldest else ""),
+        ("workers", f"{len(alive):,} alive", seen),
+        *(
+            (f"duty {name}", *_duty(run, at, settings.sweep_interval_seconds if name == "sweep" else None))
+            for name, run in sorted(shown.duties.items())
+        ),
+        *(
+            []
+            if "sweep" in shown.duties
+            else [("duty sweep", "never ran", "start `earmark serve` or `earmark worker`")]
+        ),
+    ]
+
+
+def _backlog(backlog: Backlog, at: datetime) -> tuple[str, str]:
+    if not backlog.count:
+        return "none", ""
+    detail = f"oldest: {_ago(at, backlog.oldest)}" if backlog.oldest else ""
+    return f"{backlog.count:,}", f"{detail}; {backlog.error}" if backlog.error else detail
+
+
+def _failures(failed: RollbackFailures, at: datetime) -> tuple[str, str]:
+    if not failed.count or failed.last is None:
+        return "none", ""
+    return (
+        f"{failed.open:,} open of {failed.count:,}",
+        f"{failed.attempts:,} attempts, last failure {_ago(at, failed.last)}: {failed.error}",
+    )
+
+
+def _duty(run: DutyRun, at: datetime, interval_seconds: float | None) -> tuple[str, str]:
+    ran = f"ran {_ago(at, run.ran_at)}" if run.ran_at else "never ran"
+    if run.is_failing:
+        return "failing", f"{ran}; {run.error}"
+    late = (
+        interval_seconds is not None
+        and run.ran_at is not None
+        and at - run.ran_at > timedelta(seconds=max(MISSED_SWEEPS * interval_seconds, STALE_WORKER.total_seconds()))
+    )
+    return ("late: is a worker running?" if late else "ok"), ran
+
+
+def _ago(at: datetime, then: datetime | None) -> str:
+    if then is None:
+        return "never"
+    seconds = round((at - then).total_seconds())
+    for unit, size in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if abs(seconds) >= 2 * size:
+            return f"{abs(seconds) // size} {unit} ago" if seconds > 0 else f"in {abs(seconds) // size} {unit}"
+    return f"{seconds} s ago" if seconds >= 0 else f"in {-seconds} s"

@@ -1,0 +1,118 @@
+"""How the background is doing: what is overdue, what failed, how long the queue is, and who works."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import msgspec
+import psycopg
+
+from earmark.errors import translated
+from earmark.uploads.queue import QUEUE, SCHEMA
+
+_QUEUE = f"""
+SELECT count(*) FILTER (WHERE j.status = 'todo' AND coalesce(j.scheduled_at, '-infinity') <= clock_timestamp()),
+    count(*) FILTER (WHERE j.status = 'todo' AND j.scheduled_at > clock_timestamp()),
+    count(*) FILTER (WHERE j.status = 'doing'),
+    min(coalesce(j.scheduled_at, e.at)) FILTER (WHERE j.status = 'todo')
+FROM {SCHEMA}.procrastinate_jobs j
+LEFT JOIN {SCHEMA}.procrastinate_events e ON e.job_id = j.id AND e.type = 'deferred'
+WHERE j.queue_name = %s
+"""  # noqa: S608 - the schema's name is ours
+_WORKERS = f"SELECT last_heartbeat FROM {SCHEMA}.procrastinate_workers ORDER BY last_heartbeat DESC"  # noqa: S608
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """Things that should not be waiting any more; `oldest` is when the first of them was due, `error` the last one."""
+
+    count: int
+    oldest: datetime | None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RollbackFailures:
+    """Rollbacks that failed at first, within 30 days.
+
+    Attributes:
+        count: How many.
+        open: Those that have not ended yet.
+        attempts: How many times they were tried in all.
+        last: When the latest of them first failed.
+        error: Why it did.
+    """
+
+    count: int
+    open: int
+    attempts: int
+    last: datetime | None
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class DutyRun:
+    """When a background duty was last done, last failed, and why."""
+
+    ran_at: datetime | None
+    failed_at: datetime | None
+    error: str | None
+
+    @property
+    def is_failing(self) -> bool:
+        """Whether it failed the last time it was tried."""
+        return self.failed_at is not None and (self.ran_at is None or self.ran_at < self.failed_at)
+
+
+@dataclass(frozen=True, slots=True)
+class QueueState:
+    """The processing queue.
+
+    Attributes:
+        waiting: Jobs that a free worker would start now.
+        scheduled: Retries whose time has not come.
+        running: Jobs that are being worked on.
+        oldest: Since when the longest waiting job waits, or when it is to start; None where none waits.
+        workers: The last sign of life of each worker, latest first.
+    """
+
+    waiting: int
+    scheduled: int
+    running: int
+    oldest: datetime | None
+    workers: tuple[datetime, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What `earmark status` shows; `at` is the database's time."""
+
+    at: datetime
+    overdue_holds: Backlog
+    overdue_images: Backlog
+    set_aside: Backlog
+    failed_rollbacks: RollbackFailures
+    queue: QueueState
+    duties: Mapping[str, DutyRun]
+
+
+def read_status(connection: psycopg.Connection[Any]) -> Status:
+    """How the background of this database is doing now.
+
+    Raises:
+        Forbidden: The connection's role is no service.
+        SchemaMismatch: The database needs `earmark migrate`.
+    """
+    with translated(), connection.transaction():
+        found = _one(connection, "SELECT earmark.status()")[0]
+        waiting, scheduled, running, oldest = _one(connection, _QUEUE, QUEUE)
+        workers = tuple(row[0] for row in connection.execute(_WORKERS).fetchall())
+    queue = QueueState(waiting, scheduled, running, oldest, workers)
+    return msgspec.convert({**found, "queue": msgspec.to_builtins(queue)}, Status)
+
+
+def _one(connection: psycopg.Connection[Any], query: Any, *parameters: object) -> tuple[Any, ...]:
+    row: tuple[Any, ...] | None = connection.execute(query, parameters or None).fetchone()
+    assert row is not None, query  # noqa: S101 - both always answer one row
+    return row

@@ -1,0 +1,167 @@
+"""A rollback that fails: its caller hears of it, it is tried again until it has ended, and operators can see it."""
+
+import asyncio
+
+import psycopg
+import pytest
+
+from earmark.model import Cause
+from earmark.uploads import failed_rollbacks
+from earmark.uploads.recovery import sweep
+from earmark.uploads.status import read_status
+from earmark.worker.duties import Duty, run_duties
+from fixtures.pictures import picture
+
+JPEG = picture()
+
+
+@pytest.fixture
+def breakable(connection):
+    """Makes every rollback of a hold fail while the returned list is not empty: with that error, from the database."""
+    connection.execute("CREATE TABLE test_fault (sqlstate text NOT NULL)")
+    connection.execute("GRANT ALL ON test_fault TO PUBLIC")
+    connection.execute(
+        "CREATE FUNCTION test_break() RETURNS trigger LANGUAGE plpgsql AS $$ DECLARE code text; BEGIN "
+        "SELECT sqlstate INTO code FROM public.test_fault; "
+        "IF code IS NOT NULL THEN RAISE EXCEPTION 'out of order' USING ERRCODE = code; END IF; RETURN NEW; END $$"
+    )
+    connection.execute(
+        "CREATE TRIGGER test_break BEFORE UPDATE ON earmark._private_hold FOR EACH ROW "
+        "WHEN (NEW.state = 'rolled_back') EXECUTE FUNCTION test_break()"
+    )
+
+    def set_fault(code):
+        connection.execute("DELETE FROM test_fault")
+        if code is not None:
+            connection.execute("INSERT INTO test_fault VALUES (%s)", (code,))
+
+    return set_fault
+
+
+UNREACHABLE, BROKEN = "57P01", "23514"
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch):
+    monkeypatch.setattr(failed_rollbacks, "_FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(failed_rollbacks, "_LONGEST_PAUSE_SECONDS", 0.02)
+
+
+@pytest.mark.parametrize("code", [UNREACHABLE, BROKEN])
+def test_it_is_tried_again_until_it_has_ended(flow_of, breakable, eventually, connection, code):
+    async def run():
+        async with flow_of() as flow:
+            image, other, third = [await flow.reserve(JPEG) for _ in range(3)]
+            breakable(code)
+            with pytest.raises(psycopg.Error):
+                await flow.uploads.cancel(image.image, subject="alice")
+            with pytest.raises(psycopg.Error):
+                await flow.uploads.roll_back_many([other.image, third.image], Cause.CANCELLED, subject="alice")
+            assert len(flow.uploads.failed_rollbacks) == 3
+            assert (await flow.used())[1] == 3
+            breakable(None)
+
+            async def all_ended():
+                return not len(flow.uploads.failed_rollbacks)
+
+            await eventually(all_ended)
+            assert [await flow.state(one) for one in (image, other, third)] == ["cancelled"] * 3
+            assert (await flow.used())[1] == 0
+            await flow.uploads.failed_rollbacks.aclose()
+
+    asyncio.run(run())
+    shown = read_status(connection).failed_rollbacks
+    assert (shown.count, shown.open) == (3, 0)
+    assert shown.attempts >= 6
+    assert "out of order" in shown.error
+
+
+def test_one_that_can_never_be_done_is_shown_given_up_and_left_to_the_sweeper(
+    flow_of, breakable, eventually, connection, clock, monkeypatch
+):
+    monkeypatch.setattr(failed_rollbacks, "MAX_ATTEMPTS", 7)
+
+    async def run():
+        async with flow_of() as flow:
+            image = await flow.reserve(JPEG)
+            breakable(BROKEN)
+            with pytest.raises(psycopg.errors.CheckViolation):
+                await flow.uploads.cancel(image.image, subject="alice")
+
+            async def open_ones():
+                return read_status(connection).failed_rollbacks.open == 1
+
+            await eventually(open_ones)
+
+            async def given_up():
+                return not len(flow.uploads.failed_rollbacks)
+
+            await eventually(given_up)
+            assert await flow.state(image) == "reserved"
+            clock.advance(2000)
+            shown = read_status(connection)
+            assert shown.overdue_images.count == 1
+            assert shown.overdue_holds.count == 2
+            await flow.uploads.ledger.sweep()
+            shown = read_status(connection)
+            assert shown.set_aside.count == 1
+            assert "out of order" in shown.set_aside.error
+            assert shown.failed_rollbacks.attempts == 7
+            breakable(None)
+            clock.advance(3600)
+            await sweep(flow.uploads)
+            assert read_status(connection).set_aside.count == 0
+            assert await flow.state(image) == "expired"
+
+    asyncio.run(run())
+
+
+def test_a_rollback_that_is_refused_has_ended(flow_of, breakable, eventually):
+    async def run():
+        async with flow_of() as flow:
+            image = await flow.uploaded(JPEG)
+            breakable(UNREACHABLE)
+            with pytest.raises(psycopg.Error):
+                await flow.uploads.cancel(image.image, subject="alice")
+            assert await flow.jobs().run(image.image) == "completed"
+
+            async def ended():
+                return not len(flow.uploads.failed_rollbacks)
+
+            await eventually(ended)
+            assert await flow.state(image) == "completed"
+
+    asyncio.run(run())
+
+
+def test_status_tells_queue_workers_and_duties(flow_of, connection):
+    async def run():
+        async with flow_of() as flow:
+            await flow.uploaded(JPEG)
+            noted, both = set(), asyncio.Event()
+
+            async def works():
+                return {}
+
+            async def fails():
+                raise OSError("no disk")
+
+            async def note(name, error):
+                await flow.uploads.note_duty(name, error)
+                noted.add(name)
+                if len(noted) == 2:
+                    both.set()
+
+            duties = [Duty("sweep", 30, works), Duty("prune", 30, fails), Duty("silent", 30, works, is_noted=False)]
+            running = asyncio.create_task(run_duties(duties, note))
+            await asyncio.wait_for(both.wait(), 30)
+            running.cancel()
+            await asyncio.wait({running})
+
+    asyncio.run(run())
+    shown = read_status(connection)
+    assert (shown.queue.waiting, shown.queue.scheduled, shown.queue.running) == (1, 0, 0)
+    assert shown.queue.oldest <= shown.at
+    assert shown.overdue_holds.count == 0
+    assert {name: run.is_failing for name, run in shown.duties.items()} == {"sweep": False, "prune": True}
+    assert shown.duties["prune"].error == "OSError: no disk"
