@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from earmark.http_api.frame import Frame
-from earmark.http_api.routes import images, operations, page, quota, reservations, storage
+from earmark.http_api.routes import images, operations, page, quota, reference, reservations, storage
 from earmark.http_api.services import Services
 
 __all__ = ["Services", "create_app"]
@@ -18,15 +18,16 @@ def create_app(services: Services) -> Starlette:
 
     Serve it with the server's own access log off: the addresses of the local store's links are signed.
     """
+    routes = [
+        *images.routes(services),
+        *quota.routes(services),
+        *reservations.routes(services),
+        *operations.routes(services),
+        *storage.routes(services),
+        *page.routes(services),
+    ]
     app = Starlette(
-        routes=[
-            *images.routes(services),
-            *quota.routes(services),
-            *reservations.routes(services),
-            *operations.routes(services),
-            *storage.routes(services),
-            *page.routes(services),
-        ],
+        routes=[*routes, *reference.routes(routes)],
         middleware=[Middleware(Frame)],
         exception_handlers={HTTPException: _leave_to_frame},
     )

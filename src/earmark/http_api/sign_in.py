@@ -27,10 +27,15 @@ REMEMBERED_MAX = 4096
 
 
 class NotSignedIn(EarmarkError):  # noqa: N818 - named for what is wrong
-    """A request without a token, or with one that does not hold; `token_given` tells which."""
+    """A request without a token, or with one that does not hold.
+
+    Attributes:
+        token_given: Which of both.
+    """
 
     status = 401
     slug = "not-signed-in"
+    remedy = "Send `Authorization: Bearer <token>` with a token that is still good."
 
     def __init__(self, message: str, *, token_given: bool = True) -> None:
         super().__init__(message)

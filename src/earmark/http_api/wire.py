@@ -2,14 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any, Literal
 from urllib.parse import urljoin
 from uuid import UUID
 
 import msgspec
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import Meta, Struct
 from starlette.responses import Response
 
+from earmark.http_api.rate_limit import rate_limit_headers
 from earmark.in_words import explained, told
 from earmark.model import (
     AdjustedLevel,
@@ -31,7 +32,10 @@ from earmark.uploads.model import Image, Preupload, State
 Integer = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 Seconds = Annotated[float, Meta(gt=0, le=315_360_000)]
 Reason = Annotated[str, Meta(max_length=500)]
+SubjectName = Annotated[str, Meta(min_length=1, max_length=255)]
 Names = Annotated[tuple[str, ...], Meta(min_length=1)]
+Size = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1, extra_json_schema={"minimum": 1})]
+"""Of a file. One below 1 is an invalid file, which is answered as such, not as a malformed body."""
 IMAGES_MAX = 1000
 """Most images named in one rollback."""
 
@@ -41,14 +45,25 @@ class FileBody(Struct, frozen=True, rename="camel"):
 
     filename: str
     content_type: str
-    size: Integer
+    size: Size
 
 
-class PreuploadBody(Struct, frozen=True):
-    """Several files, or, `files` absent, one whose fields stand at the top."""
+class FilesBody(Struct, frozen=True):
+    """Several files."""
 
-    files: tuple[FileBody, ...] | UnsetType = UNSET
-    subject: str | None = None
+    files: Annotated[tuple[FileBody, ...], Meta(min_length=1)]
+    subject: SubjectName | None = None
+
+
+class OneFileBody(FileBody, frozen=True, rename="camel"):
+    """One file, whose fields stand at the top."""
+
+    subject: SubjectName | None = None
+
+    @property
+    def files(self) -> tuple[FileBody, ...]:
+        """The file."""
+        return (self,)
 
 
 class CompleteBody(Struct, frozen=True, rename="camel"):
@@ -72,7 +87,7 @@ class RollbackBody(Struct, frozen=True, rename="camel"):
     count: Annotated[int, Meta(ge=1, le=2**63 - 1)] | None = None
     cause: Cause = Cause.CANCELLED
     reason: Reason | None = None
-    subject: str | None = None
+    subject: SubjectName | None = None
 
 
 class ReserveBody(Struct, frozen=True, rename="camel"):
@@ -81,7 +96,7 @@ class ReserveBody(Struct, frozen=True, rename="camel"):
     amounts: dict[str, Integer] | None = None
     items: dict[str, dict[str, Integer]] | None = None
     ttl_seconds: Seconds = 900
-    subject: str | None = None
+    subject: SubjectName | None = None
 
 
 class CommitBody(Struct, frozen=True):
@@ -118,16 +133,16 @@ class SubjectBody(Struct, frozen=True):
     plan: str | None = None
     quotas: dict[str, Annotated[int, Meta(ge=-1, le=2**63 - 1)] | None] = {}
     anchor: Annotated[datetime, Meta(tz=True)] | None = None
-    parent: Annotated[str, Meta(min_length=1, max_length=255)] | None = None
+    parent: SubjectName | None = None
 
 
 class AdjustBody(Struct, frozen=True):
     """A correction of committed use: what is added to it or, below 0, taken away, and why."""
 
-    subject: str
+    subject: SubjectName
     resource: str
     amount: Integer
-    reason: Reason
+    reason: Annotated[str, Meta(min_length=1, max_length=500)]
 
 
 class UsageAnswer(Struct, frozen=True):
@@ -140,7 +155,7 @@ class UsageAnswer(Struct, frozen=True):
     remaining: int
     period_start: datetime | None
     period_end: datetime | None
-    features: Mapping[str, object]
+    features: Mapping[str, Any]
     resources: Mapping[str, ResourceUsage]
 
 
@@ -150,6 +165,13 @@ class LevelAnswer(Struct, frozen=True):
     subject: str
     tier: str
     resources: Mapping[str, ResourceUsage]
+
+
+class LevelsAnswer(Struct, frozen=True):
+    """A subject, his parent and so on up to the root."""
+
+    subject: str
+    levels: Sequence[LevelAnswer]
 
 
 class SubjectAnswer(Struct, frozen=True, rename="camel"):
@@ -208,16 +230,44 @@ class ImageAnswer(Struct, frozen=True, rename="camel"):
     cause: Cause | None
     reason: str | None
     attempt: int
-    width: object
-    height: object
-    format: object
-    thumbhash: object
-    colors: object
+    width: Any
+    height: Any
+    format: Any
+    thumbhash: Any
+    colors: Any
     url: str | None
     thumbnail_url: str | None
     created_at: datetime
     updated_at: datetime
     expires_at: datetime | None
+
+
+class ImagesAnswer(Struct, frozen=True, rename="camel"):
+    """A page of images, newest first; without a cursor it is the last one."""
+
+    images: Sequence[ImageAnswer]
+    next_cursor: str | None
+
+
+class CompleteAnswer(Struct, frozen=True, rename="camel"):
+    """The state of an image whose upload is done."""
+
+    image_id: UUID
+    status: State
+
+
+class ImageEndedAnswer(Struct, frozen=True):
+    """An image that was ended, and what its subject uses now."""
+
+    image: ImageAnswer
+    usage: UsageAnswer
+
+
+class StoredAnswer(Struct, frozen=True, rename="camel"):
+    """An upload that was taken in; `size` in bytes."""
+
+    image_id: UUID
+    size: int
 
 
 class EntryAnswer(Struct, frozen=True, rename="camel"):
@@ -234,6 +284,13 @@ class EntryAnswer(Struct, frozen=True, rename="camel"):
     cause: Cause | None
     actor: str
     reason: str | None
+
+
+class HistoryAnswer(Struct, frozen=True, rename="camel"):
+    """A page of the journal, newest first; without a cursor it is the last one."""
+
+    entries: Sequence[EntryAnswer]
+    next_cursor: str | None
 
 
 class ItemAnswer(Struct, frozen=True, rename="camel"):
@@ -312,9 +369,58 @@ class StoryAnswer(Struct, frozen=True, rename="camel"):
     sentences: Sequence[str]
 
 
-def answer(value: object, status: int = 200, *, location: str | None = None) -> Response:
-    """A JSON answer."""
+class HealthAnswer(Struct, frozen=True):
+    """The process answers."""
+
+    status: Literal["ok"]
+
+
+class ReadyAnswer(Struct, frozen=True):
+    """Whether the service can be used: `ok`, or what is wrong, for each thing that it needs."""
+
+    status: Literal["ok", "unavailable"]
+    checks: Mapping[str, str]
+
+
+class ReservedAnswer(Struct, frozen=True, rename="camel"):
+    """Quota that was taken; `replayed` where an earlier request under the same key took it."""
+
+    reservation_id: UUID
+    expires_at: datetime
+    replayed: bool
+    usage: UsageAnswer
+
+
+class CommittedAnswer(Struct, frozen=True):
+    """What this call committed and what it gave back: nothing, where an earlier one had."""
+
+    committed: Mapping[str, int]
+    returned: Mapping[str, int]
+    usage: UsageAnswer
+
+
+class RolledBackAnswer(Struct, frozen=True, rename="camel"):
+    """What this call gave back: nothing, where an earlier one had."""
+
+    rolled_back: Mapping[str, int]
+    usage: UsageAnswer
+
+
+class ExtendedAnswer(Struct, frozen=True, rename="camel"):
+    """The earliest deadline of what is still held, and the items that were named."""
+
+    reservation_id: UUID
+    expires_at: datetime
+    items: Mapping[str, ItemAnswer]
+
+
+def answer(
+    value: object, status: int = 200, *, location: str | None = None, usage: UsageAnswer | None = None
+) -> Response:
+    """A JSON answer; `usage` is told in the RateLimit headers too."""
     headers = {} if location is None else {"Location": location}
+    if usage is not None:
+        headers |= rate_limit_headers(usage.resources)
     return Response(msgspec.json.encode(value), status, headers, "application/json")
 
 

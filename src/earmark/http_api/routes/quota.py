@@ -6,19 +6,34 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from earmark.errors import InvalidRequest, NotFound
+from earmark.errors import (
+    AlreadySettled,
+    InvalidRequest,
+    KeyConflict,
+    NotFound,
+    UnknownPlan,
+    UnknownResource,
+    UnknownSubject,
+)
 from earmark.http_api.caller import Caller
 from earmark.http_api.problems import AdjustmentDenied
 from earmark.http_api.requests import cursor_for, history_cursor, key_of, limit_of, read, uuid_of
-from earmark.http_api.routing import resource
+from earmark.http_api.routing import CURSOR, LIMIT, SUBJECT, Access, Parameter, operation, resource
 from earmark.http_api.services import Services
 from earmark.http_api.settlements import rolled_back
 from earmark.http_api.wire import (
     AdjustAnswer,
     AdjustBody,
+    ExplanationAnswer,
+    HistoryAnswer,
     LevelAnswer,
+    LevelsAnswer,
     RollbackBody,
+    RolledBackAnswer,
+    StoryAnswer,
+    SubjectAnswer,
     SubjectBody,
+    UsageAnswer,
     answer,
     entry_answer,
     explanation_answer,
@@ -27,6 +42,9 @@ from earmark.http_api.wire import (
     usage_answer,
 )
 from earmark.model import Amounts
+
+_SUBJECT = {"subject": SUBJECT.schema}
+_ABOUT = Parameter("id", {"type": "string", "format": "uuid"}, "A reservation or image whose story is asked for.")
 
 
 def routes(services: Services) -> list[Route]:
@@ -50,20 +68,24 @@ class Quota:
         self._services = services
         self._ledger = services.ledger
 
+    @operation(answers={200: UsageAnswer}, problems=(UnknownSubject,), query=(SUBJECT,), quota=True)
     async def usage(self, request: Request) -> Response:
         """What a subject may use and uses."""
         caller = self._services.caller(request)
         subject = caller.acting_for(request.query_params.get("subject"))
-        return answer(usage_answer(await self._ledger.usage(subject)))
+        usage = usage_answer(await self._ledger.usage(subject))
+        return answer(usage, usage=usage)
 
+    @operation(answers={200: LevelsAnswer}, problems=(UnknownSubject,), query=(SUBJECT,))
     async def levels(self, request: Request) -> Response:
         """What a subject, his parent and so on up to the root may use and use: a grant needs room with each."""
         caller = self._services.caller(request)
         subject = caller.acting_for(request.query_params.get("subject"))
         levels = await self._ledger.usage_levels(subject)
         answers = [LevelAnswer(level.subject, level.plan, level.resources) for level in levels]
-        return answer({"subject": subject, "levels": answers})
+        return answer(LevelsAnswer(subject, answers))
 
+    @operation(answers={200: HistoryAnswer}, problems=(InvalidRequest,), query=(SUBJECT, LIMIT, CURSOR))
     async def history(self, request: Request) -> Response:
         """A page of a subject's journal, newest first."""
         caller = self._services.caller(request)
@@ -71,8 +93,13 @@ class Quota:
         limit = limit_of(request)
         found = await self._ledger.history(subject, before=history_cursor(request), limit=limit + 1)
         more = cursor_for("history", found[limit - 1].seq) if len(found) > limit else None
-        return answer({"entries": [entry_answer(entry) for entry in found[:limit]], "nextCursor": more})
+        return answer(HistoryAnswer([entry_answer(entry) for entry in found[:limit]], more))
 
+    @operation(
+        answers={200: ExplanationAnswer | StoryAnswer},
+        problems=(UnknownSubject, NotFound, InvalidRequest),
+        query=(SUBJECT, _ABOUT),
+    )
     async def explain(self, request: Request) -> Response:
         """Why a subject's quota is what it is or, with `id`, what became of a reservation or image of his."""
         caller = self._services.caller(request)
@@ -86,6 +113,14 @@ class Quota:
             raise NotFound(f"There is no reservation or image {named}.", {"id": str(named)})
         return answer(story_answer(story))
 
+    @operation(
+        body=RollbackBody,
+        example=RollbackBody(count=2),
+        answers={200: RolledBackAnswer},
+        problems=(NotFound, AlreadySettled, UnknownSubject),
+        query=(SUBJECT,),
+        quota=True,
+    )
     async def rollback(self, request: Request) -> Response:
         """Gives back what a reservation, some images or the newest `count` images hold: once, and never what is used.
 
@@ -104,8 +139,8 @@ class Quota:
             subject, returned = await self._of_images(caller, named, body, body.image_ids)
         else:
             subject, returned = await self._of_newest(caller, named, body)
-        usage = await self._ledger.usage(subject)
-        return answer({"rolledBack": returned, "usage": usage_answer(usage)})
+        usage = usage_answer(await self._ledger.usage(subject))
+        return answer(RolledBackAnswer(returned, usage), usage=usage)
 
     async def _of_reservation(
         self, caller: Caller, named: str | None, body: RollbackBody, reservation: str
@@ -141,11 +176,20 @@ class Quota:
             returned.update(one.amounts)
         return subject, returned
 
+    @operation(answers={200: SubjectAnswer}, access=Access.SERVICE, problems=(UnknownSubject,), path=_SUBJECT)
     async def subject(self, request: Request) -> Response:
         """What is set for a subject, and what it may use and uses."""
         self._services.caller(request).must_be_service()
         return await self._subject(request)
 
+    @operation(
+        body=SubjectBody,
+        example=SubjectBody(plan="pro", quotas={"images": 50}),
+        answers={200: SubjectAnswer},
+        access=Access.SERVICE,
+        problems=(UnknownSubject, UnknownPlan, UnknownResource),
+        path=_SUBJECT,
+    )
     async def configure(self, request: Request) -> Response:
         """Registers a subject, or changes what the body names of it."""
         self._services.caller(request).must_be_service()
@@ -159,6 +203,14 @@ class Quota:
         )
         return await self._subject(request)
 
+    @operation(
+        body=AdjustBody,
+        example=AdjustBody("user-42", "images", -2, "Two pictures were counted twice."),
+        answers={200: AdjustAnswer},
+        access=Access.SERVICE,
+        problems=(UnknownSubject, UnknownResource, KeyConflict, AdjustmentDenied),
+        keyed=True,
+    )
     async def adjust(self, request: Request) -> Response:
         """Corrects committed use, at the subject and all above him; its reason stands in their journals."""
         caller = self._services.caller(request)

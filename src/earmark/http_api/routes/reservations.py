@@ -6,16 +6,29 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from earmark.errors import InvalidRequest, NotFound
+from earmark.errors import (
+    AlreadySettled,
+    InvalidRequest,
+    KeyConflict,
+    NotFound,
+    QuotaExceeded,
+    UnknownResource,
+    UnknownSubject,
+)
 from earmark.http_api.requests import key_of, read, uuid_of
-from earmark.http_api.routing import address, resource
+from earmark.http_api.routing import SUBJECT, Access, address, operation, resource
 from earmark.http_api.services import Services
 from earmark.http_api.settlements import checked, out_of_quota, rolled_back
 from earmark.http_api.wire import (
     CommitBody,
+    CommittedAnswer,
     ExtendBody,
+    ExtendedAnswer,
+    ReservationAnswer,
     ReservationRollbackBody,
     ReserveBody,
+    ReservedAnswer,
+    RolledBackAnswer,
     answer,
     item_answers,
     reservation_answer,
@@ -42,6 +55,16 @@ class Reservations:
         self._services = services
         self._ledger = services.ledger
 
+    @operation(
+        body=ReserveBody,
+        example=ReserveBody(amounts={"images": 1}, ttl_seconds=600),
+        answers={201: ReservedAnswer},
+        problems=(UnknownSubject, UnknownResource, QuotaExceeded, KeyConflict),
+        query=(SUBJECT,),
+        keyed=True,
+        quota=True,
+        located=True,
+    )
     async def reserve(self, request: Request) -> Response:
         """Takes quota, all of it or none: 201, or 429."""
         caller = self._services.caller(request)
@@ -58,20 +81,18 @@ class Reservations:
             ttl=timedelta(seconds=body.ttl_seconds),
             actor=caller.subject,
         )
-        if not reservation:
-            raise out_of_quota(subject, reservation.short)
-        usage = await self._ledger.usage(subject)
+        grant = reservation.grant
+        if grant.reservation is None or grant.expires_at is None:
+            raise out_of_quota(subject, grant.short)
+        usage = usage_answer(await self._ledger.usage(subject))
         return answer(
-            {
-                "reservationId": reservation.id,
-                "expiresAt": reservation.expires_at,
-                "replayed": reservation.grant.replayed,
-                "usage": usage_answer(usage),
-            },
+            ReservedAnswer(grant.reservation, grant.expires_at, grant.replayed, usage),
             201,
-            location=address(request, f"/api/reservations/{reservation.id}"),
+            location=address(request, f"/api/reservations/{grant.reservation}"),
+            usage=usage,
         )
 
+    @operation(answers={200: ReservationAnswer}, problems=(NotFound,), query=(SUBJECT,))
     async def one(self, request: Request) -> Response:
         """A reservation as it stands."""
         caller = self._services.caller(request)
@@ -81,6 +102,15 @@ class Reservations:
             raise NotFound("There is no such reservation.")
         return answer(reservation_answer(story))
 
+    @operation(
+        body=CommitBody,
+        example=CommitBody(amounts={"images": 1}),
+        answers={200: CommittedAnswer},
+        access=Access.SERVICE,
+        problems=(NotFound, AlreadySettled, QuotaExceeded),
+        query=(SUBJECT,),
+        quota=True,
+    )
     async def commit(self, request: Request) -> Response:
         """The work is done: what it used is used, the rest comes back. The word of a service."""
         caller = self._services.caller(request)
@@ -97,11 +127,17 @@ class Reservations:
             reason=body.reason,
         )
         subject = checked(settlement, {"committed", "already_committed"})
-        usage = await self._ledger.usage(subject)
-        return answer(
-            {"committed": settlement.committed, "returned": settlement.returned, "usage": usage_answer(usage)}
-        )
+        usage = usage_answer(await self._ledger.usage(subject))
+        return answer(CommittedAnswer(settlement.committed, settlement.returned, usage), usage=usage)
 
+    @operation(
+        body=ReservationRollbackBody,
+        example=ReservationRollbackBody(reason="The user closed the page."),
+        answers={200: RolledBackAnswer},
+        problems=(NotFound, AlreadySettled),
+        query=(SUBJECT,),
+        quota=True,
+    )
     async def rollback(self, request: Request) -> Response:
         """Gives back what is held; repeated: nothing more."""
         caller = self._services.caller(request)
@@ -115,9 +151,16 @@ class Reservations:
             reason=body.reason,
         )
         subject, returned = rolled_back(settlement)
-        usage = await self._ledger.usage(subject)
-        return answer({"rolledBack": returned, "usage": usage_answer(usage)})
+        usage = usage_answer(await self._ledger.usage(subject))
+        return answer(RolledBackAnswer(returned, usage), usage=usage)
 
+    @operation(
+        body=ExtendBody,
+        example=ExtendBody(600),
+        answers={200: ExtendedAnswer},
+        problems=(NotFound, AlreadySettled),
+        query=(SUBJECT,),
+    )
     async def extend(self, request: Request) -> Response:
         """Moves the deadline; never to an earlier time."""
         caller = self._services.caller(request)
@@ -131,4 +174,4 @@ class Reservations:
         )
         checked(settlement, {"extended"})
         held = [item.expires_at for item in settlement.items.values() if item.state == "held"]
-        return answer({"reservationId": reservation, "expiresAt": min(held), "items": item_answers(settlement.items)})
+        return answer(ExtendedAnswer(reservation, min(held), item_answers(settlement.items)))
