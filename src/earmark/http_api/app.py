@@ -27,7 +27,7 @@ def create_app(services: Services) -> Starlette:
         *page.routes(services),
     ]
     app = Starlette(
-        routes=[*routes, *reference.routes(routes)],
+        routes=[*routes, *reference.routes(routes, services.settings)],
         middleware=[Middleware(Frame)],
         exception_handlers={HTTPException: _leave_to_frame},
     )

@@ -10,9 +10,10 @@ from typing import Any
 
 import msgspec
 
+from earmark.config import Settings
 from earmark.errors import EarmarkError, Forbidden, InvalidRequest, KeyConflict, NotFound
 from earmark.http_api.problems import BodyTooLarge, DatabaseUnavailable, MalformedBody, title_of
-from earmark.http_api.requests import KEY_LENGTH_MAX
+from earmark.http_api.requests import KEY_LENGTH_MAX, KEY_PATTERN
 from earmark.http_api.routing import SUBJECT, Access, Endpoint, Media, Operation, Resource
 from earmark.http_api.sign_in import NotSignedIn
 
@@ -69,8 +70,8 @@ _PROBLEM_SCHEMA: Json = {
 }
 
 
-def document(routes: Iterable[object]) -> Json:
-    """The document of every described method in the route table."""
+def document(routes: Iterable[object], settings: Settings) -> Json:
+    """The document of every described method in the route table; the settings say which files are taken."""
     described = [
         (route, method, endpoint, one)
         for route in routes
@@ -78,6 +79,10 @@ def document(routes: Iterable[object]) -> Json:
         for method, (endpoint, one) in route.described().items()
     ]
     schemas, components = _schemas([one for *_, one in described])
+    for name in ("FileBody", "OneFileBody"):
+        if name in components:
+            components[name]["properties"]["contentType"]["enum"] = list(settings.allowed_types)
+            components[name]["properties"]["size"]["maximum"] = settings.max_file_bytes
     paths: dict[str, Json] = defaultdict(dict)
     for route, method, endpoint, one in described:
         paths[_CONVERTOR.sub(r"{\1}", route.path)][method.lower()] = _operation(route, endpoint, one, schemas)
@@ -121,7 +126,7 @@ def problems_of(one: Operation, path: str) -> list[type[EarmarkError]]:
     return sorted(dict.fromkeys(found), key=lambda kind: (kind.status, kind.slug))
 
 
-def _operation(route: Resource, endpoint: Endpoint, one: Operation, schemas: Mapping[Any, Json]) -> Json:
+def _operation(route: Resource, endpoint: Endpoint, one: Operation, schemas: Mapping[int, Json]) -> Json:
     noun, _, verb = endpoint.__qualname__.rpartition(".")
     summary, *more = _SENTENCE.split(inspect.getdoc(endpoint) or "", maxsplit=1)
     told: Json = {
@@ -170,20 +175,26 @@ def _key_parameter() -> Json:
         "in": "header",
         "required": False,
         "description": "The request's own key, a structured string or bare: what is sent again under it is done once.",
-        "schema": {"type": "string", "minLength": 1, "maxLength": KEY_LENGTH_MAX, "pattern": "^[A-Za-z0-9._:-]+$"},
+        "schema": {"type": "string", "minLength": 1, "maxLength": KEY_LENGTH_MAX, "pattern": KEY_PATTERN},
         "example": '"8e03978e-40d5-43dd-bc93-6894a57f9324"',
     }
 
 
-def _body(one: Operation, schemas: Mapping[Any, Json]) -> Json:
+def _body(one: Operation, schemas: Mapping[int, Json]) -> Json:
     if isinstance(one.body, Media):
         content: Json = {one.body.type: {"schema": {}}}
         return {"required": True, "content": content}
-    kinds = one.body if isinstance(one.body, tuple) else (one.body,)
-    shown: Json = {"schema": schemas[kinds[0]] if len(kinds) == 1 else {"anyOf": [schemas[kind] for kind in kinds]}}
+    shown: Json = {"schema": _schema(one.body, schemas)}
     if one.example is not None:
         shown["example"] = example_of(one.example)
-    return {"required": True, "content": {"application/json": shown}}
+    return {"required": not _may_be_empty(_kinds(one.body)), "content": {"application/json": shown}}
+
+
+def _may_be_empty(kinds: Sequence[Any]) -> bool:
+    """Whether a body may be left out: one of these kinds has no required field."""
+    structs = [msgspec.inspect.type_info(kind) for kind in kinds]
+    plain = [one for one in structs if isinstance(one, msgspec.inspect.StructType)]  # others have rules of their own
+    return any(not any(field.required for field in one.fields) for one in plain)
 
 
 def example_of(body: msgspec.Struct) -> Json:
@@ -193,10 +204,12 @@ def example_of(body: msgspec.Struct) -> Json:
     return {name: whole[name] for name in given if whole[name] != {}}
 
 
-def _responses(one: Operation, path: str, schemas: Mapping[Any, Json]) -> Json:
+def _responses(one: Operation, path: str, schemas: Mapping[int, Json]) -> Json:
     found: Json = {}
     for status, kind in one.answers.items():
-        content: Json = {kind.type: {}} if isinstance(kind, Media) else {"application/json": {"schema": schemas[kind]}}
+        content: Json = (
+            {kind.type: {}} if isinstance(kind, Media) else {"application/json": {"schema": schemas[id(kind)]}}
+        )
         found[str(status)] = {
             "description": HTTPStatus(status).phrase,
             "headers": _answer_headers(one),
@@ -248,13 +261,21 @@ def _refer(headers: Mapping[str, str]) -> Json:
     return {name: {"$ref": f"#/components/headers/{component}"} for name, component in headers.items()}
 
 
-def _schemas(operations: Sequence[Operation]) -> tuple[dict[Any, Json], Json]:
-    """A schema for each type that goes over the wire, and the components that they refer to."""
-    kinds: dict[Any, None] = {}
+def _kinds(alternatives: object) -> tuple[Any, ...]:
+    return alternatives if isinstance(alternatives, tuple) else (alternatives,)
+
+
+def _schema(alternatives: object, schemas: Mapping[int, Json]) -> Json:
+    told = [schemas[id(kind)] for kind in _kinds(alternatives)]
+    return told[0] if len(told) == 1 else {"anyOf": told}
+
+
+def _schemas(operations: Sequence[Operation]) -> tuple[dict[int, Json], Json]:
+    """A schema for each type that goes over the wire, by its `id`, and the components that they refer to."""
+    kinds: dict[int, Any] = {}
     for one in operations:
-        bodies = one.body if isinstance(one.body, tuple) else (one.body,)
-        for kind in (*bodies, *one.answers.values()):
+        for kind in (kind for alternatives in (one.body, *one.answers.values()) for kind in _kinds(alternatives)):
             if kind is not None and not isinstance(kind, Media):
-                kinds[kind] = None
-    schemas, components = msgspec.json.schema_components(kinds, ref_template=_REFERENCE)
+                kinds[id(kind)] = kind
+    schemas, components = msgspec.json.schema_components(kinds.values(), ref_template=_REFERENCE)
     return dict(zip(kinds, schemas, strict=True)), components

@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 from msgspec import Struct
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import Match, Route
+from starlette.types import Scope
 
 from earmark.errors import EarmarkError
 
@@ -110,6 +111,11 @@ class Resource(Route):
 
         super().__init__(path, dispatch, methods=list(methods))
         self.endpoints = dict(methods)
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """A known address answers for all methods: those it lacks are refused here, and no later route is asked."""
+        match, child = super().matches(scope)
+        return Match.FULL if match is Match.PARTIAL else match, child
 
     def described(self) -> dict[str, tuple[Endpoint, Operation]]:
         """The methods that are described, each with its description."""

@@ -29,13 +29,27 @@ from earmark.model import (
 from earmark.uploads.flow import Uploads
 from earmark.uploads.model import Image, Preupload, State
 
-Integer = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
-Seconds = Annotated[float, Meta(gt=0, le=315_360_000)]
-Reason = Annotated[str, Meta(max_length=500)]
-SubjectName = Annotated[str, Meta(min_length=1, max_length=255)]
-Names = Annotated[tuple[str, ...], Meta(min_length=1)]
-Size = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1, extra_json_schema={"minimum": 1})]
+INTEGER_MAX = 2**63 - 1
+_NO_NUL = r"^[^\x00]*$"
+_TEXT = {"type": "string"}
+_NAMES = {"type": "array"}
+_AMOUNTS = {"type": "object"}
+_ABSENT = {"type": "null"}
+
+Integer = Annotated[int, Meta(ge=-(2**63), le=INTEGER_MAX)]
+Amount = Annotated[int, Meta(ge=1, le=INTEGER_MAX)]
+Used = Annotated[int, Meta(ge=0, le=INTEGER_MAX)]
+Size = Annotated[int, Meta(extra_json_schema={"minimum": 1})]
 """Of a file. One below 1 is an invalid file, which is answered as such, not as a malformed body."""
+Id = Annotated[str, Meta(extra_json_schema={"format": "uuid"})]
+"""Text that is no id names nothing: that is answered as such, too."""
+ResourceName = Annotated[str, Meta(extra_json_schema={"pattern": "^[a-z][a-z0-9_]{0,62}$"})]
+ItemName = Annotated[str, Meta(min_length=1, max_length=255, pattern=_NO_NUL)]
+Amounts = Annotated[dict[ResourceName, Amount], Meta(min_length=1)]
+Names = Annotated[tuple[ItemName, ...], Meta(min_length=1)]
+Seconds = Annotated[float, Meta(ge=0.001, le=315_360_000)]
+Reason = Annotated[str, Meta(max_length=500, pattern=_NO_NUL)]
+SubjectName = Annotated[str, Meta(min_length=1, max_length=255, pattern=_NO_NUL)]
 IMAGES_MAX = 1000
 """Most images named in one rollback."""
 
@@ -66,10 +80,13 @@ class OneFileBody(FileBody, frozen=True, rename="camel"):
         return (self,)
 
 
+ONE_FILE_BODY = Annotated[OneFileBody, Meta(extra_json_schema={"not": {"required": ["files"]}})]
+
+
 class CompleteBody(Struct, frozen=True, rename="camel"):
     """An upload that is done. What else a client may say of it is not believed, and so not read."""
 
-    image_id: str
+    image_id: Id
 
 
 class FailedBody(Struct, frozen=True):
@@ -81,22 +98,49 @@ class FailedBody(Struct, frozen=True):
 class RollbackBody(Struct, frozen=True, rename="camel"):
     """What is to be given back: of a reservation, of images, or a number of images."""
 
-    reservation_id: str | None = None
+    reservation_id: Id | None = None
     items: Names | None = None
-    image_ids: Annotated[tuple[str, ...], Meta(min_length=1, max_length=IMAGES_MAX)] | None = None
-    count: Annotated[int, Meta(ge=1, le=2**63 - 1)] | None = None
+    image_ids: Annotated[tuple[Id, ...], Meta(min_length=1, max_length=IMAGES_MAX)] | None = None
+    count: Amount | None = None
     cause: Cause = Cause.CANCELLED
     reason: Reason | None = None
     subject: SubjectName | None = None
 
 
+ROLLBACK_BODY = Annotated[
+    RollbackBody,
+    Meta(
+        extra_json_schema={
+            "oneOf": [
+                {"required": ["reservationId"], "properties": {"reservationId": _TEXT}},
+                {"required": ["imageIds"], "properties": {"imageIds": _NAMES, "items": _ABSENT}},
+                {"required": ["count"], "properties": {"count": {"type": "integer"}, "items": _ABSENT}},
+            ]
+        }
+    ),
+]
+
+
 class ReserveBody(Struct, frozen=True, rename="camel"):
     """What is to be held: `amounts` of one item, or `items` with their amounts."""
 
-    amounts: dict[str, Integer] | None = None
-    items: dict[str, dict[str, Integer]] | None = None
+    amounts: Amounts | None = None
+    items: Annotated[dict[ItemName, Amounts], Meta(min_length=1)] | None = None
     ttl_seconds: Seconds = 900
     subject: SubjectName | None = None
+
+
+RESERVE_BODY = Annotated[
+    ReserveBody,
+    Meta(
+        extra_json_schema={
+            "oneOf": [
+                {"required": ["amounts"], "properties": {"amounts": _AMOUNTS}},
+                {"required": ["items"], "properties": {"items": _AMOUNTS}},
+            ]
+        }
+    ),
+]
 
 
 class CommitBody(Struct, frozen=True):
@@ -105,8 +149,8 @@ class CommitBody(Struct, frozen=True):
     With `grow`, more than was held too, where there is room for the difference.
     """
 
-    items: Names | dict[str, dict[str, Integer]] | None = None
-    amounts: dict[str, Integer] | None = None
+    items: Names | dict[ItemName, dict[ResourceName, Used]] | None = None
+    amounts: dict[ResourceName, Used] | None = None
     late: Late = Late.REACQUIRE
     grow: bool = False
     reason: Reason | None = None
@@ -130,8 +174,8 @@ class ExtendBody(Struct, frozen=True, rename="camel"):
 class SubjectBody(Struct, frozen=True):
     """What is to change of a subject; what is absent stays. A quota of -1 is unlimited, null is the plan's again."""
 
-    plan: str | None = None
-    quotas: dict[str, Annotated[int, Meta(ge=-1, le=2**63 - 1)] | None] = {}
+    plan: Annotated[str, Meta(pattern=_NO_NUL)] | None = None
+    quotas: dict[ResourceName, Annotated[int, Meta(ge=-1, le=2**63 - 1)] | None] = {}
     anchor: Annotated[datetime, Meta(tz=True)] | None = None
     parent: SubjectName | None = None
 
@@ -140,9 +184,9 @@ class AdjustBody(Struct, frozen=True):
     """A correction of committed use: what is added to it or, below 0, taken away, and why."""
 
     subject: SubjectName
-    resource: str
-    amount: Integer
-    reason: Annotated[str, Meta(min_length=1, max_length=500)]
+    resource: ResourceName
+    amount: Annotated[Integer, Meta(extra_json_schema={"not": {"const": 0}})]
+    reason: Annotated[str, Meta(min_length=1, max_length=500, pattern=_NO_NUL)]
 
 
 class UsageAnswer(Struct, frozen=True):

@@ -36,6 +36,7 @@ from earmark.http_api.requests import (
 from earmark.http_api.routing import CURSOR, LIMIT, SUBJECT, address, operation, resource
 from earmark.http_api.services import Services
 from earmark.http_api.wire import (
+    ONE_FILE_BODY,
     CompleteAnswer,
     CompleteBody,
     FailedBody,
@@ -83,7 +84,7 @@ class Images:
         self._uploads = services.uploads
 
     @operation(
-        body=(FilesBody, OneFileBody),
+        body=(FilesBody, ONE_FILE_BODY),
         example=FilesBody((FileBody("beach.jpg", "image/jpeg", 2_400_000),)),
         answers={201: PreuploadAnswer},
         problems=(InvalidFile, BulkLimitExceeded, QuotaExceeded, KeyConflict, UnknownSubject),

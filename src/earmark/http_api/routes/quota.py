@@ -17,11 +17,12 @@ from earmark.errors import (
 )
 from earmark.http_api.caller import Caller
 from earmark.http_api.problems import AdjustmentDenied
-from earmark.http_api.requests import cursor_for, history_cursor, key_of, limit_of, read, uuid_of
+from earmark.http_api.requests import cursor_for, history_cursor, key_of, limit_of, read, subject_of, uuid_of
 from earmark.http_api.routing import CURSOR, LIMIT, SUBJECT, Access, Parameter, operation, resource
 from earmark.http_api.services import Services
 from earmark.http_api.settlements import rolled_back
 from earmark.http_api.wire import (
+    ROLLBACK_BODY,
     AdjustAnswer,
     AdjustBody,
     ExplanationAnswer,
@@ -96,7 +97,7 @@ class Quota:
         return answer(HistoryAnswer([entry_answer(entry) for entry in found[:limit]], more))
 
     @operation(
-        answers={200: ExplanationAnswer | StoryAnswer},
+        answers={200: (ExplanationAnswer, StoryAnswer)},
         problems=(UnknownSubject, NotFound, InvalidRequest),
         query=(SUBJECT, _ABOUT),
     )
@@ -114,7 +115,7 @@ class Quota:
         return answer(story_answer(story))
 
     @operation(
-        body=RollbackBody,
+        body=ROLLBACK_BODY,
         example=RollbackBody(count=2),
         answers={200: RolledBackAnswer},
         problems=(NotFound, AlreadySettled, UnknownSubject),
@@ -180,7 +181,7 @@ class Quota:
     async def subject(self, request: Request) -> Response:
         """What is set for a subject, and what it may use and uses."""
         self._services.caller(request).must_be_service()
-        return await self._subject(request)
+        return await self._subject(subject_of(request))
 
     @operation(
         body=SubjectBody,
@@ -193,15 +194,16 @@ class Quota:
     async def configure(self, request: Request) -> Response:
         """Registers a subject, or changes what the body names of it."""
         self._services.caller(request).must_be_service()
+        subject = subject_of(request)
         body = await read(request, SubjectBody)
         await self._ledger.configure_subject(
-            request.path_params["subject"],
+            subject,
             plan=body.plan,
             quotas=body.quotas,
             anchor=body.anchor,
             parent=body.parent,
         )
-        return await self._subject(request)
+        return await self._subject(subject)
 
     @operation(
         body=AdjustBody,
@@ -229,6 +231,5 @@ class Quota:
             )
         return answer(AdjustAnswer(body.subject, body.resource, body.amount, made.replayed, made.levels))
 
-    async def _subject(self, request: Request) -> Response:
-        name = request.path_params["subject"]
+    async def _subject(self, name: str) -> Response:
         return answer(subject_answer(await self._ledger.subject(name), await self._ledger.usage(name)))

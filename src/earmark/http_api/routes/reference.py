@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from earmark.config import Settings
 from earmark.http_api.conditional import is_current
 from earmark.http_api.openapi import document
 from earmark.http_api.problems import catalogue
@@ -18,7 +19,7 @@ from earmark.http_api.routing import Access, Media, operation, resource
 POLICY = "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
 
-def routes(others: Iterable[Route]) -> list[Route]:
+def routes(others: Iterable[Route], settings: Settings) -> list[Route]:
     """The calls of this noun, and its pages; they describe these routes and themselves."""
     calls = Reference()
     table = [
@@ -27,7 +28,7 @@ def routes(others: Iterable[Route]) -> list[Route]:
         resource("/problems", GET=calls.problems),
         resource("/problems/{slug}", GET=calls.problem),
     ]
-    described = document([*others, *table])
+    described = document([*others, *table], settings)
     calls.json = msgspec.json.encode(described)
     calls.page = api_page(described)
     return list(table)

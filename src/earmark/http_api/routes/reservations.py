@@ -20,6 +20,7 @@ from earmark.http_api.routing import SUBJECT, Access, address, operation, resour
 from earmark.http_api.services import Services
 from earmark.http_api.settlements import checked, out_of_quota, rolled_back
 from earmark.http_api.wire import (
+    RESERVE_BODY,
     CommitBody,
     CommittedAnswer,
     ExtendBody,
@@ -56,7 +57,7 @@ class Reservations:
         self._ledger = services.ledger
 
     @operation(
-        body=ReserveBody,
+        body=RESERVE_BODY,
         example=ReserveBody(amounts={"images": 1}, ttl_seconds=600),
         answers={201: ReservedAnswer},
         problems=(UnknownSubject, UnknownResource, QuotaExceeded, KeyConflict),
