@@ -2,11 +2,18 @@
 
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 DEFAULT_TYPES = ("image/jpeg", "image/png", "image/webp", "image/gif", "image/avif")
+
+ISSUER_ALGORITHMS = (
+    *("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"),
+    *("ES256", "ES384", "ES512", "EdDSA", "Ed25519"),
+)
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 Seconds = Annotated[float, Field(gt=0)]
 
@@ -34,6 +41,14 @@ class Settings(BaseSettings):
     """Plan of a subject seen for the first time; unset: `pro` with the embedded server, else he is refused."""
     jwt_secret: SecretStr | None = None
     """HS256 secret of the bearer tokens; unset: one is made and kept under `home`."""
+    jwks_url: str | None = None
+    """Where the issuer of the bearer tokens publishes its keys; set: our own secret counts only if it is set, too."""
+    jwt_algorithms: Annotated[tuple[str, ...], NoDecode] = ("RS256", "ES256", "EdDSA")
+    """Comma-separated algorithms that the issuer may sign with."""
+    jwt_issuer: str | None = None
+    """What `iss` of a bearer token must be; unset: whatever it is."""
+    jwt_audience: str | None = None
+    """What `aud` of a bearer token must be, or hold; unset: whatever it is."""
     log_format: Literal["auto", "console", "json"] = "auto"
 
     upload_ttl_seconds: Seconds = 900
@@ -63,10 +78,26 @@ class Settings(BaseSettings):
     processor: str = "earmark.uploads.processing:make_thumbnail"
     """What processing does: `module:callable`."""
 
-    @field_validator("allowed_types", mode="before")
+    @field_validator("allowed_types", "jwt_algorithms", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
+
+    @field_validator("jwt_algorithms")
+    @classmethod
+    def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        unknown = sorted(set(value) - set(ISSUER_ALGORITHMS))
+        if unknown or not value:
+            raise ValueError(f"{', '.join(unknown) or 'nothing'}: name some of {', '.join(ISSUER_ALGORITHMS)}")
+        return value
+
+    @field_validator("jwks_url")
+    @classmethod
+    def _safe(cls, value: str | None) -> str | None:
+        parts = urlsplit(value or "https://x")
+        if parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in LOOPBACK):
+            return value
+        raise ValueError("an https address is needed: whoever answers in its place could sign in as anybody")
 
     @property
     def is_local(self) -> bool:

@@ -102,10 +102,8 @@ def _stop_on_signals(server: uvicorn.Server) -> None:
 
 
 def _announce(url: str, sign_in: SignIn, subject: str) -> None:
-    token = sign_in.issue(subject)
+    link = f"    Sign in as {subject}:\n    {url}/#token={sign_in.issue(subject)}\n\n" if sign_in.issues else ""
     with suppress(BrokenPipeError):  # nobody reads it: that is no reason not to serve
         print(  # noqa: T201 - what the person at the terminal is waiting for
-            f"\n    Earmark is running at {url}\n\n    Sign in as {subject}:\n    {url}/#token={token}\n\n"
-            "    Ctrl-C stops it.\n",
-            flush=True,
+            f"\n    Earmark is running at {url}\n\n{link}    Ctrl-C stops it.\n", flush=True
         )

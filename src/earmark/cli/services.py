@@ -7,10 +7,9 @@ from datetime import timedelta
 
 from psycopg_pool import AsyncConnectionPool
 
-from earmark.cli.token import secret_of
+from earmark.cli.token import open_sign_in, secret_of
 from earmark.config import Settings
 from earmark.http_api.services import Services
-from earmark.http_api.sign_in import SignIn
 from earmark.ledger import AsyncLedger
 from earmark.uploads.flow import Uploads
 from earmark.uploads.job import ImageJobs
@@ -33,12 +32,12 @@ async def open_services(settings: Settings, database_url: str) -> AsyncIterator[
     pool = AsyncConnectionPool(
         database_url, min_size=2, max_size=MAX_CONNECTIONS, open=False, kwargs={"autocommit": True}, timeout=10
     )
-    async with pool:
+    async with open_sign_in(settings) as sign_in, pool:
         ledger = AsyncLedger(pool)
         public_url = settings.public_url or ""
         storage = open_storage(settings.storage_url, home=settings.home, secret=secret, public_url=public_url)
         uploads = Uploads(ledger=ledger, pool=pool, storage=storage, queue=queue_app(database_url), settings=settings)
-        yield Services(uploads=uploads, ledger=ledger, storage=storage, sign_in=SignIn(secret), settings=settings)
+        yield Services(uploads=uploads, ledger=ledger, storage=storage, sign_in=sign_in, settings=settings)
 
 
 async def run_worker(services: Services, keep_database: Callable[[], None] | None = None) -> None:

@@ -9,6 +9,7 @@ from starlette.responses import Response
 from earmark.http_api.frame import Frame
 from earmark.http_api.routes import images, operations, page, quota, reference, reservations, storage
 from earmark.http_api.services import Services
+from earmark.http_api.sign_in import KeysAtHand
 
 __all__ = ["Services", "create_app"]
 
@@ -28,7 +29,10 @@ def create_app(services: Services) -> Starlette:
     ]
     app = Starlette(
         routes=[*routes, *reference.routes(routes, services.settings)],
-        middleware=[Middleware(Frame)],
+        middleware=[
+            Middleware(Frame),
+            *([Middleware(KeysAtHand, services.sign_in)] if services.sign_in.fetches else []),
+        ],
         exception_handlers={HTTPException: _leave_to_frame},
     )
     app.router.redirect_slashes = False

@@ -6,7 +6,7 @@ from starlette.requests import Request
 
 from earmark.config import Settings
 from earmark.http_api.caller import Caller
-from earmark.http_api.sign_in import NotSignedIn, SignIn
+from earmark.http_api.sign_in import NotSignedIn, SignIn, bearer_token
 from earmark.ledger import AsyncLedger
 from earmark.uploads.flow import Uploads
 from earmark.uploads.storage import Storage
@@ -31,9 +31,9 @@ class Services:
         Raises:
             NotSignedIn: Nobody we know.
         """
-        scheme, _, token = request.headers.get("authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not token.strip():
+        token = bearer_token(request.headers.get("authorization", ""))
+        if token is None:
             raise NotSignedIn("Send Authorization: Bearer <token>.", token_given=False)
-        caller = self.sign_in.verify(token.strip())
+        caller = self.sign_in.verify(token)
         request.scope[SUBJECT_IN_SCOPE] = caller.subject
         return caller

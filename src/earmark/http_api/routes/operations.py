@@ -36,11 +36,13 @@ class Operations:
 
     @operation(answers={200: ReadyAnswer, 503: ReadyAnswer}, access=Access.OPEN)
     async def ready(self, _: Request) -> Response:
-        """Whether database and store can be used, each by name; 503 unless both can."""
-        checks = {
-            "database": await _checked(self._services.ledger.plans),
-            "storage": await _checked(self._services.storage.ready),
+        """Whether database and store can be used, and tokens be verified, each by name; 503 unless all can."""
+        needed: dict[str, Callable[[], Awaitable[object]]] = {
+            "database": self._services.ledger.plans,
+            "storage": self._services.storage.ready,
+            "sign_in": self._services.sign_in.ready,
         }
+        checks = {name: await _checked(check) for name, check in needed.items()}
         fine = all(check == "ok" for check in checks.values())
         return answer(ReadyAnswer("ok" if fine else "unavailable", checks), 200 if fine else 503)
 
