@@ -61,6 +61,8 @@ class Settings(BaseSettings):
     """How long a hold outlives its stage's deadline, so that the sweeper can look at the evidence first."""
     abandon_after_seconds: Seconds = 86_400
     """How long an uploaded image may wait for a worker in all, however often its job is re-driven."""
+    answer_retention_seconds: Seconds = 604_800
+    """How long what was answered under an Idempotency-Key is remembered, where the ledger does not remember it."""
     sweep_interval_seconds: Seconds = 5
     processing_attempts: Annotated[int, Field(ge=1, le=100)] = 4
     retry_base_seconds: Seconds = 1

@@ -9,6 +9,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from earmark.cli.token import open_sign_in, secret_of
 from earmark.config import Settings
+from earmark.http_api.answers import Answers
 from earmark.http_api.services import Services
 from earmark.ledger import AsyncLedger
 from earmark.uploads.flow import Uploads
@@ -37,7 +38,14 @@ async def open_services(settings: Settings, database_url: str) -> AsyncIterator[
         public_url = settings.public_url or ""
         storage = open_storage(settings.storage_url, home=settings.home, secret=secret, public_url=public_url)
         uploads = Uploads(ledger=ledger, pool=pool, storage=storage, queue=queue_app(database_url), settings=settings)
-        yield Services(uploads=uploads, ledger=ledger, storage=storage, sign_in=sign_in, settings=settings)
+        yield Services(
+            uploads=uploads,
+            ledger=ledger,
+            storage=storage,
+            sign_in=sign_in,
+            settings=settings,
+            answers=Answers(pool),
+        )
 
 
 async def run_worker(services: Services, keep_database: Callable[[], None] | None = None) -> None:
@@ -54,6 +62,7 @@ async def run_worker(services: Services, keep_database: Callable[[], None] | Non
         Duty("sweep", settings.sweep_interval_seconds, lambda: sweep_once(uploads)),
         Duty("prune_queue", queue_pruner.INTERVAL_SECONDS, lambda: queue_pruner.prune_once(uploads.queue)),
         Duty("prune_ledger", pruner.INTERVAL_SECONDS, lambda: pruner.prune_ledger_once(services.ledger)),
+        Duty("prune_answers", pruner.INTERVAL_SECONDS, lambda: _prune_answers(services)),
     ]
     if keep_database is not None:
         duties.append(Duty("keep_database", 1.0, lambda: _keep(keep_database)))
@@ -70,6 +79,11 @@ async def run_worker(services: Services, keep_database: Callable[[], None] | Non
             )
     finally:
         pool.close()
+
+
+async def _prune_answers(services: Services) -> dict[str, object]:
+    removed = await services.answers.prune(timedelta(seconds=services.settings.answer_retention_seconds))
+    return {"answers": removed} if removed else {}
 
 
 async def _keep(database: Callable[[], None]) -> dict[str, object]:

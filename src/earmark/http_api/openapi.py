@@ -46,6 +46,10 @@ _HEADERS: Json = {
     },
     "Location": {"description": "Where what was made is.", "schema": {"type": "string"}, "required": True},
     "ETag": {"description": "The answer's version, for If-None-Match.", "schema": {"type": "string"}, "required": True},
+    "Replayed": {
+        "description": "The answer was stored under the key: nothing was done this time.",
+        "schema": {"const": "true"},
+    },
     "RateLimitPolicy": {"description": "The quota of each limited resource.", "schema": {"type": "string"}},
     "RateLimit": {"description": "What is left of it.", "schema": {"type": "string"}},
     "RetryAfter": {
@@ -208,7 +212,7 @@ def _responses(one: Operation, path: str, schemas: Mapping[int, Json]) -> Json:
     found: Json = {}
     for status, kind in one.answers.items():
         content: Json = (
-            {kind.type: {}} if isinstance(kind, Media) else {"application/json": {"schema": schemas[id(kind)]}}
+            {kind.type: {}} if isinstance(kind, Media) else {"application/json": {"schema": _schema(kind, schemas)}}
         )
         found[str(status)] = {
             "description": HTTPStatus(status).phrase,
@@ -252,6 +256,7 @@ def first_line(documented: type) -> str:
 def _answer_headers(one: Operation) -> Json:
     headers = {"X-Request-Id": "RequestId"}
     headers |= {"Location": "Location"} if one.located else {}
+    headers |= {"Idempotency-Replayed": "Replayed"} if one.keyed else {}
     headers |= {"ETag": "ETag"} if one.tagged else {}
     headers |= {"RateLimit-Policy": "RateLimitPolicy", "RateLimit": "RateLimit"} if one.quota else {}
     return _refer(headers)

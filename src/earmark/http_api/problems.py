@@ -1,7 +1,7 @@
 """Problem documents (RFC 9457): what every error looks like over HTTP."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from typing import Any
 
@@ -105,6 +105,14 @@ class Problem:
         )
 
 
+class Told(Exception):  # noqa: N818 - not an error but how one is told
+    """A problem that is to be answered as it is, with further headers."""
+
+    def __init__(self, problem: Problem, headers: Mapping[str, str]) -> None:
+        super().__init__(problem.detail)
+        self.problem = replace(problem, headers={**problem.headers, **headers})
+
+
 def title_of(slug: str) -> str:
     """What a problem is called."""
     return slug.replace("-", " ").capitalize()
@@ -124,8 +132,8 @@ def _kinds(kind: type[EarmarkError]) -> Iterator[type[EarmarkError]]:
 
 def problem_of(error: Exception) -> Problem:
     """The problem that an error is told as; what nobody expected is told without its internals."""
-    if isinstance(error, EarmarkError):
-        return _known(error)
+    if isinstance(error, Told | EarmarkError):
+        return error.problem if isinstance(error, Told) else _known(error)
     if isinstance(error, HTTPException):
         return _of_the_protocol(error)
     if isinstance(error, UNREACHABLE):

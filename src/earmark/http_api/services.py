@@ -5,7 +5,10 @@ from dataclasses import dataclass
 from starlette.requests import Request
 
 from earmark.config import Settings
+from earmark.errors import NotFound
+from earmark.http_api.answers import Answers, Connection
 from earmark.http_api.caller import Caller
+from earmark.http_api.requests import uuid_of
 from earmark.http_api.sign_in import NotSignedIn, SignIn, bearer_token
 from earmark.ledger import AsyncLedger
 from earmark.uploads.flow import Uploads
@@ -24,6 +27,32 @@ class Services:
     storage: Storage
     sign_in: SignIn
     settings: Settings
+    answers: Answers
+
+    def uploads_on(self, connection: Connection | None) -> Uploads:
+        """The upload flow, in this connection's transaction where there is one."""
+        return self.uploads if connection is None else self.uploads.on(connection)
+
+    async def owner_of_reservation(self, reservation: str, seen: str | None) -> str:
+        """Whose reservation it is; `seen` where the caller may see only his: whether it is his, its calls find out.
+
+        Raises:
+            NotFound: There is none.
+        """
+        if seen is not None:
+            return seen
+        story = await self.ledger.reservation(uuid_of(reservation, "reservation"))
+        if story is None:
+            raise NotFound("There is no such reservation.")
+        return story.subject
+
+    async def owner_of_image(self, image: str, seen: str | None) -> str:
+        """Whose image it is; `seen` as for a reservation.
+
+        Raises:
+            NotFound: There is none.
+        """
+        return seen if seen is not None else (await self.uploads.image(uuid_of(image, "image"))).subject
 
     def caller(self, request: Request) -> Caller:
         """Who sends this request.

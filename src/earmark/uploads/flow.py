@@ -4,12 +4,15 @@ reserve -> (PUT) -> complete -> job (see job.py) -> completed; fail, cancel, ret
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 import procrastinate
+from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
 
 from earmark.config import Settings
@@ -55,7 +58,7 @@ class Uploads:
         self,
         *,
         ledger: AsyncLedger,
-        pool: AsyncConnectionPool,
+        pool: "AsyncConnectionPool | _Joined",
         storage: Storage,
         queue: procrastinate.App,
         settings: Settings,
@@ -66,6 +69,16 @@ class Uploads:
         self.queue = queue
         self.settings = settings
         self.limits = Limits.from_settings(settings)
+
+    def on(self, connection: AsyncConnection[Any]) -> "Uploads":
+        """The same flow on the caller's connection, whose transaction every call joins."""
+        return Uploads(
+            ledger=self.ledger,
+            pool=_Joined(connection),
+            storage=self.storage,
+            queue=self.queue,
+            settings=self.settings,
+        )
 
     def deadline(self, stage: State) -> Deadline:
         """How long an image may stay in this stage."""
@@ -354,6 +367,17 @@ class Uploads:
                 "by": item and item.by,
             },
         )
+
+
+class _Joined:
+    """In place of a pool: one connection, the caller's."""
+
+    def __init__(self, connection: AsyncConnection[Any]) -> None:
+        self._connection = connection
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[AsyncConnection[Any]]:
+        yield self._connection
 
 
 def log_transition(moved: Transition, cause: Cause, actor: str | None, trigger: str | None) -> None:

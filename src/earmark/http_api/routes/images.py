@@ -21,6 +21,7 @@ from earmark.errors import (
     UploadFailed,
     ValidationFailed,
 )
+from earmark.http_api.answers import Connection, Effect, RequestInFlight
 from earmark.http_api.caller import Caller
 from earmark.http_api.conditional import versioned
 from earmark.http_api.requests import (
@@ -123,30 +124,47 @@ class Images:
         location = address(request, f"/api/images/{image.image}")
         return answer(CompleteAnswer(image.image, image.state), 202, location=location)
 
-    @operation(answers={200: ImageEndedAnswer}, problems=(NotFound, AlreadySettled), query=(SUBJECT,), quota=True)
+    @operation(
+        answers={200: ImageEndedAnswer},
+        problems=(NotFound, AlreadySettled, RequestInFlight),
+        query=(SUBJECT,),
+        keyed=True,
+        quota=True,
+    )
     async def cancel(self, request: Request) -> Response:
         """Stops an image before it is completed; repeated: the same answer."""
         caller = self._services.caller(request)
-        image, seen = self._named(request, caller)
-        return await self._settled(request, await self._uploads.cancel(image, subject=seen, actor=caller.subject))
+
+        async def effect(connection: Connection | None) -> Response:
+            image, seen = self._named(request, caller)
+            uploads = self._services.uploads_on(connection)
+            moved = await uploads.cancel(image, subject=seen, actor=caller.subject)
+            return await self._settled(request, moved, connection)
+
+        return await self._once(request, caller, None, effect)
 
     @operation(
         body=FailedBody,
         example=FailedBody("connection reset"),
         answers={200: ImageEndedAnswer},
-        problems=(NotFound, AlreadySettled),
+        problems=(NotFound, AlreadySettled, RequestInFlight),
         query=(SUBJECT,),
+        keyed=True,
         quota=True,
     )
     async def failed(self, request: Request) -> Response:
         """The upload failed, in the client's words; repeated: the same answer."""
         caller = self._services.caller(request)
         body = await read(request, FailedBody)
-        image, seen = self._named(request, caller)
         error = " ".join(_UNPRINTABLE.sub(" ", body.error or "").split())[:ERROR_LENGTH_MAX]
-        return await self._settled(
-            request, await self._uploads.fail(image, subject=seen, error=error, actor=caller.subject)
-        )
+
+        async def effect(connection: Connection | None) -> Response:
+            image, seen = self._named(request, caller)
+            uploads = self._services.uploads_on(connection)
+            moved = await uploads.fail(image, subject=seen, error=error, actor=caller.subject)
+            return await self._settled(request, moved, connection)
+
+        return await self._once(request, caller, body, effect)
 
     @operation(
         answers={201: PreuploadAnswer},
@@ -202,10 +220,16 @@ class Images:
         """The image that is named, and whose it must be; None for anybody's."""
         return uuid_of(request.path_params["id"], "image"), caller.sees(request.query_params.get("subject"))
 
-    async def _settled(self, request: Request, moved: Transition) -> Response:
+    async def _once(self, request: Request, caller: Caller, body: msgspec.Struct | None, effect: Effect) -> Response:
+        seen = caller.sees(request.query_params.get("subject"))
+        return await self._services.answers.once(
+            request, lambda: self._services.owner_of_image(request.path_params["id"], seen), body, effect
+        )
+
+    async def _settled(self, request: Request, moved: Transition, connection: Connection | None = None) -> Response:
         image = moved.image
         assert image is not None  # noqa: S101 - the flow raises NotFound where there is none
-        usage = await self._services.ledger.usage(image.subject)
+        usage = await self._services.ledger.usage(image.subject, connection=connection)
         told = ImageEndedAnswer(image_answer(image, self._uploads, str(request.base_url)), usage_answer(usage))
         return answer(told, usage=told.usage)
 

@@ -1,6 +1,7 @@
 """Quota: what is used, giving back, the journal, and what an administrator sets."""
 
 from collections import Counter
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -15,6 +16,7 @@ from earmark.errors import (
     UnknownResource,
     UnknownSubject,
 )
+from earmark.http_api.answers import Connection, RequestInFlight
 from earmark.http_api.caller import Caller
 from earmark.http_api.problems import AdjustmentDenied
 from earmark.http_api.requests import cursor_for, history_cursor, key_of, limit_of, read, subject_of, uuid_of
@@ -118,8 +120,9 @@ class Quota:
         body=ROLLBACK_BODY,
         example=RollbackBody(count=2),
         answers={200: RolledBackAnswer},
-        problems=(NotFound, AlreadySettled, UnknownSubject),
+        problems=(NotFound, AlreadySettled, UnknownSubject, RequestInFlight),
         query=(SUBJECT,),
+        keyed=True,
         quota=True,
     )
     async def rollback(self, request: Request) -> Response:
@@ -134,46 +137,45 @@ class Quota:
         forms = (body.reservation_id, body.image_ids, body.count)
         if sum(form is not None for form in forms) != 1 or (body.items is not None and body.reservation_id is None):
             raise InvalidRequest("Name one of reservationId (with items, if you like), imageIds or count.")
+
+        async def owner() -> str:
+            if body.reservation_id is not None:
+                return await self._services.owner_of_reservation(body.reservation_id, caller.sees(named))
+            if body.image_ids is not None:
+                return await self._services.owner_of_image(body.image_ids[0], caller.sees(named))
+            return caller.acting_for(named)
+
+        async def effect(connection: Connection | None) -> Response:
+            subject, returned = await self._given_back(caller, named, body, connection)
+            usage = usage_answer(await self._ledger.usage(subject, connection=connection))
+            return answer(RolledBackAnswer(returned, usage), usage=usage)
+
+        return await self._services.answers.once(request, owner, body, effect)
+
+    async def _given_back(
+        self, caller: Caller, named: str | None, body: RollbackBody, connection: Connection | None
+    ) -> tuple[str, Amounts]:
+        """Whose quota came back, and how much."""
+        stated: dict[str, Any] = {"cause": body.cause, "actor": caller.subject, "reason": body.reason}
         if body.reservation_id is not None:
-            subject, returned = await self._of_reservation(caller, named, body, body.reservation_id)
-        elif body.image_ids is not None:
-            subject, returned = await self._of_images(caller, named, body, body.image_ids)
-        else:
-            subject, returned = await self._of_newest(caller, named, body)
-        usage = usage_answer(await self._ledger.usage(subject))
-        return answer(RolledBackAnswer(returned, usage), usage=usage)
-
-    async def _of_reservation(
-        self, caller: Caller, named: str | None, body: RollbackBody, reservation: str
-    ) -> tuple[str, Amounts]:
-        settlement = await self._ledger.rollback(
-            uuid_of(reservation, "reservation"),
-            cause=body.cause,
-            items=body.items,
-            subject=caller.sees(named),
-            actor=caller.subject,
-            reason=body.reason,
-        )
-        return rolled_back(settlement)
-
-    async def _of_images(
-        self, caller: Caller, named: str | None, body: RollbackBody, image_ids: tuple[str, ...]
-    ) -> tuple[str, Amounts]:
-        images = [uuid_of(image_id, "image") for image_id in image_ids]
-        seen = caller.sees(named)
-        subject = seen if seen is not None else (await self._services.uploads.image(images[0])).subject
-        returned = await self._services.uploads.roll_back_many(
-            images, body.cause, subject=subject, actor=caller.subject, reason=body.reason
-        )
-        return subject, returned
-
-    async def _of_newest(self, caller: Caller, named: str | None, body: RollbackBody) -> tuple[str, Amounts]:
+            settlement = await self._ledger.rollback(
+                uuid_of(body.reservation_id, "reservation"),
+                items=body.items,
+                subject=caller.sees(named),
+                connection=connection,
+                **stated,
+            )
+            return rolled_back(settlement)
+        if body.image_ids is not None:
+            images = [uuid_of(image_id, "image") for image_id in body.image_ids]
+            subject = await self._services.owner_of_image(body.image_ids[0], caller.sees(named))
+            uploads = self._services.uploads_on(connection)
+            return subject, await uploads.roll_back_many(images, subject=subject, **stated)
         subject = caller.acting_for(named)
-        given_back = await self._ledger.rollback_newest(
-            subject, "images", body.count or 1, cause=body.cause, actor=caller.subject, reason=body.reason
-        )
         returned: Counter[str] = Counter()
-        for one in given_back:
+        for one in await self._ledger.rollback_newest(
+            subject, "images", body.count or 1, connection=connection, **stated
+        ):
             returned.update(one.amounts)
         return subject, returned
 

@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 
+from msgspec import Struct
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -15,6 +16,8 @@ from earmark.errors import (
     UnknownResource,
     UnknownSubject,
 )
+from earmark.http_api.answers import Connection, Effect, RequestInFlight
+from earmark.http_api.caller import Caller
 from earmark.http_api.requests import key_of, read, uuid_of
 from earmark.http_api.routing import SUBJECT, Access, address, operation, resource
 from earmark.http_api.services import Services
@@ -108,8 +111,9 @@ class Reservations:
         example=CommitBody(amounts={"images": 1}),
         answers={200: CommittedAnswer},
         access=Access.SERVICE,
-        problems=(NotFound, AlreadySettled, QuotaExceeded),
+        problems=(NotFound, AlreadySettled, QuotaExceeded, RequestInFlight),
         query=(SUBJECT,),
+        keyed=True,
         quota=True,
     )
     async def commit(self, request: Request) -> Response:
@@ -117,62 +121,86 @@ class Reservations:
         caller = self._services.caller(request)
         caller.must_be_service()
         body = await read(request, CommitBody)
-        settlement = await self._ledger.commit(
-            uuid_of(request.path_params["id"], "reservation"),
-            items=body.items,
-            amounts=body.amounts,
-            subject=caller.sees(request.query_params.get("subject")),
-            late=body.late,
-            grow=body.grow,
-            actor=caller.subject,
-            reason=body.reason,
-        )
-        subject = checked(settlement, {"committed", "already_committed"})
-        usage = usage_answer(await self._ledger.usage(subject))
-        return answer(CommittedAnswer(settlement.committed, settlement.returned, usage), usage=usage)
+
+        async def effect(connection: Connection | None) -> Response:
+            settlement = await self._ledger.commit(
+                uuid_of(request.path_params["id"], "reservation"),
+                items=body.items,
+                amounts=body.amounts,
+                subject=caller.sees(request.query_params.get("subject")),
+                late=body.late,
+                grow=body.grow,
+                actor=caller.subject,
+                reason=body.reason,
+                connection=connection,
+            )
+            subject = checked(settlement, {"committed", "already_committed"})
+            usage = usage_answer(await self._ledger.usage(subject, connection=connection))
+            return answer(CommittedAnswer(settlement.committed, settlement.returned, usage), usage=usage)
+
+        return await self._once(request, caller, body, effect)
 
     @operation(
         body=ReservationRollbackBody,
         example=ReservationRollbackBody(reason="The user closed the page."),
         answers={200: RolledBackAnswer},
-        problems=(NotFound, AlreadySettled),
+        problems=(NotFound, AlreadySettled, RequestInFlight),
         query=(SUBJECT,),
+        keyed=True,
         quota=True,
     )
     async def rollback(self, request: Request) -> Response:
         """Gives back what is held; repeated: nothing more."""
         caller = self._services.caller(request)
         body = await read(request, ReservationRollbackBody)
-        settlement = await self._ledger.rollback(
-            uuid_of(request.path_params["id"], "reservation"),
-            cause=caller.states(body.cause),
-            items=body.items,
-            subject=caller.sees(request.query_params.get("subject")),
-            actor=caller.subject,
-            reason=body.reason,
-        )
-        subject, returned = rolled_back(settlement)
-        usage = usage_answer(await self._ledger.usage(subject))
-        return answer(RolledBackAnswer(returned, usage), usage=usage)
+        caller.states(body.cause)
+
+        async def effect(connection: Connection | None) -> Response:
+            settlement = await self._ledger.rollback(
+                uuid_of(request.path_params["id"], "reservation"),
+                cause=body.cause,
+                items=body.items,
+                subject=caller.sees(request.query_params.get("subject")),
+                actor=caller.subject,
+                reason=body.reason,
+                connection=connection,
+            )
+            subject, returned = rolled_back(settlement)
+            usage = usage_answer(await self._ledger.usage(subject, connection=connection))
+            return answer(RolledBackAnswer(returned, usage), usage=usage)
+
+        return await self._once(request, caller, body, effect)
 
     @operation(
         body=ExtendBody,
         example=ExtendBody(600),
         answers={200: ExtendedAnswer},
-        problems=(NotFound, AlreadySettled),
+        problems=(NotFound, AlreadySettled, RequestInFlight),
         query=(SUBJECT,),
+        keyed=True,
     )
     async def extend(self, request: Request) -> Response:
         """Moves the deadline; never to an earlier time."""
         caller = self._services.caller(request)
         body = await read(request, ExtendBody)
-        reservation = uuid_of(request.path_params["id"], "reservation")
-        settlement = await self._ledger.extend(
-            reservation,
-            ttl=timedelta(seconds=body.ttl_seconds),
-            items=body.items,
-            subject=caller.sees(request.query_params.get("subject")),
+
+        async def effect(connection: Connection | None) -> Response:
+            reservation = uuid_of(request.path_params["id"], "reservation")
+            settlement = await self._ledger.extend(
+                reservation,
+                ttl=timedelta(seconds=body.ttl_seconds),
+                items=body.items,
+                subject=caller.sees(request.query_params.get("subject")),
+                connection=connection,
+            )
+            checked(settlement, {"extended"})
+            held = [item.expires_at for item in settlement.items.values() if item.state == "held"]
+            return answer(ExtendedAnswer(reservation, min(held), item_answers(settlement.items)))
+
+        return await self._once(request, caller, body, effect)
+
+    async def _once(self, request: Request, caller: Caller, body: Struct, effect: Effect) -> Response:
+        seen = caller.sees(request.query_params.get("subject"))
+        return await self._services.answers.once(
+            request, lambda: self._services.owner_of_reservation(request.path_params["id"], seen), body, effect
         )
-        checked(settlement, {"extended"})
-        held = [item.expires_at for item in settlement.items.values() if item.state == "held"]
-        return answer(ExtendedAnswer(reservation, min(held), item_answers(settlement.items)))
