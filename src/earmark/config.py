@@ -37,6 +37,8 @@ class Settings(BaseSettings):
     port: Annotated[int, Field(ge=0, le=65535)] = 8787
     public_url: str | None = None
     """Where browsers reach the service; unset: wherever a request says it has reached it."""
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    """Comma-separated origins, such as https://app.example, whose pages may call the API; `*`: those of anybody."""
     default_plan: str | None = None
     """Plan of a subject seen for the first time; unset: `pro` with the embedded server, else he is refused."""
     jwt_secret: SecretStr | None = None
@@ -80,10 +82,21 @@ class Settings(BaseSettings):
     processor: str = "earmark.uploads.processing:make_thumbnail"
     """What processing does: `module:callable`."""
 
-    @field_validator("allowed_types", "jwt_algorithms", mode="before")
+    @field_validator("allowed_types", "jwt_algorithms", "cors_origins", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
-        return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in value:
+            parts = urlsplit(origin)
+            if origin != "*" and (
+                parts.scheme not in {"http", "https"} or origin != f"{parts.scheme}://{parts.netloc}"
+            ):
+                raise ValueError(f"{origin!r} is no origin: write https://app.example, without a path, or *")
+        return value
 
     @field_validator("jwt_algorithms")
     @classmethod

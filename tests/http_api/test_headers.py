@@ -1,11 +1,15 @@
 """Versions of what is read, quota in headers."""
 
 import re
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import httpx
+import pydantic
 import pytest
 
+from earmark.config import Settings
+from earmark.http_api.app import create_app
 from earmark.http_api.rate_limit import INTEGER_MAX, rate_limit_headers
 from earmark.http_api.routes import images
 from earmark.model import ResourceUsage
@@ -78,3 +82,45 @@ async def test_what_is_unlimited_has_no_policy():
     over = datetime.now(UTC) - timedelta(days=1)
     past = rate_limit_headers({"images": used(5, 5, period_start=over - timedelta(days=30), period_end=over)})
     assert past == {"RateLimit-Policy": '"images";q=5;w=2592000;qu="images"', "RateLimit": '"images";r=5;t=0'}
+
+
+@pytest.fixture
+def elsewhere(api: Api) -> httpx.AsyncClient:
+    """Alice's client of a service that pages of https://app.example may call."""
+    settings = api.services.settings.model_copy(update={"cors_origins": ("https://app.example",)})
+    api.app = create_app(replace(api.services, settings=settings))
+    return api.client("alice")
+
+
+async def test_pages_of_a_named_origin_may_call_and_read_everything(elsewhere: httpx.AsyncClient):
+    asked = {
+        "Origin": "https://app.example",
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": "authorization, content-type, idempotency-key, x-request-id",
+    }
+    preflight = await elsewhere.options("/api/images/preupload", headers=asked)
+    assert preflight.status_code == 200
+    assert preflight.headers["access-control-allow-origin"] == "https://app.example"
+    assert "access-control-allow-credentials" not in preflight.headers
+    for path, status in (("/api/usage", 200), ("/api/nothing", 404)):
+        answer = await elsewhere.get(path, headers={"Origin": "https://app.example"})
+        assert answer.status_code == status
+        assert answer.headers["access-control-allow-origin"] == "https://app.example"
+        exposed = answer.headers["access-control-expose-headers"].lower()
+        assert {"etag", "ratelimit", "x-request-id", "retry-after"} <= set(exposed.split(", "))
+
+
+async def test_other_origins_may_not(api: Api, alice: httpx.AsyncClient, elsewhere: httpx.AsyncClient):
+    for client, origin in ((elsewhere, "https://evil.example"), (elsewhere, "null"), (alice, "https://app.example")):
+        asked = {"Origin": origin, "Access-Control-Request-Method": "GET"}
+        answers = [await client.options("/api/usage", headers=asked), await client.get("/api/usage", headers=asked)]
+        assert answers[0].status_code in {400, 405}
+        assert not any("access-control-allow-origin" in answer.headers for answer in answers)
+
+
+def test_an_origin_that_is_none_is_refused():
+    assert Settings(cors_origins="https://a.example, http://localhost:3000").cors_origins[1] == "http://localhost:3000"
+    assert Settings(cors_origins="").cors_origins == ()
+    for wrong in ("app.example", "https://app.example/", "ftp://a", "https://a.example/x"):
+        with pytest.raises(pydantic.ValidationError):
+            Settings(cors_origins=wrong)

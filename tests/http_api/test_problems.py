@@ -101,6 +101,9 @@ async def test_headers_of_every_answer(api: Api, alice: httpx.AsyncClient):
         response = await alice.get(path)
         assert response.headers["x-content-type-options"] == "nosniff"
         assert response.headers["referrer-policy"] == "no-referrer"
+        assert response.headers["cross-origin-opener-policy"] == "same-origin"
+        embedded = "cross-origin" if path == url else "same-origin"
+        assert response.headers["cross-origin-resource-policy"] == embedded
         assert response.headers["content-security-policy"].startswith("default-src 'none'")
         assert response.headers["x-request-id"]
         assert response.headers["cache-control"] == ("no-cache" if path in {"/", "/page.js"} else "no-store")

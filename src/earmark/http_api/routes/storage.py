@@ -112,7 +112,8 @@ class Objects:
         """The object of a signed link, whole: ranges are not offered."""
         grant = self._storage.verify_download(request.path_params["key"], request.query_params, datetime.now(UTC))
         request.scope["headers"] = [header for header in request.scope["headers"] if header[0].lower() != b"range"]
-        return FileResponse(grant.path, headers={**grant.headers, "Accept-Ranges": "none"})
+        shown = {"Accept-Ranges": "none", "Cross-Origin-Resource-Policy": "cross-origin"}  # the link is the permission
+        return FileResponse(grant.path, headers={**grant.headers, **shown})
 
     async def _is_over(self, image_id: UUID) -> bool:
         try:
