@@ -35,6 +35,12 @@ class Settings(BaseSettings):
     """`s3://bucket/prefix` and the like; unset: the local store under `home`."""
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8787
+    workers: Annotated[int, Field(ge=1, le=64)] = 1
+    """Processes that serve HTTP, all on the same port; each has up to 16 connections to the database."""
+    shutdown_grace_seconds: Annotated[int, Field(ge=1)] = 5
+    """What open requests get to finish when the service is told to stop."""
+    drain_seconds: Annotated[float, Field(ge=0)] = 0
+    """How long the service goes on, but says that it is not ready, before it stops: for a balancer to notice."""
     public_url: str | None = None
     """Where browsers reach the service; unset: wherever a request says it has reached it."""
     cors_origins: Annotated[tuple[str, ...], NoDecode] = ()

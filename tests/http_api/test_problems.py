@@ -143,7 +143,7 @@ async def test_ready(alice: httpx.AsyncClient):
     response = await alice.get("/readyz")
     assert (response.status_code, response.json()) == (
         200,
-        {"status": "ok", "checks": {"database": "ok", "storage": "ok", "sign_in": "ok"}},
+        {"status": "ok", "checks": {"database": "ok", "storage": "ok", "sign_in": "ok", "service": "ok"}},
     )
 
 

@@ -1,6 +1,7 @@
 """What the HTTP service works with; opened and closed by whoever composes it."""
 
-from dataclasses import dataclass
+import asyncio
+from dataclasses import dataclass, field
 
 from starlette.requests import Request
 
@@ -28,6 +29,8 @@ class Services:
     sign_in: SignIn
     settings: Settings
     answers: Answers
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the service has been told to stop: it is not ready any more."""
 
     def uploads_on(self, connection: Connection | None) -> Uploads:
         """The upload flow, in this connection's transaction where there is one."""

@@ -43,6 +43,7 @@ class Operations:
             "sign_in": self._services.sign_in.ready,
         }
         checks = {name: await _checked(check) for name, check in needed.items()}
+        checks["service"] = "stopping" if self._services.stopping.is_set() else "ok"
         fine = all(check == "ok" for check in checks.values())
         return answer(ReadyAnswer("ok" if fine else "unavailable", checks), 200 if fine else 503)
 
