@@ -21,6 +21,7 @@ check: lint types contracts sync-twin
 lint: $(STAMP)
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
+	$(BIN)/python tools/problems_reference.py --check
 
 types: $(STAMP)
 	$(BIN)/python -m mypy

@@ -3,11 +3,18 @@
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 DEFAULT_TYPES = ("image/jpeg", "image/png", "image/webp", "image/gif", "image/avif")
+
+ISSUER_ALGORITHMS = (
+    *("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"),
+    *("ES256", "ES384", "ES512", "EdDSA", "Ed25519"),
+)
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 Seconds = Annotated[float, Field(gt=0)]
 
@@ -29,12 +36,28 @@ class Settings(BaseSettings):
     """`s3://bucket/prefix` and the like; unset: the local store under `home`."""
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8787
+    workers: Annotated[int, Field(ge=1, le=64)] = 1
+    """Processes that serve HTTP, all on the same port; each has up to 16 connections to the database."""
+    shutdown_grace_seconds: Annotated[int, Field(ge=1)] = 5
+    """What open requests get to finish when the service is told to stop."""
+    drain_seconds: Annotated[float, Field(ge=0)] = 0
+    """How long the service goes on, but says that it is not ready, before it stops: for a balancer to notice."""
     public_url: str | None = None
     """Where browsers reach the service; unset: wherever a request says it has reached it."""
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    """Comma-separated origins, such as https://app.example, whose pages may call the API; `*`: those of anybody."""
     default_plan: str | None = None
     """Plan of a subject seen for the first time; unset: `pro` with the embedded server, else he is refused."""
     jwt_secret: SecretStr | None = None
     """HS256 secret of the bearer tokens; unset: one is made and kept under `home`."""
+    jwks_url: str | None = None
+    """Where the issuer of the bearer tokens publishes its keys; set: our own secret counts only if it is set, too."""
+    jwt_algorithms: Annotated[tuple[str, ...], NoDecode] = ("RS256", "ES256", "EdDSA")
+    """Comma-separated algorithms that the issuer may sign with."""
+    jwt_issuer: str | None = None
+    """What `iss` of a bearer token must be; unset: whatever it is."""
+    jwt_audience: str | None = None
+    """What `aud` of a bearer token must be, or hold; unset: whatever it is."""
     fault: str | None = None
     """For tests of recovery only: where the process is to die, such as `uploaded:kill@3`; see `earmark.faults`."""
     log_format: Literal["auto", "console", "json"] = "auto"
@@ -49,6 +72,8 @@ class Settings(BaseSettings):
     """How long a hold outlives its stage's deadline, so that the sweeper can look at the evidence first."""
     abandon_after_seconds: Seconds = 86_400
     """How long an uploaded image may wait for a worker in all, however often its job is re-driven."""
+    answer_retention_seconds: Seconds = 604_800
+    """How long what was answered under an Idempotency-Key is remembered, where the ledger does not remember it."""
     sweep_interval_seconds: Seconds = 5
     processing_attempts: Annotated[int, Field(ge=1, le=100)] = 4
     retry_base_seconds: Seconds = 1
@@ -84,10 +109,37 @@ class Settings(BaseSettings):
     external_ttl_seconds: Seconds = 3600
     """With `external`: from a job that was taken until its result must be there."""
 
-    @field_validator("allowed_types", mode="before")
+    @field_validator("allowed_types", "jwt_algorithms", "cors_origins", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
-        return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in value:
+            parts = urlsplit(origin)
+            if origin != "*" and (
+                parts.scheme not in {"http", "https"} or origin != f"{parts.scheme}://{parts.netloc}"
+            ):
+                raise ValueError(f"{origin!r} is no origin: write https://app.example, without a path, or *")
+        return value
+
+    @field_validator("jwt_algorithms")
+    @classmethod
+    def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        unknown = sorted(set(value) - set(ISSUER_ALGORITHMS))
+        if unknown or not value:
+            raise ValueError(f"{', '.join(unknown) or 'nothing'}: name some of {', '.join(ISSUER_ALGORITHMS)}")
+        return value
+
+    @field_validator("jwks_url")
+    @classmethod
+    def _safe(cls, value: str | None) -> str | None:
+        parts = urlsplit(value or "https://x")
+        if parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in LOOPBACK):
+            return value
+        raise ValueError("an https address is needed: whoever answers in its place could sign in as anybody")
 
     @field_validator("image_resources", mode="before")
     @classmethod

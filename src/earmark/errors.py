@@ -17,11 +17,15 @@ class EarmarkError(Exception):
 
     Attributes:
         detail: What a program needs to act on the error, as JSON values.
+        remedy: What whoever meets it can do.
+        members: What of `detail` a caller may meet, by name.
     """
 
     sqlstate: ClassVar[str | None] = None
     status: ClassVar[int] = 500
     slug: ClassVar[str] = "internal-error"
+    remedy: ClassVar[str] = "Try again; when it stays, tell the operator the `instance`, under which it was logged."
+    members: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, message: str, detail: Mapping[str, Any] | None = None) -> None:
         super().__init__(message)
@@ -34,6 +38,8 @@ class InvalidRequest(EarmarkError):  # noqa: N818 - the name users read, as in H
     sqlstate = "QT001"
     status = 422
     slug = "invalid-request"
+    remedy = "Correct what `field` names, and send it again."
+    members = ("field",)
 
 
 class UnknownSubject(EarmarkError):  # noqa: N818 - named for what is wrong
@@ -42,6 +48,8 @@ class UnknownSubject(EarmarkError):  # noqa: N818 - named for what is wrong
     sqlstate = "QT002"
     status = 404
     slug = "unknown-subject"
+    remedy = "Register the subject, or set a default plan with `earmark migrate --default-plan`."
+    members = ("subject",)
 
 
 class UnknownPlan(EarmarkError):  # noqa: N818 - named for what is wrong
@@ -50,6 +58,8 @@ class UnknownPlan(EarmarkError):  # noqa: N818 - named for what is wrong
     sqlstate = "QT003"
     status = 422
     slug = "unknown-plan"
+    remedy = "Name a plan that `earmark plan` lists, or create it first."
+    members = ("plan",)
 
 
 class UnknownResource(EarmarkError):  # noqa: N818 - named for what is wrong
@@ -58,6 +68,8 @@ class UnknownResource(EarmarkError):  # noqa: N818 - named for what is wrong
     sqlstate = "QT004"
     status = 422
     slug = "unknown-resource"
+    remedy = "Name a resource of the subject's plan, or add it to the plan."
+    members = ("plan", "resource")
 
 
 class Forbidden(EarmarkError):  # noqa: N818 - named for what is wrong
@@ -66,6 +78,7 @@ class Forbidden(EarmarkError):  # noqa: N818 - named for what is wrong
     sqlstate = "QT005"
     status = 403
     slug = "forbidden"
+    remedy = "Name yourself, or let a service make the call."
 
 
 class SchemaMismatch(EarmarkError):  # noqa: N818 - named for what is wrong
@@ -74,34 +87,43 @@ class SchemaMismatch(EarmarkError):  # noqa: N818 - named for what is wrong
     sqlstate = "QT006"
     status = 503
     slug = "schema-mismatch"
+    remedy = "The operator runs `earmark migrate`, or upgrades the service; then try again."
 
 
 class KeyConflict(EarmarkError):  # noqa: N818 - named for what is wrong
-    """An idempotency key that was used before for a different request; `detail["differs"]` names the fields."""
+    """An idempotency key that was used before for a different request; `differs` names the fields."""
 
     status = 422
     slug = "idempotency-key-reused"
+    remedy = "Use a new key for a new request; to repeat the old one, send it unchanged."
+    members = ("differs",)
 
 
 class QuotaExceeded(EarmarkError):  # noqa: N818 - named for what is wrong
-    """A denied reservation was entered as a context manager; `detail["short"]` says what was missing."""
+    """There is not room for all that was asked for; nothing was taken. `short` says what was missing, and with whom."""
 
     status = 429
     slug = "quota-exceeded"
+    remedy = "Ask for less, free some quota, or wait for the next period; repeating alone does not help."
+    members = ("subject", "resource", "requested", "quota_limit", "used", "remaining", "short")
 
 
 class NotFound(EarmarkError):  # noqa: N818 - named for what is wrong
-    """A reservation that does not exist, or is somebody else's."""
+    """Something that does not exist, or is somebody else's."""
 
     status = 404
     slug = "not-found"
+    remedy = "Check the address, or the id and whose it is."
+    members = ("imageId",)
 
 
 class AlreadySettled(EarmarkError):  # noqa: N818 - named for what is wrong
-    """Leaving a reservation's block normally found its holds rolled back; the work done in it is not paid for."""
+    """It was settled before, in another way than was asked for now; nothing was changed."""
 
     status = 409
     slug = "already-settled"
+    remedy = "Nothing is to be done: what happened, stands. `state`, `at` and `by` say what that was."
+    members = ("imageId", "outcome", "state", "item", "at", "by", "cause")
 
 
 class BulkLimitExceeded(EarmarkError):  # noqa: N818 - named for what is wrong
@@ -109,13 +131,17 @@ class BulkLimitExceeded(EarmarkError):  # noqa: N818 - named for what is wrong
 
     status = 422
     slug = "bulk-limit-exceeded"
+    remedy = "Send at most `limit` files in one request."
+    members = ("limit", "count")
 
 
 class InvalidFile(EarmarkError):  # noqa: N818 - named for what is wrong
-    """A declared file that would never be accepted; nothing was reserved. `detail` has index, filename and reason."""
+    """A declared file that would never be accepted; nothing was reserved."""
 
     status = 422
     slug = "invalid-file"
+    remedy = "Leave out or replace the file at `index`; `reason` says what is wrong with it."
+    members = ("index", "filename", "reason", "code")
 
 
 class UploadFailed(EarmarkError):  # noqa: N818 - named for what is wrong
@@ -123,6 +149,8 @@ class UploadFailed(EarmarkError):  # noqa: N818 - named for what is wrong
 
     status = 422
     slug = "upload-failed"
+    remedy = "Reserve anew and upload again; it has cost nothing."
+    members = ("imageId", "reason")
 
 
 class ValidationFailed(EarmarkError):  # noqa: N818 - named for what is wrong
@@ -130,6 +158,8 @@ class ValidationFailed(EarmarkError):  # noqa: N818 - named for what is wrong
 
     status = 422
     slug = "validation-failed"
+    remedy = "Choose another file; `reason` says what is wrong with this one. It has cost nothing."
+    members = ("imageId", "reason")
 
 
 ALL_ERRORS: tuple[type[EarmarkError], ...] = (

@@ -12,6 +12,7 @@ from psycopg_pool import AsyncConnectionPool
 from starlette.applications import Starlette
 
 from earmark.config import Settings
+from earmark.http_api.answers import Answers
 from earmark.http_api.caller import Role
 from earmark.http_api.services import Services
 from earmark.http_api.sign_in import SignIn
@@ -42,7 +43,14 @@ async def opened(database: str, folder: Path, public_url: str = ADDRESS, **more:
     async with AsyncConnectionPool(database, min_size=1, max_size=8, open=False, kwargs={"autocommit": True}) as pool:
         ledger = AsyncLedger(pool)
         uploads = Uploads(ledger=ledger, pool=pool, storage=storage, queue=queue_app(database), settings=settings)
-        yield Services(uploads=uploads, ledger=ledger, storage=storage, sign_in=SignIn(SECRET), settings=settings)
+        yield Services(
+            uploads=uploads,
+            ledger=ledger,
+            storage=storage,
+            sign_in=SignIn(SECRET),
+            settings=settings,
+            answers=Answers(pool),
+        )
 
 
 @dataclass

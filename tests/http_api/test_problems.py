@@ -101,6 +101,9 @@ async def test_headers_of_every_answer(api: Api, alice: httpx.AsyncClient):
         response = await alice.get(path)
         assert response.headers["x-content-type-options"] == "nosniff"
         assert response.headers["referrer-policy"] == "no-referrer"
+        assert response.headers["cross-origin-opener-policy"] == "same-origin"
+        embedded = "cross-origin" if path == url else "same-origin"
+        assert response.headers["cross-origin-resource-policy"] == embedded
         assert response.headers["content-security-policy"].startswith("default-src 'none'")
         assert response.headers["x-request-id"]
         assert response.headers["cache-control"] == ("no-cache" if path in {"/", "/page.js"} else "no-store")
@@ -140,7 +143,7 @@ async def test_ready(alice: httpx.AsyncClient):
     response = await alice.get("/readyz")
     assert (response.status_code, response.json()) == (
         200,
-        {"status": "ok", "checks": {"database": "ok", "storage": "ok"}},
+        {"status": "ok", "checks": {"database": "ok", "storage": "ok", "sign_in": "ok", "service": "ok"}},
     )
 
 
@@ -240,3 +243,29 @@ async def test_it_mounts(api: Api, alice: httpx.AsyncClient):
         assert (await client.get(made.headers["location"])).status_code == 200
         is_problem(await client.get("/quota/api/nothing"), 404, "not-found")
         assert (await client.get("/quota/page.css")).headers["content-type"].startswith("text/css")
+
+
+async def test_a_method_that_an_address_lacks_is_not_taken_for_an_id(alice: httpx.AsyncClient):
+    for path in ("/api/images/preupload", "/api/images/complete"):
+        response = await alice.get(path)
+        is_problem(response, 405, "method-not-allowed")
+        assert response.headers["allow"] == "POST"
+
+
+async def test_an_idempotency_key_is_a_structured_string_or_bare(alice: httpx.AsyncClient):
+    async def reserve(*keys: str) -> httpx.Response:
+        headers = [(b"Idempotency-Key", key.encode()) for key in keys]
+        return await alice.post("/api/reservations", json={"amounts": {"images": 1}}, headers=headers)
+
+    same = [await reserve(key) for key in ('"a\\"b 1"', 'a"b 1', 'a"b 1')]
+    assert len({one.json()["reservationId"] for one in same}) == 1
+    for wrong in (("",), ('"',), ('""',), ('"open',), ('"a\\n"',), ("é",), (" ",), ("a", "b"), ("x" * 256,)):
+        problem = is_problem(await reserve(*wrong), 422, "invalid-request")
+        assert problem["field"] == "Idempotency-Key", wrong
+
+
+async def test_a_subject_that_could_not_be_one_is_refused(service: httpx.AsyncClient):
+    for name in ("x" * 256, "a%00b"):
+        for method in ("GET", "PUT"):
+            problem = is_problem(await service.request(method, f"/api/admin/subjects/{name}"), 422, "invalid-request")
+            assert problem["field"] == "subject"

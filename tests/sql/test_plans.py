@@ -246,6 +246,16 @@ def adjust(look: Onlooker) -> None:
         look.call("SELECT * FROM earmark.adjust(%s)", json.dumps([request]))
 
 
+def answers_under_keys(look: Onlooker) -> None:
+    subject = someone()
+    reserved(look, subject)
+    for key in ("one", "two"):
+        look.call("SELECT * FROM earmark.answer_of(%s, %s, '{}')", subject, key)
+        look.call("SELECT earmark.keep_answer(%s, %s, '{}', '{}')", subject, key)
+        look.call("SELECT * FROM earmark.answer_of(%s, %s, '{}')", subject, key)
+    look.call("SELECT earmark.prune_answers('1 hour', 1)")
+
+
 def views(look: Onlooker) -> None:
     """A user's views; and those of a service who asks about somebody."""
     subject = someone()
@@ -333,8 +343,8 @@ HOT: dict[str, Callable[[Onlooker], None]] = {
     call.__name__: call
     for call in (
         reserve, reserve_when_short, commit, rollback, extend, refund, expire, rollback_newest, adjust, read, views,
-        follow, compatibility, configure_subject, image_to_the_end, image_outside, image_duties,
-        image_lost,
+        answers_under_keys, follow, compatibility, configure_subject, image_to_the_end,
+        image_outside, image_duties, image_lost,
     )
 }  # fmt: skip
 

@@ -45,14 +45,18 @@ def run_service(
         int | None, typer.Option(metavar="PORT", help="Port to listen on, 0 for any; EARMARK_PORT, else 8787.")
     ] = None,
     home: Home = None,
+    workers: Annotated[
+        int | None, typer.Option(metavar="N", help="Processes that serve HTTP; EARMARK_WORKERS, else 1.")
+    ] = None,
     subject: Annotated[
         str | None, typer.Option("--as", metavar="SUBJECT", help="Whose sign-in link to print; you by default.")
     ] = None,
 ) -> None:
-    """Run API, page and worker in one process."""
+    """Run API, page and worker."""
     from earmark.cli.serve import listen, serve  # noqa: PLC0415 - the other commands start faster without the service
+    from earmark.cli.web_server import run  # noqa: PLC0415
 
-    settings = settings_of(home, host=host, port=port)
+    settings = settings_of(home, host=host, port=port, workers=workers)
     configure_logs(settings.log_format)
     try:
         listener = listen(settings)
@@ -62,7 +66,7 @@ def run_service(
         )
         raise typer.Exit(1) from None
     with listener, database(settings) as found:
-        asyncio.run(serve(settings, found, listener, subject or getpass.getuser()))
+        run(serve(settings, found, listener, subject or getpass.getuser()))
 
 
 @app.command("worker")

@@ -1,30 +1,18 @@
-"""`earmark serve`: API, page and worker in one process, and the embedded parts where nothing else is configured."""
+"""`earmark serve`: API, page and worker, and the embedded parts where nothing else is configured."""
 
 import asyncio
 import signal
 import socket
-from collections.abc import Coroutine, Iterator
-from contextlib import contextmanager, suppress
-
-import uvicorn
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
 
 from earmark.cli.database import Database
 from earmark.cli.services import open_services, run_worker
+from earmark.cli.web_processes import WebProcesses
+from earmark.cli.web_server import WebServer
 from earmark.config import Settings
-from earmark.http_api.app import create_app
 from earmark.http_api.sign_in import SignIn
 from earmark.uploads.processing import load_processor
-
-GRACE_SECONDS = 5
-"""What open requests get to finish when the service is told to stop."""
-
-
-class _Server(uvicorn.Server):
-    """uvicorn without its own signal handling: stopping is ours to order."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
 
 
 def listen(settings: Settings) -> socket.socket:
@@ -55,25 +43,26 @@ def public_url(settings: Settings, listener: socket.socket) -> str:
 
 
 async def serve(settings: Settings, database: Database, listener: socket.socket, subject: str) -> None:
-    """Serves until SIGINT or SIGTERM; a second one does not wait for open requests, a third for nothing at all."""
+    """Serves until SIGINT or SIGTERM; a second one does not wait for open requests, a third for nothing at all.
+
+    The worker runs in this process; so does the web server, unless the settings want several.
+    """
     url = public_url(settings, listener)
     processor = load_processor(settings.processor)
     async with open_services(settings, database.url) as services:
         await services.storage.ready()
-        config = uvicorn.Config(
-            create_app(services),
-            log_config=None,
-            access_log=False,
-            timeout_graceful_shutdown=GRACE_SECONDS,
-            lifespan="off",
-        )
-        server = _Server(config)
+        if settings.workers == 1:
+            server = WebServer(services)
+            serving, stop = server.run_on(listener), server.stop
+        else:
+            processes = WebProcesses(settings, database.url, listener)
+            serving, stop = processes.serve(), processes.stop
         worker = asyncio.create_task(run_worker(services, processor, database.keep_running))
-        worker.add_done_callback(lambda _: setattr(server, "should_exit", True))
+        worker.add_done_callback(lambda _: stop())
         try:
-            _stop_on_signals(server)
+            _stop_on_signals(stop)
             _announce(url, services.sign_in, subject)
-            await server.serve(sockets=[listener])
+            await serving
         finally:
             worker.cancel()
             with suppress(asyncio.CancelledError):
@@ -89,25 +78,25 @@ async def until_signalled(work: Coroutine[object, object, None]) -> None:
         await task
 
 
-def _stop_on_signals(server: uvicorn.Server) -> None:
+def _stop_on_signals(stop: Callable[[], None]) -> None:
     loop = asyncio.get_running_loop()
+    times = 0
 
-    def stop(number: signal.Signals) -> None:
-        if server.force_exit:
+    def received(number: signal.Signals) -> None:
+        nonlocal times
+        times += 1
+        if times > 2:  # noqa: PLR2004 - see serve
             loop.remove_signal_handler(number)
             signal.raise_signal(number)
-        server.force_exit = server.should_exit
-        server.should_exit = True
+        stop()
 
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop, number)
+        loop.add_signal_handler(number, received, number)
 
 
 def _announce(url: str, sign_in: SignIn, subject: str) -> None:
-    token = sign_in.issue(subject)
+    link = f"    Sign in as {subject}:\n    {url}/#token={sign_in.issue(subject)}\n\n" if sign_in.issues else ""
     with suppress(BrokenPipeError):  # nobody reads it: that is no reason not to serve
         print(  # noqa: T201 - what the person at the terminal is waiting for
-            f"\n    Earmark is running at {url}\n\n    Sign in as {subject}:\n    {url}/#token={token}\n\n"
-            "    Ctrl-C stops it.\n",
-            flush=True,
+            f"\n    Earmark is running at {url}\n\n{link}    Ctrl-C stops it.\n", flush=True
         )

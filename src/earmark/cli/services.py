@@ -10,10 +10,10 @@ import httpx
 from psycopg_pool import AsyncConnectionPool
 
 from earmark import faults
-from earmark.cli.token import secret_of
+from earmark.cli.token import open_sign_in, secret_of
 from earmark.config import Settings
+from earmark.http_api.answers import Answers
 from earmark.http_api.services import Services
-from earmark.http_api.sign_in import SignIn
 from earmark.ledger import AsyncLedger
 from earmark.uploads.flow import Uploads
 from earmark.uploads.job import ImageJobs
@@ -38,12 +38,19 @@ async def open_services(settings: Settings, database_url: str) -> AsyncIterator[
     pool = AsyncConnectionPool(
         database_url, min_size=2, max_size=MAX_CONNECTIONS, open=False, kwargs={"autocommit": True}, timeout=10
     )
-    async with pool:
+    async with open_sign_in(settings) as sign_in, pool:
         ledger = AsyncLedger(pool)
         public_url = settings.public_url or ""
         storage = open_storage(settings.storage_url, home=settings.home, secret=secret, public_url=public_url)
         uploads = Uploads(ledger=ledger, pool=pool, storage=storage, queue=queue_app(database_url), settings=settings)
-        services = Services(uploads=uploads, ledger=ledger, storage=storage, sign_in=SignIn(secret), settings=settings)
+        services = Services(
+            uploads=uploads,
+            ledger=ledger,
+            storage=storage,
+            sign_in=sign_in,
+            settings=settings,
+            answers=Answers(pool),
+        )
         async with aclosing(uploads.failed_rollbacks):
             if settings.processing != "webhook":
                 yield services
@@ -70,6 +77,7 @@ async def run_worker(services: Services, processor: Processor, keep_database: Ca
         Duty("prune_queue", queue_pruner.INTERVAL_SECONDS, lambda: queue_pruner.prune_once(uploads.queue)),
         Duty("prune_deliveries", pruner.INTERVAL_SECONDS, lambda: pruner.prune_deliveries_once(uploads)),
         Duty("prune_ledger", pruner.INTERVAL_SECONDS, lambda: pruner.prune_ledger_once(services.ledger)),
+        Duty("prune_answers", pruner.INTERVAL_SECONDS, lambda: _prune_answers(services)),
     ]
     if keep_database is not None:
         duties.append(Duty("keep_database", 1.0, lambda: _keep(keep_database), is_noted=False))
@@ -94,6 +102,11 @@ def _jobs(uploads: Uploads, own: ImageJobs, client: httpx.AsyncClient) -> Jobs:
             return ProcessorJobs(own, uploads, client)
         case "worker":
             return own
+
+
+async def _prune_answers(services: Services) -> dict[str, object]:
+    removed = await services.answers.prune(timedelta(seconds=services.settings.answer_retention_seconds))
+    return {"answers": removed} if removed else {}
 
 
 async def _keep(database: Callable[[], None]) -> dict[str, object]:

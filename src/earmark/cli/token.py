@@ -1,17 +1,20 @@
-"""Bearer tokens for local use and for trying things out."""
+"""What the bearer tokens of a configuration are verified with, and tokens for local use and for trying things out."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 
 from earmark.config import Settings
 from earmark.errors import InvalidRequest
+from earmark.http_api.key_set import KeySet
 from earmark.http_api.sign_in import SECRET_BYTES_MIN, SignIn, load_or_create_secret
 
 TTL = timedelta(hours=12)
 
 
 def secret_of(settings: Settings) -> bytes:
-    """The secret that tokens are signed with: the configured one, or the home folder's own.
+    """The secret that links and our own tokens are signed with: the configured one, or the home folder's own.
 
     Raises:
         InvalidRequest: It is too short.
@@ -24,6 +27,39 @@ def secret_of(settings: Settings) -> bytes:
     return secret
 
 
+@asynccontextmanager
+async def open_sign_in(settings: Settings) -> AsyncIterator[SignIn]:
+    """What verifies the service's tokens: those of the issuer, where there is one, and those of our own secret.
+
+    Raises:
+        InvalidRequest: The secret is too short.
+    """
+    if settings.jwks_url is None:
+        yield _sign_in(settings, None)
+        return
+    keys = KeySet(settings.jwks_url)
+    try:
+        yield _sign_in(settings, keys)
+    finally:
+        await keys.close()
+
+
 def local_token(home: Path, subject: str, *, role: str = "authenticated", ttl: timedelta = TTL) -> str:
-    """A token of this subject, signed with the secret of the configuration or of this home folder."""
-    return SignIn(secret_of(Settings(home=home))).issue(subject, role=role, ttl=ttl)
+    """A token of this subject, signed with the secret of the configuration or of this home folder.
+
+    Raises:
+        InvalidRequest: The configuration leaves tokens to another issuer.
+    """
+    return _sign_in(Settings(home=home), None).issue(subject, role=role, ttl=ttl)
+
+
+def _sign_in(settings: Settings, keys: KeySet | None) -> SignIn:
+    # A secret that only lies in the home folder is no way in beside an issuer.
+    ours = settings.jwks_url is None or settings.jwt_secret is not None
+    return SignIn(
+        secret_of(settings) if ours else None,
+        keys=keys,
+        algorithms=settings.jwt_algorithms,
+        issuer=settings.jwt_issuer,
+        audience=settings.jwt_audience,
+    )

@@ -3,12 +3,14 @@
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 
-from earmark.http_api.frame import Frame
-from earmark.http_api.routes import images, jobs, operations, page, quota, reservations, storage
+from earmark.http_api.frame import REQUEST_ID, Frame
+from earmark.http_api.routes import images, jobs, operations, page, quota, reference, reservations, storage
 from earmark.http_api.services import Services
+from earmark.http_api.sign_in import KeysAtHand
 
 __all__ = ["Services", "create_app"]
 
@@ -18,21 +20,48 @@ def create_app(services: Services) -> Starlette:
 
     Serve it with the server's own access log off: the addresses of the local store's links are signed.
     """
+    routes = [
+        *images.routes(services),
+        *quota.routes(services),
+        *reservations.routes(services),
+        *jobs.routes(services),
+        *operations.routes(services),
+        *storage.routes(services),
+        *page.routes(services),
+    ]
     app = Starlette(
-        routes=[
-            *images.routes(services),
-            *quota.routes(services),
-            *reservations.routes(services),
-            *jobs.routes(services),
-            *operations.routes(services),
-            *storage.routes(services),
-            *page.routes(services),
+        routes=[*routes, *reference.routes(routes, services.settings)],
+        middleware=[
+            *([_cross_origin(services.settings.cors_origins)] if services.settings.cors_origins else []),
+            Middleware(Frame),
+            *([Middleware(KeysAtHand, services.sign_in)] if services.sign_in.fetches else []),
         ],
-        middleware=[Middleware(Frame)],
         exception_handlers={HTTPException: _leave_to_frame},
     )
     app.router.redirect_slashes = False
     return app
+
+
+def _cross_origin(origins: tuple[str, ...]) -> Middleware:
+    """Outside the frame, so that problems can be read from another origin, too. Credentials are tokens, not cookies."""
+    return Middleware(
+        CORSMiddleware,
+        allow_origins=origins,
+        allow_methods=["GET", "POST", "PUT", "DELETE"],
+        allow_headers=[
+            "Authorization",
+            "Content-Type",
+            "Idempotency-Key",
+            "If-None-Match",
+            "Last-Event-ID",
+            REQUEST_ID,
+        ],
+        expose_headers=[
+            *("ETag", "Idempotency-Replayed", "Location", "RateLimit", "RateLimit-Policy", "Retry-After"),
+            REQUEST_ID,
+        ],
+        max_age=3600,
+    )
 
 
 async def _leave_to_frame(_: Request, error: Exception) -> Response:

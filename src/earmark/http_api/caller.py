@@ -16,6 +16,18 @@ class Role(StrEnum):
     SERVICE = "service_role"
 
 
+def subject_name(text: str) -> str:
+    """The text itself, when it could be a subject's name.
+
+    Raises:
+        InvalidRequest: It is empty, too long, or cannot be stored.
+    """
+    if not 1 <= len(text) <= SUBJECT_LENGTH_MAX or "\0" in text:
+        message = f"subject must be a text of 1 to {SUBJECT_LENGTH_MAX} characters, without NUL."
+        raise InvalidRequest(message, {"field": "subject"})
+    return text
+
+
 @dataclass(frozen=True, slots=True)
 class Caller:
     """The bearer of a verified token."""
@@ -39,10 +51,7 @@ class Caller:
             return self.subject
         if not self.is_service:
             raise Forbidden("You can only act for yourself.")
-        if not 1 <= len(named) <= SUBJECT_LENGTH_MAX:
-            message = f"subject must be a text of 1 to {SUBJECT_LENGTH_MAX} characters."
-            raise InvalidRequest(message, {"field": "subject"})
-        return named
+        return subject_name(named)
 
     def sees(self, named: str | None) -> str | None:
         """Whose things the caller finds by id: a user only his own, a service everybody's unless it names a subject.

@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from earmark.http_api.problems import Problem, problem_of
 from earmark.http_api.services import SUBJECT_IN_SCOPE
 
+REQUEST_ID = "X-Request-Id"
 CLIENT_CLOSED_REQUEST = 499
 """Status that is logged, as nginx does, for a client that left before it had an answer."""
 UNREAD_BYTES = 65_536
@@ -31,6 +32,8 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _DEFAULT_HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
@@ -69,7 +72,7 @@ class _Exchange:
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = Headers(scope=scope)
-        given = headers.get("x-request-id", "")
+        given = headers.get(REQUEST_ID, "")
         self.scope = {name: value for name, value in scope.items() if name != "route"}
         self.request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
         self.status: int | None = None
@@ -94,7 +97,7 @@ class _Exchange:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             headers = MutableHeaders(scope=message)
-            headers["X-Request-Id"] = self.request_id
+            headers[REQUEST_ID] = self.request_id
             for name, value in _DEFAULT_HEADERS.items():
                 headers.setdefault(name, value)
             if self._unread:

@@ -1,7 +1,7 @@
 """Problem documents (RFC 9457): what every error looks like over HTTP."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from typing import Any
 
@@ -10,12 +10,15 @@ import psycopg
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from earmark.errors import EarmarkError, InvalidRequest, SchemaMismatch
+from earmark.errors import EarmarkError, InvalidRequest, NotFound, QuotaExceeded, SchemaMismatch
+from earmark.http_api.rate_limit import shortage_headers
 from earmark.http_api.sign_in import NotSignedIn
 from earmark.ledger.retrying import UNREACHABLE
 from earmark.uploads.storage import StorageError
 
 RETRY_AFTER_SECONDS = 1
+_TOLD = ("earmark.errors", "earmark.http_api", "earmark.uploads")
+"""Where the errors are defined that can reach a client."""
 _UNSTORABLE = (psycopg.errors.UntranslatableCharacter, psycopg.errors.CharacterNotInRepertoire)
 _NO_SCHEMA = (psycopg.errors.InvalidSchemaName, psycopg.errors.UndefinedFunction, psycopg.errors.UndefinedTable)
 
@@ -25,6 +28,15 @@ class MalformedBody(EarmarkError):  # noqa: N818 - named for what is wrong
 
     status = 400
     slug = "malformed-json"
+    remedy = "Send JSON in UTF-8; numbers are finite."
+
+
+class MethodNotAllowed(EarmarkError):  # noqa: N818 - named for what is wrong
+    """An address that does not know this method; the header Allow names those it knows."""
+
+    status = 405
+    slug = "method-not-allowed"
+    remedy = "Use one of the methods in Allow."
 
 
 class BodyTooLarge(EarmarkError):  # noqa: N818 - named for what is wrong
@@ -32,6 +44,8 @@ class BodyTooLarge(EarmarkError):  # noqa: N818 - named for what is wrong
 
     status = 413
     slug = "body-too-large"
+    remedy = "Send at most `limit` bytes; name fewer things in one call."
+    members = ("limit",)
 
 
 class ReservationOver(EarmarkError):  # noqa: N818 - named for what is wrong
@@ -39,6 +53,8 @@ class ReservationOver(EarmarkError):  # noqa: N818 - named for what is wrong
 
     status = 410
     slug = "reservation-over"
+    remedy = "Reserve anew, for example with `POST /api/images/{id}/retry`."
+    members = ("imageId", "state", "cause", "at")
 
 
 class AdjustmentDenied(EarmarkError):  # noqa: N818 - named for what is wrong
@@ -46,6 +62,16 @@ class AdjustmentDenied(EarmarkError):  # noqa: N818 - named for what is wrong
 
     status = 409
     slug = "adjustment-denied"
+    remedy = "Take away less; `short` says with whom it would have gone too far."
+    members = ("subject", "resource", "amount", "short", "levels")
+
+
+class DatabaseUnavailable(EarmarkError):  # noqa: N818 - named for what is wrong
+    """The database cannot be reached; nothing was changed, or it was and a repeat under the same key will say so."""
+
+    status = 503
+    slug = "database-unavailable"
+    remedy = "Try again after `Retry-After`, with the same Idempotency-Key."
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,32 +84,60 @@ class Problem:
     members: Mapping[str, Any] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
 
-    def response(self, request_id: str) -> Response:
-        """The answer; `instance` is the request's id, under which the service has logged it."""
-        document = {
+    def document(self, request_id: str) -> dict[str, Any]:
+        """The problem document; `instance` is the request's id, under which the service has logged it."""
+        return {
             **self.members,
             "type": f"/problems/{self.slug}",
-            "title": self.slug.replace("-", " ").capitalize(),
+            "title": title_of(self.slug),
             "status": self.status,
             "detail": self.detail,
             "instance": request_id,
         }
+
+    def response(self, request_id: str) -> Response:
+        """The answer."""
         return Response(
-            msgspec.json.encode(document),
+            msgspec.json.encode(self.document(request_id)),
             self.status,
             {"Cache-Control": "no-store", **self.headers},
             "application/problem+json",
         )
 
 
+class Told(Exception):  # noqa: N818 - not an error but how one is told
+    """A problem that is to be answered as it is, with further headers."""
+
+    def __init__(self, problem: Problem, headers: Mapping[str, str]) -> None:
+        super().__init__(problem.detail)
+        self.problem = replace(problem, headers={**problem.headers, **headers})
+
+
+def title_of(slug: str) -> str:
+    """What a problem is called."""
+    return slug.replace("-", " ").capitalize()
+
+
+def catalogue() -> dict[str, type[EarmarkError]]:
+    """Every problem by its slug, in the order of slugs: what the documentation says of each, the error itself says."""
+    found = {error.slug: error for error in _kinds(EarmarkError) if "slug" in vars(error)}
+    return {slug: found[slug] for slug in sorted(found) if found[slug].__module__.startswith(_TOLD)}
+
+
+def _kinds(kind: type[EarmarkError]) -> Iterator[type[EarmarkError]]:
+    yield kind
+    for one in kind.__subclasses__():
+        yield from _kinds(one)
+
+
 def problem_of(error: Exception) -> Problem:
     """The problem that an error is told as; what nobody expected is told without its internals."""
-    if isinstance(error, EarmarkError):
-        return _known(error)
+    if isinstance(error, Told | EarmarkError):
+        return error.problem if isinstance(error, Told) else _known(error)
     if isinstance(error, HTTPException):
         return _of_the_protocol(error)
     if isinstance(error, UNREACHABLE):
-        return _unavailable("database-unavailable", "The database cannot be reached right now; try again.")
+        return _unavailable(DatabaseUnavailable.slug, "The database cannot be reached right now; try again.")
     if isinstance(error, _NO_SCHEMA):
         return _unavailable(SchemaMismatch.slug, "The database's schema is missing or old: run `earmark migrate`.")
     if isinstance(error, _UNSTORABLE) or (isinstance(error, psycopg.DataError) and error.sqlstate is None):
@@ -103,17 +157,18 @@ def _known(error: EarmarkError) -> Problem:
         return Problem(error.status, told.slug, told.detail, headers=told.headers)
     if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return Problem(error.status, error.slug, "Something went wrong on our side; it was logged under this instance.")
-    return Problem(error.status, error.slug, str(error), error.detail)
+    headers = shortage_headers(error.detail.get("short", ())) if isinstance(error, QuotaExceeded) else {}
+    return Problem(error.status, error.slug, str(error), error.detail, headers)
 
 
 def _of_the_protocol(error: HTTPException) -> Problem:
     status = HTTPStatus(error.status_code)
-    slug = status.phrase.lower().replace(" ", "-")
     told = {
-        HTTPStatus.NOT_FOUND: "There is nothing at this address.",
-        HTTPStatus.METHOD_NOT_ALLOWED: "This address does not know this method.",
+        HTTPStatus.NOT_FOUND: (NotFound.slug, "There is nothing at this address."),
+        HTTPStatus.METHOD_NOT_ALLOWED: (MethodNotAllowed.slug, "This address does not know this method."),
     }
-    return Problem(status, slug, told.get(status, f"{status.phrase}."), headers=error.headers or {})
+    slug, detail = told.get(status, (InvalidRequest.slug, f"{status.phrase}."))
+    return Problem(status, slug, detail, headers=error.headers or {})
 
 
 def _unavailable(slug: str, detail: str) -> Problem:

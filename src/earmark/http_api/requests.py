@@ -11,17 +11,21 @@ import msgspec
 from starlette.requests import Request
 
 from earmark.errors import InvalidRequest, NotFound
+from earmark.http_api.caller import subject_name
 from earmark.http_api.problems import BodyTooLarge, MalformedBody
 
 BODY_BYTES_MAX = 1_048_576
 PAGE_DEFAULT = 50
 PAGE_MAX = 200
 KEY_LENGTH_MAX = 255
+KEY_PATTERN = r'^("([ !#-\[\]-~]|\\["\\])+"|[!#-~]([ -~]*[!-~])?)$'
 
 T = TypeVar("T")
 _UUID = re.compile("[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _SMALL_NUMBER = re.compile("[0-9]{1,6}")
 _SEQ = re.compile("[0-9]{1,18}")
+_KEY = re.compile(KEY_PATTERN)
+_ESCAPED = re.compile(r"\\(.)")
 _FIELD = re.compile(r" - at `(?:key in )?\$\.?(.*)`$")
 _MISSING = re.compile("missing required field `([^`]*)`")
 
@@ -84,16 +88,28 @@ def uuid_of(text: str, what: str) -> UUID:
 
 
 def key_of(request: Request) -> str | None:
-    """The idempotency key, or None.
+    """The idempotency key, or None: a structured string (RFC 9651, section 3.3.3), or, as many send it, bare.
 
     Raises:
-        InvalidRequest: It is empty or longer than 255 characters.
+        InvalidRequest: There are several, or it is empty, longer than 255 characters or not printable ASCII.
     """
-    key = request.headers.get("idempotency-key")
-    if key is not None and not 1 <= len(key) <= KEY_LENGTH_MAX:
-        message = f"Idempotency-Key must have 1 to {KEY_LENGTH_MAX} characters."
+    sent = request.headers.getlist("idempotency-key")
+    if not sent:
+        return None
+    key = _ESCAPED.sub(r"\1", sent[0][1:-1]) if sent[0].startswith('"') else sent[0]
+    if len(sent) > 1 or not _KEY.fullmatch(sent[0]) or not 1 <= len(key) <= KEY_LENGTH_MAX:
+        message = f"Idempotency-Key must be one text of 1 to {KEY_LENGTH_MAX} printable ASCII characters."
         raise InvalidRequest(message, {"field": "Idempotency-Key"})
     return key
+
+
+def subject_of(request: Request) -> str:
+    """The subject that the path names.
+
+    Raises:
+        InvalidRequest: It could not be one.
+    """
+    return subject_name(request.path_params["subject"])
 
 
 def limit_of(request: Request) -> int:

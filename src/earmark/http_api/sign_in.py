@@ -1,23 +1,27 @@
-"""Sign-in by bearer token: HS256 JWTs, verified, remembered until they expire, and issued for the command line."""
+"""Sign-in by bearer token: JWTs of our own secret or of an issuer's keys, verified and remembered until they expire."""
 
 import hashlib
 import math
 import os
 import secrets
 import time
+import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from joserfc import jwt
-from joserfc.errors import JoseError
-from joserfc.jwk import OctKey
+from joserfc import jws, jwt
+from joserfc.errors import JoseError, SecurityWarning
+from joserfc.jwk import Key, OctKey
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from earmark.errors import EarmarkError, InvalidRequest
 from earmark.http_api.caller import SUBJECT_LENGTH_MAX, Caller, Role
+from earmark.http_api.key_set import KeySet
 
 ALGORITHM = "HS256"
 SECRET_BYTES_MIN = 32
@@ -27,10 +31,15 @@ REMEMBERED_MAX = 4096
 
 
 class NotSignedIn(EarmarkError):  # noqa: N818 - named for what is wrong
-    """A request without a token, or with one that does not hold; `token_given` tells which."""
+    """A request without a token, or with one that does not hold.
+
+    Attributes:
+        token_given: Which of both.
+    """
 
     status = 401
     slug = "not-signed-in"
+    remedy = "Send `Authorization: Bearer <token>` with a token that is still good."
 
     def __init__(self, message: str, *, token_given: bool = True) -> None:
         super().__init__(message)
@@ -41,10 +50,15 @@ class SignIn:
     """Verifies and issues bearer tokens. For one event loop.
 
     `sub` is the subject; `role` is `authenticated`, also when absent, or `service_role`; `exp` and `nbf` are kept to
-    the second; the algorithm is HS256 whatever the token says. Other claims are ignored.
+    the second. Other claims are ignored, `iss` and `aud` too where none is asked for. Which key a token is checked with
+    follows from its algorithm, which must be one that is allowed for that key: HS256 is for the secret alone.
 
     Args:
-        secret: At least 32 bytes.
+        secret: At least 32 bytes; None: no token of our own is good.
+        keys: Of an issuer; None: there is no other issuer.
+        algorithms: What the issuer may sign with.
+        issuer: What `iss` must be.
+        audience: What `aud` must be, or hold.
         require_expiry: Refuse tokens without `exp`.
         now: Seconds since 1970.
 
@@ -52,31 +66,72 @@ class SignIn:
         InvalidRequest: The secret is too short.
     """
 
-    def __init__(self, secret: bytes, *, require_expiry: bool = True, now: Callable[[], float] = time.time) -> None:
-        if len(secret) < SECRET_BYTES_MIN:
+    def __init__(
+        self,
+        secret: bytes | None,
+        *,
+        keys: KeySet | None = None,
+        algorithms: Sequence[str] = (),
+        issuer: str | None = None,
+        audience: str | None = None,
+        require_expiry: bool = True,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        if secret is not None and len(secret) < SECRET_BYTES_MIN:
             raise InvalidRequest(
                 f"the sign-in secret has {len(secret)} bytes; HS256 needs at least {SECRET_BYTES_MIN}",
                 {"field": "jwt_secret"},
             )
-        self._key = OctKey.import_key(secret)
+        self._key = None if secret is None else OctKey.import_key(secret)
+        self._keys = keys
+        self._algorithms = frozenset(algorithms) - {ALGORITHM}
+        self._issuer = issuer
+        self._audience = audience
         self._require_expiry = require_expiry
         self._now = now
         self._remembered: OrderedDict[bytes, tuple[Caller, float]] = OrderedDict()
+        self._remembered_with = 0
+
+    @property
+    def issues(self) -> bool:
+        """Whether it can issue tokens, and not only verify those of somebody else."""
+        return self._key is not None
+
+    @property
+    def fetches(self) -> bool:
+        """Whether `prepare` has anything to do."""
+        return self._keys is not None
+
+    async def ready(self) -> None:
+        """Returns when tokens can be verified.
+
+        Raises:
+            KeysUnavailable: The issuer's keys have not been had yet.
+        """
+        if self._keys is not None:
+            await self._keys.ready()
+
+    async def prepare(self, token: str) -> None:
+        """Returns when what `verify` needs for this token is there, where it can be had."""
+        if self._keys is None or len(token) > TOKEN_LENGTH_MAX or self._known(_digest(token)) is not None:
+            return
+        algorithm, kid = _head(token)
+        if algorithm in self._algorithms:
+            await self._keys.look_for(algorithm, kid)
 
     def verify(self, token: str) -> Caller:
         """The bearer of this token.
 
         Raises:
-            NotSignedIn: It was not signed with our secret, is over, not valid yet, or lacks a claim.
+            NotSignedIn: It was not signed for us, is over, not valid yet, or lacks a claim.
+            KeysUnavailable: The issuer's keys have not been had yet.
         """
         if len(token) > TOKEN_LENGTH_MAX:
             raise NotSignedIn("The token is too long.")
-        digest = hashlib.sha256(token.encode("utf-8", "replace")).digest()
-        known = self._remembered.get(digest)
-        if known is not None and self._now() < known[1]:
-            self._remembered.move_to_end(digest)
-            return known[0]
-        self._remembered.pop(digest, None)
+        digest = _digest(token)
+        known = self._known(digest)
+        if known is not None:
+            return known
         caller, expires_at = self._checked(token)
         self._remembered[digest] = caller, expires_at
         if len(self._remembered) > REMEMBERED_MAX:
@@ -87,8 +142,10 @@ class SignIn:
         """A token for this subject, good for `ttl` from now.
 
         Raises:
-            InvalidRequest: The subject could not be one, or there is no such role.
+            InvalidRequest: The subject could not be one, there is no such role, or tokens are another issuer's to make.
         """
+        if self._key is None:
+            raise InvalidRequest("tokens come from the issuer of EARMARK_JWKS_URL; set EARMARK_JWT_SECRET for our own")
         if not 1 <= len(subject) <= SUBJECT_LENGTH_MAX or "\0" in subject:
             raise InvalidRequest(
                 f"subject must be a text of 1 to {SUBJECT_LENGTH_MAX} characters.", {"field": "subject"}
@@ -97,13 +154,44 @@ class SignIn:
             raise InvalidRequest(f"role must be one of {', '.join(Role)}.", {"field": "role"})
         now = int(self._now())
         claims = {"sub": subject, "role": str(role), "iat": now, "exp": now + math.ceil(ttl.total_seconds())}
+        claims |= {} if self._issuer is None else {"iss": self._issuer}
+        claims |= {} if self._audience is None else {"aud": self._audience}
         return jwt.encode({"alg": ALGORITHM}, claims, self._key, algorithms=[ALGORITHM])
 
+    def _known(self, digest: bytes) -> Caller | None:
+        version = self._keys.version if self._keys is not None else 0
+        if version != self._remembered_with:  # a key may have been withdrawn
+            self._remembered.clear()
+            self._remembered_with = version
+        known = self._remembered.get(digest)
+        if known is None:
+            return None
+        if self._now() < known[1]:
+            self._remembered.move_to_end(digest)
+            return known[0]
+        del self._remembered[digest]
+        return None
+
+    def _key_of(self, algorithm: str, kid: str | None) -> Key:
+        if algorithm == ALGORITHM and self._key is not None:
+            return self._key
+        if self._keys is not None and algorithm in self._algorithms:
+            key = self._keys.find(algorithm, kid)
+            if key is not None:
+                return key
+            self._keys.must_have_any()
+        raise NotSignedIn("The token was not signed for this service.")
+
     def _checked(self, token: str) -> tuple[Caller, float]:
+        algorithm, kid = _head(token)
+        key = self._key_of(algorithm, kid)
         try:
-            claims = jwt.decode(token, self._key, algorithms=[ALGORITHM]).claims
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", SecurityWarning)  # EdDSA has a new name, and many use the old one
+                claims = jwt.decode(token, key, algorithms=[algorithm]).claims
         except (JoseError, ValueError) as error:
             raise NotSignedIn("The token was not signed for this service.") from error
+        self._check_parties(claims)
         now = self._now()
         if now < _moment(claims, "nbf", -math.inf):
             raise NotSignedIn("The token is not valid yet.")
@@ -113,6 +201,15 @@ class SignIn:
         if now >= expires_at:
             raise NotSignedIn("The token has expired.")
         return Caller(_subject(claims), _role(claims)), expires_at
+
+    def _check_parties(self, claims: Mapping[str, Any]) -> None:
+        if self._issuer is not None and claims.get("iss") != self._issuer:
+            raise NotSignedIn("The token is of another issuer (iss).")
+        audience = claims.get("aud")
+        if self._audience is not None and self._audience not in (
+            audience if isinstance(audience, list) else [audience]
+        ):
+            raise NotSignedIn("The token is for another audience (aud).")
 
 
 def load_or_create_secret(home: Path) -> bytes:
@@ -140,6 +237,20 @@ def load_or_create_secret(home: Path) -> bytes:
     if len(secret) < SECRET_BYTES_MIN:
         raise InvalidRequest(f"{path} holds {len(secret)} bytes; remove it, or write at least {SECRET_BYTES_MIN}")
     return secret
+
+
+def _digest(token: str) -> bytes:
+    return hashlib.sha256(token.encode("utf-8", "replace")).digest()
+
+
+def _head(token: str) -> tuple[str, str | None]:
+    """Algorithm and key id, as the token itself says: not to be believed yet."""
+    try:
+        head = jws.extract_compact(token.encode()).headers()
+    except (JoseError, ValueError) as error:
+        raise NotSignedIn("The token is not a signed JWT.") from error
+    algorithm, kid = head.get("alg"), head.get("kid")
+    return (algorithm if isinstance(algorithm, str) else ""), (kid if isinstance(kid, str) else None)
 
 
 def _moment(claims: Mapping[str, Any], name: str, absent: float) -> float:
@@ -173,3 +284,26 @@ def _role(claims: Mapping[str, Any]) -> Role:
         return Role(claims.get("role", Role.AUTHENTICATED))
     except ValueError as error:
         raise NotSignedIn("The token's role is neither authenticated nor service_role.") from error
+
+
+def bearer_token(authorization: str) -> str | None:
+    """The token of an Authorization header, or None."""
+    scheme, _, token = authorization.partition(" ")
+    return token.strip() if scheme.lower() == "bearer" and token.strip() else None
+
+
+class KeysAtHand:
+    """ASGI middleware: has the issuer's keys looked up, where a request's token needs that, before it is verified."""
+
+    def __init__(self, app: ASGIApp, sign_in: SignIn) -> None:
+        self.app = app
+        self.sign_in = sign_in
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Passes everything on."""
+        if scope["type"] == "http":
+            token = bearer_token(Headers(scope=scope).get("authorization", ""))
+            if token is not None:
+                with suppress(NotSignedIn):  # whoever asks for a token will say so
+                    await self.sign_in.prepare(token)
+        await self.app(scope, receive, send)

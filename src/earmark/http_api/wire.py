@@ -2,14 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urljoin
 from uuid import UUID
 
 import msgspec
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import Meta, Struct
 from starlette.responses import Response
 
+from earmark.http_api.rate_limit import rate_limit_headers
 from earmark.in_words import explained, told
 from earmark.model import (
     AdjustedLevel,
@@ -28,10 +29,27 @@ from earmark.model import (
 from earmark.uploads.flow import Uploads
 from earmark.uploads.model import Image, Preupload, State
 
-Integer = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
-Seconds = Annotated[float, Meta(gt=0, le=315_360_000)]
-Reason = Annotated[str, Meta(max_length=500)]
-Names = Annotated[tuple[str, ...], Meta(min_length=1)]
+INTEGER_MAX = 2**63 - 1
+_NO_NUL = r"^[^\x00]*$"
+_TEXT = {"type": "string"}
+_NAMES = {"type": "array"}
+_AMOUNTS = {"type": "object"}
+_ABSENT = {"type": "null"}
+
+Integer = Annotated[int, Meta(ge=-(2**63), le=INTEGER_MAX)]
+Amount = Annotated[int, Meta(ge=1, le=INTEGER_MAX)]
+Used = Annotated[int, Meta(ge=0, le=INTEGER_MAX)]
+Size = Annotated[int, Meta(extra_json_schema={"minimum": 1})]
+"""Of a file. One below 1 is an invalid file, which is answered as such, not as a malformed body."""
+Id = Annotated[str, Meta(extra_json_schema={"format": "uuid"})]
+"""Text that is no id names nothing: that is answered as such, too."""
+ResourceName = Annotated[str, Meta(extra_json_schema={"pattern": "^[a-z][a-z0-9_]{0,62}$"})]
+ItemName = Annotated[str, Meta(min_length=1, max_length=255, pattern=_NO_NUL)]
+Amounts = Annotated[dict[ResourceName, Amount], Meta(min_length=1)]
+Names = Annotated[tuple[ItemName, ...], Meta(min_length=1)]
+Seconds = Annotated[float, Meta(ge=0.001, le=315_360_000)]
+Reason = Annotated[str, Meta(max_length=500, pattern=_NO_NUL)]
+SubjectName = Annotated[str, Meta(min_length=1, max_length=255, pattern=_NO_NUL)]
 IMAGES_MAX = 1000
 """Most images named in one rollback."""
 
@@ -41,20 +59,34 @@ class FileBody(Struct, frozen=True, rename="camel"):
 
     filename: str
     content_type: str
-    size: Integer
+    size: Size
 
 
-class PreuploadBody(Struct, frozen=True):
-    """Several files, or, `files` absent, one whose fields stand at the top."""
+class FilesBody(Struct, frozen=True):
+    """Several files."""
 
-    files: tuple[FileBody, ...] | UnsetType = UNSET
-    subject: str | None = None
+    files: Annotated[tuple[FileBody, ...], Meta(min_length=1)]
+    subject: SubjectName | None = None
+
+
+class OneFileBody(FileBody, frozen=True, rename="camel"):
+    """One file, whose fields stand at the top."""
+
+    subject: SubjectName | None = None
+
+    @property
+    def files(self) -> tuple[FileBody, ...]:
+        """The file."""
+        return (self,)
+
+
+ONE_FILE_BODY = Annotated[OneFileBody, Meta(extra_json_schema={"not": {"required": ["files"]}})]
 
 
 class CompleteBody(Struct, frozen=True, rename="camel"):
     """An upload that is done. What else a client may say of it is not believed, and so not read."""
 
-    image_id: str
+    image_id: Id
 
 
 class FailedBody(Struct, frozen=True):
@@ -66,22 +98,49 @@ class FailedBody(Struct, frozen=True):
 class RollbackBody(Struct, frozen=True, rename="camel"):
     """What is to be given back: of a reservation, of images, or a number of images."""
 
-    reservation_id: str | None = None
+    reservation_id: Id | None = None
     items: Names | None = None
-    image_ids: Annotated[tuple[str, ...], Meta(min_length=1, max_length=IMAGES_MAX)] | None = None
-    count: Annotated[int, Meta(ge=1, le=2**63 - 1)] | None = None
+    image_ids: Annotated[tuple[Id, ...], Meta(min_length=1, max_length=IMAGES_MAX)] | None = None
+    count: Amount | None = None
     cause: Cause = Cause.CANCELLED
     reason: Reason | None = None
-    subject: str | None = None
+    subject: SubjectName | None = None
+
+
+ROLLBACK_BODY = Annotated[
+    RollbackBody,
+    Meta(
+        extra_json_schema={
+            "oneOf": [
+                {"required": ["reservationId"], "properties": {"reservationId": _TEXT}},
+                {"required": ["imageIds"], "properties": {"imageIds": _NAMES, "items": _ABSENT}},
+                {"required": ["count"], "properties": {"count": {"type": "integer"}, "items": _ABSENT}},
+            ]
+        }
+    ),
+]
 
 
 class ReserveBody(Struct, frozen=True, rename="camel"):
     """What is to be held: `amounts` of one item, or `items` with their amounts."""
 
-    amounts: dict[str, Integer] | None = None
-    items: dict[str, dict[str, Integer]] | None = None
+    amounts: Amounts | None = None
+    items: Annotated[dict[ItemName, Amounts], Meta(min_length=1)] | None = None
     ttl_seconds: Seconds = 900
-    subject: str | None = None
+    subject: SubjectName | None = None
+
+
+RESERVE_BODY = Annotated[
+    ReserveBody,
+    Meta(
+        extra_json_schema={
+            "oneOf": [
+                {"required": ["amounts"], "properties": {"amounts": _AMOUNTS}},
+                {"required": ["items"], "properties": {"items": _AMOUNTS}},
+            ]
+        }
+    ),
+]
 
 
 class CommitBody(Struct, frozen=True):
@@ -90,8 +149,8 @@ class CommitBody(Struct, frozen=True):
     With `grow`, more than was held too, where there is room for the difference.
     """
 
-    items: Names | dict[str, dict[str, Integer]] | None = None
-    amounts: dict[str, Integer] | None = None
+    items: Names | dict[ItemName, dict[ResourceName, Used]] | None = None
+    amounts: dict[ResourceName, Used] | None = None
     late: Late = Late.REACQUIRE
     grow: bool = False
     reason: Reason | None = None
@@ -115,19 +174,19 @@ class ExtendBody(Struct, frozen=True, rename="camel"):
 class SubjectBody(Struct, frozen=True):
     """What is to change of a subject; what is absent stays. A quota of -1 is unlimited, null is the plan's again."""
 
-    plan: str | None = None
-    quotas: dict[str, Annotated[int, Meta(ge=-1, le=2**63 - 1)] | None] = {}
+    plan: Annotated[str, Meta(pattern=_NO_NUL)] | None = None
+    quotas: dict[ResourceName, Annotated[int, Meta(ge=-1, le=2**63 - 1)] | None] = {}
     anchor: Annotated[datetime, Meta(tz=True)] | None = None
-    parent: Annotated[str, Meta(min_length=1, max_length=255)] | None = None
+    parent: SubjectName | None = None
 
 
 class AdjustBody(Struct, frozen=True):
     """A correction of committed use: what is added to it or, below 0, taken away, and why."""
 
-    subject: str
-    resource: str
-    amount: Integer
-    reason: Reason
+    subject: SubjectName
+    resource: ResourceName
+    amount: Annotated[Integer, Meta(extra_json_schema={"not": {"const": 0}})]
+    reason: Annotated[str, Meta(min_length=1, max_length=500, pattern=_NO_NUL)]
 
 
 class UsageAnswer(Struct, frozen=True):
@@ -140,7 +199,7 @@ class UsageAnswer(Struct, frozen=True):
     remaining: int
     period_start: datetime | None
     period_end: datetime | None
-    features: Mapping[str, object]
+    features: Mapping[str, Any]
     resources: Mapping[str, ResourceUsage]
 
 
@@ -150,6 +209,13 @@ class LevelAnswer(Struct, frozen=True):
     subject: str
     tier: str
     resources: Mapping[str, ResourceUsage]
+
+
+class LevelsAnswer(Struct, frozen=True):
+    """A subject, his parent and so on up to the root."""
+
+    subject: str
+    levels: Sequence[LevelAnswer]
 
 
 class SubjectAnswer(Struct, frozen=True, rename="camel"):
@@ -208,16 +274,44 @@ class ImageAnswer(Struct, frozen=True, rename="camel"):
     cause: Cause | None
     reason: str | None
     attempt: int
-    width: object
-    height: object
-    format: object
-    thumbhash: object
-    colors: object
+    width: Any
+    height: Any
+    format: Any
+    thumbhash: Any
+    colors: Any
     url: str | None
     thumbnail_url: str | None
     created_at: datetime
     updated_at: datetime
     expires_at: datetime | None
+
+
+class ImagesAnswer(Struct, frozen=True, rename="camel"):
+    """A page of images, newest first; without a cursor it is the last one."""
+
+    images: Sequence[ImageAnswer]
+    next_cursor: str | None
+
+
+class CompleteAnswer(Struct, frozen=True, rename="camel"):
+    """The state of an image whose upload is done."""
+
+    image_id: UUID
+    status: State
+
+
+class ImageEndedAnswer(Struct, frozen=True):
+    """An image that was ended, and what its subject uses now."""
+
+    image: ImageAnswer
+    usage: UsageAnswer
+
+
+class StoredAnswer(Struct, frozen=True, rename="camel"):
+    """An upload that was taken in; `size` in bytes."""
+
+    image_id: UUID
+    size: int
 
 
 class EntryAnswer(Struct, frozen=True, rename="camel"):
@@ -234,6 +328,13 @@ class EntryAnswer(Struct, frozen=True, rename="camel"):
     cause: Cause | None
     actor: str
     reason: str | None
+
+
+class HistoryAnswer(Struct, frozen=True, rename="camel"):
+    """A page of the journal, newest first; without a cursor it is the last one."""
+
+    entries: Sequence[EntryAnswer]
+    next_cursor: str | None
 
 
 class ItemAnswer(Struct, frozen=True, rename="camel"):
@@ -330,9 +431,58 @@ class StoryAnswer(Struct, frozen=True, rename="camel"):
     sentences: Sequence[str]
 
 
-def answer(value: object, status: int = 200, *, location: str | None = None) -> Response:
-    """A JSON answer."""
+class HealthAnswer(Struct, frozen=True):
+    """The process answers."""
+
+    status: Literal["ok"]
+
+
+class ReadyAnswer(Struct, frozen=True):
+    """Whether the service can be used: `ok`, or what is wrong, for each thing that it needs."""
+
+    status: Literal["ok", "unavailable"]
+    checks: Mapping[str, str]
+
+
+class ReservedAnswer(Struct, frozen=True, rename="camel"):
+    """Quota that was taken; `replayed` where an earlier request under the same key took it."""
+
+    reservation_id: UUID
+    expires_at: datetime
+    replayed: bool
+    usage: UsageAnswer
+
+
+class CommittedAnswer(Struct, frozen=True):
+    """What this call committed and what it gave back: nothing, where an earlier one had."""
+
+    committed: Mapping[str, int]
+    returned: Mapping[str, int]
+    usage: UsageAnswer
+
+
+class RolledBackAnswer(Struct, frozen=True, rename="camel"):
+    """What this call gave back: nothing, where an earlier one had."""
+
+    rolled_back: Mapping[str, int]
+    usage: UsageAnswer
+
+
+class ExtendedAnswer(Struct, frozen=True, rename="camel"):
+    """The earliest deadline of what is still held, and the items that were named."""
+
+    reservation_id: UUID
+    expires_at: datetime
+    items: Mapping[str, ItemAnswer]
+
+
+def answer(
+    value: object, status: int = 200, *, location: str | None = None, usage: UsageAnswer | None = None
+) -> Response:
+    """A JSON answer; `usage` is told in the RateLimit headers too."""
     headers = {} if location is None else {"Location": location}
+    if usage is not None:
+        headers |= rate_limit_headers(usage.resources)
     return Response(msgspec.json.encode(value), status, headers, "application/json")
 
 

@@ -6,12 +6,14 @@ What is kept here dies with the process; then the deadline of the hold gives the
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any, Protocol
 from uuid import UUID
 
 import psycopg
-from psycopg_pool import AsyncConnectionPool
+from psycopg import AsyncConnection
 
 from earmark.errors import EarmarkError
 from earmark.ledger.retrying import RETRY_DELAYS, UNREACHABLE
@@ -46,6 +48,14 @@ class FailedRollback:
     failed_at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
 
+class Connections(Protocol):
+    """A pool, or what stands in for one."""
+
+    def connection(self) -> AbstractAsyncContextManager[AsyncConnection[Any]]:
+        """A connection, for the duration of the block."""
+        ...
+
+
 class FailedRollbacks:
     """Keeps and retries failed rollbacks, beside everything else that the event loop does.
 
@@ -53,7 +63,7 @@ class FailedRollbacks:
         pool: Connections to the database that was not there.
     """
 
-    def __init__(self, pool: AsyncConnectionPool) -> None:
+    def __init__(self, pool: Connections) -> None:
         self._pool = pool
         self._kept: dict[UUID, FailedRollback] = {}
         self._retrying: asyncio.Task[None] | None = None

@@ -4,14 +4,16 @@ reserve -> (PUT) -> complete -> job (see job.py) -> completed; fail, cancel, ret
 """
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
 from uuid import UUID
 
 import procrastinate
 import psycopg
-from psycopg_pool import AsyncConnectionPool
+from psycopg import AsyncConnection
 
 from earmark.config import Settings
 from earmark.errors import (
@@ -32,12 +34,13 @@ from earmark.ledger.rollback_log import log_failed_rollback, log_rollback
 from earmark.model import Amounts, Cause
 from earmark.uploads import _calls
 from earmark.uploads._calls import Deadline, Transition
-from earmark.uploads.failed_rollbacks import FailedRollbacks
+from earmark.uploads.failed_rollbacks import Connections, FailedRollbacks
 from earmark.uploads.inspection import Limits, check_declared, display_name, inspect_head
 from earmark.uploads.model import File, Image, Preupload, State, Upload
 from earmark.uploads.queue import enqueue
 from earmark.uploads.storage import SignedUpload, Storage
 
+T = TypeVar("T")
 HEAD_BYTES = 65_536
 """How much of an object the first look reads."""
 DOWNLOAD_TTL = timedelta(minutes=15)
@@ -58,7 +61,7 @@ class Uploads:
         self,
         *,
         ledger: AsyncLedger,
-        pool: AsyncConnectionPool,
+        pool: Connections,
         storage: Storage,
         queue: procrastinate.App,
         settings: Settings,
@@ -70,6 +73,22 @@ class Uploads:
         self.settings = settings
         self.limits = Limits.from_settings(settings)
         self.failed_rollbacks = FailedRollbacks(pool)
+        self._home = self
+
+    def on(self, connection: AsyncConnection[Any]) -> "Uploads":
+        """The same flow on the caller's connection, whose transaction every call joins.
+
+        A rollback that fails there is the caller's to repeat, with his transaction; kept and tried again it is here.
+        """
+        joined = Uploads(
+            ledger=self.ledger,
+            pool=_Joined(connection),
+            storage=self.storage,
+            queue=self.queue,
+            settings=self.settings,
+        )
+        joined._home, joined.failed_rollbacks = self, self.failed_rollbacks
+        return joined
 
     def deadline(self, stage: State) -> Deadline:
         """How long an image may stay in this stage."""
@@ -252,15 +271,32 @@ class Uploads:
         """
         attempt = self._rollback_of(image_id, cause, subject=subject, reason=reason, actor=actor)
         try:
-            moved = await insist(attempt)
+            moved = await self._insist(attempt)
         except psycopg.Error as error:
-            log_failed_rollback(image_id, cause, error, subject=subject, items=None, actor=actor)
-            self.failed_rollbacks.keep(image_id, cause, error, attempt)
+            self._keep(image_id, cause, error, subject=subject, reason=reason, actor=actor)
             raise
         image = _found(moved, image_id)
         if moved.outcome in {"already_committed", "already_refunded"}:
             raise await self._completed(image)
         return moved
+
+    async def _insist(self, attempt: Callable[[], Awaitable[T]]) -> T:
+        return await (insist(attempt) if self._home is self else attempt())
+
+    def _keep(
+        self,
+        image_id: UUID,
+        cause: Cause,
+        error: Exception,
+        *,
+        subject: str | None,
+        reason: str | None,
+        actor: str | None,
+    ) -> None:
+        log_failed_rollback(image_id, cause, error, subject=subject, items=None, actor=actor)
+        home = self._home
+        again = home._rollback_of(image_id, cause, subject=subject, reason=reason, actor=actor)  # noqa: SLF001
+        self.failed_rollbacks.keep(image_id, cause, error, again)
 
     def _rollback_of(
         self, image_id: UUID, cause: Cause, *, subject: str | None, reason: str | None, actor: str | None
@@ -309,12 +345,10 @@ class Uploads:
             return moves
 
         try:
-            moves = await insist(attempt)
+            moves = await self._insist(attempt)
         except psycopg.Error as error:
             for image_id in image_ids:
-                log_failed_rollback(image_id, cause, error, subject=subject, items=None, actor=actor)
-                again = self._rollback_of(image_id, cause, subject=subject, reason=reason, actor=actor)
-                self.failed_rollbacks.keep(image_id, cause, error, again)
+                self._keep(image_id, cause, error, subject=subject, reason=reason, actor=actor)
             raise
         returned: Counter[str] = Counter()
         for moved in moves:
@@ -393,6 +427,17 @@ class Uploads:
                 "by": item and item.by,
             },
         )
+
+
+class _Joined:
+    """In place of a pool: one connection, the caller's."""
+
+    def __init__(self, connection: AsyncConnection[Any]) -> None:
+        self._connection = connection
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[AsyncConnection[Any]]:
+        yield self._connection
 
 
 def log_transition(moved: Transition, cause: Cause, actor: str | None, trigger: str | None) -> None:

@@ -9,9 +9,9 @@ from starlette.routing import Route
 
 from earmark.errors import EarmarkError
 from earmark.http_api.problems import problem_of
-from earmark.http_api.routing import resource
+from earmark.http_api.routing import Access, operation, resource
 from earmark.http_api.services import Services
-from earmark.http_api.wire import answer
+from earmark.http_api.wire import HealthAnswer, ReadyAnswer, answer
 
 CHECK_SECONDS = 3.0
 """How long one check of readiness may take."""
@@ -29,18 +29,23 @@ class Operations:
     def __init__(self, services: Services) -> None:
         self._services = services
 
+    @operation(answers={200: HealthAnswer}, access=Access.OPEN)
     async def alive(self, _: Request) -> Response:
         """The process answers."""
-        return answer({"status": "ok"})
+        return answer(HealthAnswer("ok"))
 
+    @operation(answers={200: ReadyAnswer, 503: ReadyAnswer}, access=Access.OPEN)
     async def ready(self, _: Request) -> Response:
-        """Whether database and store can be used, each by name; 503 unless both can."""
-        checks = {
-            "database": await _checked(self._services.ledger.plans),
-            "storage": await _checked(self._services.storage.ready),
+        """Whether database and store can be used, and tokens be verified, each by name; 503 unless all can."""
+        needed: dict[str, Callable[[], Awaitable[object]]] = {
+            "database": self._services.ledger.plans,
+            "storage": self._services.storage.ready,
+            "sign_in": self._services.sign_in.ready,
         }
+        checks = {name: await _checked(check) for name, check in needed.items()}
+        checks["service"] = "stopping" if self._services.stopping.is_set() else "ok"
         fine = all(check == "ok" for check in checks.values())
-        return answer({"status": "ok" if fine else "unavailable", "checks": checks}, 200 if fine else 503)
+        return answer(ReadyAnswer("ok" if fine else "unavailable", checks), 200 if fine else 503)
 
 
 async def _checked(check: Callable[[], Awaitable[object]]) -> str:

@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from earmark.http_api.conditional import is_current
 from earmark.http_api.routing import resource
 from earmark.http_api.services import Services
 from earmark.uploads.storage import Storage
@@ -54,9 +55,7 @@ class _File:
         }
 
     async def show(self, request: Request) -> Response:
-        known = request.headers.get("if-none-match", "")
-        tags = {tag.strip().removeprefix("W/") for tag in known.split(",")}
-        if self._headers["ETag"] in tags or "*" in tags:
+        if is_current(request, self._headers["ETag"]):
             return Response(None, 304, self._headers)
         return Response(self._content, 200, self._headers, self.content_type)
 

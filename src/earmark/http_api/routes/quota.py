@@ -1,24 +1,42 @@
 """Quota: what is used, giving back, the journal, and what an administrator sets."""
 
 from collections import Counter
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from earmark.errors import InvalidRequest, NotFound
+from earmark.errors import (
+    AlreadySettled,
+    InvalidRequest,
+    KeyConflict,
+    NotFound,
+    UnknownPlan,
+    UnknownResource,
+    UnknownSubject,
+)
+from earmark.http_api.answers import Connection, RequestInFlight
 from earmark.http_api.caller import Caller
 from earmark.http_api.problems import AdjustmentDenied
-from earmark.http_api.requests import cursor_for, history_cursor, key_of, limit_of, read, uuid_of
-from earmark.http_api.routing import resource
+from earmark.http_api.requests import cursor_for, history_cursor, key_of, limit_of, read, subject_of, uuid_of
+from earmark.http_api.routing import CURSOR, LIMIT, SUBJECT, Access, Parameter, operation, resource
 from earmark.http_api.services import Services
 from earmark.http_api.settlements import rolled_back
 from earmark.http_api.wire import (
+    ROLLBACK_BODY,
     AdjustAnswer,
     AdjustBody,
+    ExplanationAnswer,
+    HistoryAnswer,
     LevelAnswer,
+    LevelsAnswer,
     RollbackBody,
+    RolledBackAnswer,
+    StoryAnswer,
+    SubjectAnswer,
     SubjectBody,
+    UsageAnswer,
     answer,
     entry_answer,
     explanation_answer,
@@ -27,6 +45,9 @@ from earmark.http_api.wire import (
     usage_answer,
 )
 from earmark.model import Amounts
+
+_SUBJECT = {"subject": SUBJECT.schema}
+_ABOUT = Parameter("id", {"type": "string", "format": "uuid"}, "A reservation or image whose story is asked for.")
 
 
 def routes(services: Services) -> list[Route]:
@@ -50,20 +71,24 @@ class Quota:
         self._services = services
         self._ledger = services.ledger
 
+    @operation(answers={200: UsageAnswer}, problems=(UnknownSubject,), query=(SUBJECT,), quota=True)
     async def usage(self, request: Request) -> Response:
         """What a subject may use and uses."""
         caller = self._services.caller(request)
         subject = caller.acting_for(request.query_params.get("subject"))
-        return answer(usage_answer(await self._ledger.usage(subject)))
+        usage = usage_answer(await self._ledger.usage(subject))
+        return answer(usage, usage=usage)
 
+    @operation(answers={200: LevelsAnswer}, problems=(UnknownSubject,), query=(SUBJECT,))
     async def levels(self, request: Request) -> Response:
         """What a subject, his parent and so on up to the root may use and use: a grant needs room with each."""
         caller = self._services.caller(request)
         subject = caller.acting_for(request.query_params.get("subject"))
         levels = await self._ledger.usage_levels(subject)
         answers = [LevelAnswer(level.subject, level.plan, level.resources) for level in levels]
-        return answer({"subject": subject, "levels": answers})
+        return answer(LevelsAnswer(subject, answers))
 
+    @operation(answers={200: HistoryAnswer}, problems=(InvalidRequest,), query=(SUBJECT, LIMIT, CURSOR))
     async def history(self, request: Request) -> Response:
         """A page of a subject's journal, newest first."""
         caller = self._services.caller(request)
@@ -71,8 +96,13 @@ class Quota:
         limit = limit_of(request)
         found = await self._ledger.history(subject, before=history_cursor(request), limit=limit + 1)
         more = cursor_for("history", found[limit - 1].seq) if len(found) > limit else None
-        return answer({"entries": [entry_answer(entry) for entry in found[:limit]], "nextCursor": more})
+        return answer(HistoryAnswer([entry_answer(entry) for entry in found[:limit]], more))
 
+    @operation(
+        answers={200: (ExplanationAnswer, StoryAnswer)},
+        problems=(UnknownSubject, NotFound, InvalidRequest),
+        query=(SUBJECT, _ABOUT),
+    )
     async def explain(self, request: Request) -> Response:
         """Why a subject's quota is what it is or, with `id`, what became of a reservation or image of his."""
         caller = self._services.caller(request)
@@ -86,6 +116,15 @@ class Quota:
             raise NotFound(f"There is no reservation or image {named}.", {"id": str(named)})
         return answer(story_answer(story))
 
+    @operation(
+        body=ROLLBACK_BODY,
+        example=RollbackBody(count=2),
+        answers={200: RolledBackAnswer},
+        problems=(NotFound, AlreadySettled, UnknownSubject, RequestInFlight),
+        query=(SUBJECT,),
+        keyed=True,
+        quota=True,
+    )
     async def rollback(self, request: Request) -> Response:
         """Gives back what a reservation, some images or the newest `count` images hold: once, and never what is used.
 
@@ -98,67 +137,84 @@ class Quota:
         forms = (body.reservation_id, body.image_ids, body.count)
         if sum(form is not None for form in forms) != 1 or (body.items is not None and body.reservation_id is None):
             raise InvalidRequest("Name one of reservationId (with items, if you like), imageIds or count.")
+
+        async def owner() -> str:
+            if body.reservation_id is not None:
+                return await self._services.owner_of_reservation(body.reservation_id, caller.sees(named))
+            if body.image_ids is not None:
+                return await self._services.owner_of_image(body.image_ids[0], caller.sees(named))
+            return caller.acting_for(named)
+
+        async def effect(connection: Connection | None) -> Response:
+            subject, returned = await self._given_back(caller, named, body, connection)
+            usage = usage_answer(await self._ledger.usage(subject, connection=connection))
+            return answer(RolledBackAnswer(returned, usage), usage=usage)
+
+        return await self._services.answers.once(request, owner, body, effect)
+
+    async def _given_back(
+        self, caller: Caller, named: str | None, body: RollbackBody, connection: Connection | None
+    ) -> tuple[str, Amounts]:
+        """Whose quota came back, and how much."""
+        stated: dict[str, Any] = {"cause": body.cause, "actor": caller.subject, "reason": body.reason}
         if body.reservation_id is not None:
-            subject, returned = await self._of_reservation(caller, named, body, body.reservation_id)
-        elif body.image_ids is not None:
-            subject, returned = await self._of_images(caller, named, body, body.image_ids)
-        else:
-            subject, returned = await self._of_newest(caller, named, body)
-        usage = await self._ledger.usage(subject)
-        return answer({"rolledBack": returned, "usage": usage_answer(usage)})
-
-    async def _of_reservation(
-        self, caller: Caller, named: str | None, body: RollbackBody, reservation: str
-    ) -> tuple[str, Amounts]:
-        settlement = await self._ledger.rollback(
-            uuid_of(reservation, "reservation"),
-            cause=body.cause,
-            items=body.items,
-            subject=caller.sees(named),
-            actor=caller.subject,
-            reason=body.reason,
-        )
-        return rolled_back(settlement)
-
-    async def _of_images(
-        self, caller: Caller, named: str | None, body: RollbackBody, image_ids: tuple[str, ...]
-    ) -> tuple[str, Amounts]:
-        images = [uuid_of(image_id, "image") for image_id in image_ids]
-        seen = caller.sees(named)
-        subject = seen if seen is not None else (await self._services.uploads.image(images[0])).subject
-        returned = await self._services.uploads.roll_back_many(
-            images, body.cause, subject=subject, actor=caller.subject, reason=body.reason
-        )
-        return subject, returned
-
-    async def _of_newest(self, caller: Caller, named: str | None, body: RollbackBody) -> tuple[str, Amounts]:
+            settlement = await self._ledger.rollback(
+                uuid_of(body.reservation_id, "reservation"),
+                items=body.items,
+                subject=caller.sees(named),
+                connection=connection,
+                **stated,
+            )
+            return rolled_back(settlement)
+        if body.image_ids is not None:
+            images = [uuid_of(image_id, "image") for image_id in body.image_ids]
+            subject = await self._services.owner_of_image(body.image_ids[0], caller.sees(named))
+            uploads = self._services.uploads_on(connection)
+            return subject, await uploads.roll_back_many(images, subject=subject, **stated)
         subject = caller.acting_for(named)
-        given_back = await self._ledger.rollback_newest(
-            subject, "images", body.count or 1, cause=body.cause, actor=caller.subject, reason=body.reason
-        )
         returned: Counter[str] = Counter()
-        for one in given_back:
+        for one in await self._ledger.rollback_newest(
+            subject, "images", body.count or 1, connection=connection, **stated
+        ):
             returned.update(one.amounts)
         return subject, returned
 
+    @operation(answers={200: SubjectAnswer}, access=Access.SERVICE, problems=(UnknownSubject,), path=_SUBJECT)
     async def subject(self, request: Request) -> Response:
         """What is set for a subject, and what it may use and uses."""
         self._services.caller(request).must_be_service()
-        return await self._subject(request)
+        return await self._subject(subject_of(request))
 
+    @operation(
+        body=SubjectBody,
+        example=SubjectBody(plan="pro", quotas={"images": 50}),
+        answers={200: SubjectAnswer},
+        access=Access.SERVICE,
+        problems=(UnknownSubject, UnknownPlan, UnknownResource),
+        path=_SUBJECT,
+    )
     async def configure(self, request: Request) -> Response:
         """Registers a subject, or changes what the body names of it."""
         self._services.caller(request).must_be_service()
+        subject = subject_of(request)
         body = await read(request, SubjectBody)
         await self._ledger.configure_subject(
-            request.path_params["subject"],
+            subject,
             plan=body.plan,
             quotas=body.quotas,
             anchor=body.anchor,
             parent=body.parent,
         )
-        return await self._subject(request)
+        return await self._subject(subject)
 
+    @operation(
+        body=AdjustBody,
+        example=AdjustBody("user-42", "images", -2, "Two pictures were counted twice."),
+        answers={200: AdjustAnswer},
+        access=Access.SERVICE,
+        problems=(UnknownSubject, UnknownResource, KeyConflict, AdjustmentDenied),
+        keyed=True,
+    )
     async def adjust(self, request: Request) -> Response:
         """Corrects committed use, at the subject and all above him; its reason stands in their journals."""
         caller = self._services.caller(request)
@@ -177,6 +233,5 @@ class Quota:
             )
         return answer(AdjustAnswer(body.subject, body.resource, body.amount, made.replayed, made.levels))
 
-    async def _subject(self, request: Request) -> Response:
-        name = request.path_params["subject"]
+    async def _subject(self, name: str) -> Response:
         return answer(subject_answer(await self._ledger.subject(name), await self._ledger.usage(name)))

@@ -2,20 +2,37 @@
 
 from datetime import timedelta
 
+from msgspec import Struct
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from earmark.errors import InvalidRequest, NotFound
+from earmark.errors import (
+    AlreadySettled,
+    InvalidRequest,
+    KeyConflict,
+    NotFound,
+    QuotaExceeded,
+    UnknownResource,
+    UnknownSubject,
+)
+from earmark.http_api.answers import Connection, Effect, RequestInFlight
+from earmark.http_api.caller import Caller
 from earmark.http_api.requests import key_of, read, uuid_of
-from earmark.http_api.routing import address, resource
+from earmark.http_api.routing import SUBJECT, Access, address, operation, resource
 from earmark.http_api.services import Services
 from earmark.http_api.settlements import checked, out_of_quota, rolled_back
 from earmark.http_api.wire import (
+    RESERVE_BODY,
     CommitBody,
+    CommittedAnswer,
     ExtendBody,
+    ExtendedAnswer,
+    ReservationAnswer,
     ReservationRollbackBody,
     ReserveBody,
+    ReservedAnswer,
+    RolledBackAnswer,
     answer,
     item_answers,
     reservation_answer,
@@ -42,6 +59,16 @@ class Reservations:
         self._services = services
         self._ledger = services.ledger
 
+    @operation(
+        body=RESERVE_BODY,
+        example=ReserveBody(amounts={"images": 1}, ttl_seconds=600),
+        answers={201: ReservedAnswer},
+        problems=(UnknownSubject, UnknownResource, QuotaExceeded, KeyConflict),
+        query=(SUBJECT,),
+        keyed=True,
+        quota=True,
+        located=True,
+    )
     async def reserve(self, request: Request) -> Response:
         """Takes quota, all of it or none: 201, or 429."""
         caller = self._services.caller(request)
@@ -58,20 +85,18 @@ class Reservations:
             ttl=timedelta(seconds=body.ttl_seconds),
             actor=caller.subject,
         )
-        if not reservation:
-            raise out_of_quota(subject, reservation.short)
-        usage = await self._ledger.usage(subject)
+        grant = reservation.grant
+        if grant.reservation is None or grant.expires_at is None:
+            raise out_of_quota(subject, grant.short)
+        usage = usage_answer(await self._ledger.usage(subject))
         return answer(
-            {
-                "reservationId": reservation.id,
-                "expiresAt": reservation.expires_at,
-                "replayed": reservation.grant.replayed,
-                "usage": usage_answer(usage),
-            },
+            ReservedAnswer(grant.reservation, grant.expires_at, grant.replayed, usage),
             201,
-            location=address(request, f"/api/reservations/{reservation.id}"),
+            location=address(request, f"/api/reservations/{grant.reservation}"),
+            usage=usage,
         )
 
+    @operation(answers={200: ReservationAnswer}, problems=(NotFound,), query=(SUBJECT,))
     async def one(self, request: Request) -> Response:
         """A reservation as it stands."""
         caller = self._services.caller(request)
@@ -81,54 +106,101 @@ class Reservations:
             raise NotFound("There is no such reservation.")
         return answer(reservation_answer(story))
 
+    @operation(
+        body=CommitBody,
+        example=CommitBody(amounts={"images": 1}),
+        answers={200: CommittedAnswer},
+        access=Access.SERVICE,
+        problems=(NotFound, AlreadySettled, QuotaExceeded, RequestInFlight),
+        query=(SUBJECT,),
+        keyed=True,
+        quota=True,
+    )
     async def commit(self, request: Request) -> Response:
         """The work is done: what it used is used, the rest comes back. The word of a service."""
         caller = self._services.caller(request)
         caller.must_be_service()
         body = await read(request, CommitBody)
-        settlement = await self._ledger.commit(
-            uuid_of(request.path_params["id"], "reservation"),
-            items=body.items,
-            amounts=body.amounts,
-            subject=caller.sees(request.query_params.get("subject")),
-            late=body.late,
-            grow=body.grow,
-            actor=caller.subject,
-            reason=body.reason,
-        )
-        subject = checked(settlement, {"committed", "already_committed"})
-        usage = await self._ledger.usage(subject)
-        return answer(
-            {"committed": settlement.committed, "returned": settlement.returned, "usage": usage_answer(usage)}
-        )
 
+        async def effect(connection: Connection | None) -> Response:
+            settlement = await self._ledger.commit(
+                uuid_of(request.path_params["id"], "reservation"),
+                items=body.items,
+                amounts=body.amounts,
+                subject=caller.sees(request.query_params.get("subject")),
+                late=body.late,
+                grow=body.grow,
+                actor=caller.subject,
+                reason=body.reason,
+                connection=connection,
+            )
+            subject = checked(settlement, {"committed", "already_committed"})
+            usage = usage_answer(await self._ledger.usage(subject, connection=connection))
+            return answer(CommittedAnswer(settlement.committed, settlement.returned, usage), usage=usage)
+
+        return await self._once(request, caller, body, effect)
+
+    @operation(
+        body=ReservationRollbackBody,
+        example=ReservationRollbackBody(reason="The user closed the page."),
+        answers={200: RolledBackAnswer},
+        problems=(NotFound, AlreadySettled, RequestInFlight),
+        query=(SUBJECT,),
+        keyed=True,
+        quota=True,
+    )
     async def rollback(self, request: Request) -> Response:
         """Gives back what is held; repeated: nothing more."""
         caller = self._services.caller(request)
         body = await read(request, ReservationRollbackBody)
-        settlement = await self._ledger.rollback(
-            uuid_of(request.path_params["id"], "reservation"),
-            cause=caller.states(body.cause),
-            items=body.items,
-            subject=caller.sees(request.query_params.get("subject")),
-            actor=caller.subject,
-            reason=body.reason,
-        )
-        subject, returned = rolled_back(settlement)
-        usage = await self._ledger.usage(subject)
-        return answer({"rolledBack": returned, "usage": usage_answer(usage)})
+        caller.states(body.cause)
 
+        async def effect(connection: Connection | None) -> Response:
+            settlement = await self._ledger.rollback(
+                uuid_of(request.path_params["id"], "reservation"),
+                cause=body.cause,
+                items=body.items,
+                subject=caller.sees(request.query_params.get("subject")),
+                actor=caller.subject,
+                reason=body.reason,
+                connection=connection,
+            )
+            subject, returned = rolled_back(settlement)
+            usage = usage_answer(await self._ledger.usage(subject, connection=connection))
+            return answer(RolledBackAnswer(returned, usage), usage=usage)
+
+        return await self._once(request, caller, body, effect)
+
+    @operation(
+        body=ExtendBody,
+        example=ExtendBody(600),
+        answers={200: ExtendedAnswer},
+        problems=(NotFound, AlreadySettled, RequestInFlight),
+        query=(SUBJECT,),
+        keyed=True,
+    )
     async def extend(self, request: Request) -> Response:
         """Moves the deadline; never to an earlier time."""
         caller = self._services.caller(request)
         body = await read(request, ExtendBody)
-        reservation = uuid_of(request.path_params["id"], "reservation")
-        settlement = await self._ledger.extend(
-            reservation,
-            ttl=timedelta(seconds=body.ttl_seconds),
-            items=body.items,
-            subject=caller.sees(request.query_params.get("subject")),
+
+        async def effect(connection: Connection | None) -> Response:
+            reservation = uuid_of(request.path_params["id"], "reservation")
+            settlement = await self._ledger.extend(
+                reservation,
+                ttl=timedelta(seconds=body.ttl_seconds),
+                items=body.items,
+                subject=caller.sees(request.query_params.get("subject")),
+                connection=connection,
+            )
+            checked(settlement, {"extended"})
+            held = [item.expires_at for item in settlement.items.values() if item.state == "held"]
+            return answer(ExtendedAnswer(reservation, min(held), item_answers(settlement.items)))
+
+        return await self._once(request, caller, body, effect)
+
+    async def _once(self, request: Request, caller: Caller, body: Struct, effect: Effect) -> Response:
+        seen = caller.sees(request.query_params.get("subject"))
+        return await self._services.answers.once(
+            request, lambda: self._services.owner_of_reservation(request.path_params["id"], seen), body, effect
         )
-        checked(settlement, {"extended"})
-        held = [item.expires_at for item in settlement.items.values() if item.state == "held"]
-        return answer({"reservationId": reservation, "expiresAt": min(held), "items": item_answers(settlement.items)})

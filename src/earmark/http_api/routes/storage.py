@@ -11,14 +11,38 @@ from starlette.routing import Route
 from earmark.errors import AlreadySettled, NotFound
 from earmark.faults import reached
 from earmark.http_api.problems import ReservationOver
-from earmark.http_api.routing import resource
+from earmark.http_api.routing import Access, Media, Parameter, operation, resource
 from earmark.http_api.services import Services
-from earmark.http_api.wire import answer
+from earmark.http_api.wire import StoredAnswer, answer
 from earmark.uploads.model import OPEN_STATES, State
-from earmark.uploads.storage import AlreadyUploaded, LocalStorage
+from earmark.uploads.storage import (
+    AlreadyUploaded,
+    BadSignature,
+    LengthRequired,
+    LinkExpired,
+    LocalStorage,
+    ObjectMissing,
+    StorageFull,
+    StorageUnavailable,
+    TooLong,
+    WrongLength,
+    WrongType,
+)
 
 _KEY = re.compile("images/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})/original")
+_PATH = {"key": {"type": "string", "minLength": 1, "maxLength": 401}}
 _ARRIVED = frozenset({State.UPLOADED, State.PROCESSING, State.COMPLETED})
+
+
+def _parameter(name: str, text: str) -> Parameter:
+    return Parameter(name, {"type": "string"}, text, required=True)
+
+
+_LINK = (
+    _parameter("expires", "Until when the link is good, in seconds since 1970."),
+    _parameter("type", "The content type."),
+    _parameter("signature", "Of all the others, the method and the key."),
+)
 
 
 def routes(services: Services) -> list[Route]:
@@ -36,6 +60,26 @@ class Objects:
         self._uploads = services.uploads
         self._storage = storage
 
+    @operation(
+        body=Media("*/*"),
+        answers={201: StoredAnswer},
+        access=Access.SIGNATURE,
+        problems=(
+            NotFound,
+            ReservationOver,
+            BadSignature,
+            LinkExpired,
+            LengthRequired,
+            WrongLength,
+            TooLong,
+            WrongType,
+            AlreadyUploaded,
+            StorageUnavailable,
+            StorageFull,
+        ),
+        query=(*_LINK, _parameter("size", "How many bytes it may have, and has.")),
+        path=_PATH,
+    )
     async def take_in(self, request: Request) -> Response:
         """Stores the body of a signed upload: 201, or nothing of it is kept.
 
@@ -57,13 +101,21 @@ class Objects:
         if await self._is_over(image_id):
             await self._storage.delete([key])
             raise ReservationOver("The reservation ended while the bytes arrived; they were not kept.")
-        return answer({"imageId": image_id, "size": grant.size}, 201)
+        return answer(StoredAnswer(image_id, grant.size), 201)
 
+    @operation(
+        answers={200: Media("*/*")},
+        access=Access.SIGNATURE,
+        problems=(ObjectMissing, BadSignature, LinkExpired, StorageUnavailable),
+        query=(*_LINK, _parameter("disposition", "How a browser shows and names it.")),
+        path=_PATH,
+    )
     async def show(self, request: Request) -> Response:
         """The object of a signed link, whole: ranges are not offered."""
         grant = self._storage.verify_download(request.path_params["key"], request.query_params, datetime.now(UTC))
         request.scope["headers"] = [header for header in request.scope["headers"] if header[0].lower() != b"range"]
-        return FileResponse(grant.path, headers={**grant.headers, "Accept-Ranges": "none"})
+        shown = {"Accept-Ranges": "none", "Cross-Origin-Resource-Policy": "cross-origin"}  # the link is the permission
+        return FileResponse(grant.path, headers={**grant.headers, **shown})
 
     async def _is_over(self, image_id: UUID) -> bool:
         try:

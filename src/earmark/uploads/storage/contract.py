@@ -137,6 +137,7 @@ class StorageError(EarmarkError):
     """The object store failed; the store's own error is the cause."""
 
     slug = "storage-error"
+    remedy = "Nothing was lost; try again, and tell the operator when it stays."
 
 
 class StorageUnavailable(StorageError):  # noqa: N818 - named for what is wrong
@@ -144,6 +145,7 @@ class StorageUnavailable(StorageError):  # noqa: N818 - named for what is wrong
 
     status = 503
     slug = "storage-unavailable"
+    remedy = "Try again after `Retry-After`; nothing has changed."
 
 
 class StorageFull(StorageError):  # noqa: N818 - named for what is wrong
@@ -151,6 +153,7 @@ class StorageFull(StorageError):  # noqa: N818 - named for what is wrong
 
     status = 507
     slug = "storage-full"
+    remedy = "The operator makes room; then try again."
 
 
 class ObjectMissing(StorageError):  # noqa: N818 - named for what is wrong
@@ -158,6 +161,7 @@ class ObjectMissing(StorageError):  # noqa: N818 - named for what is wrong
 
     status = 404
     slug = "object-missing"
+    remedy = "Ask for the image again: its links say what there is."
 
 
 class InvalidKey(StorageError):  # noqa: N818 - named for what is wrong
@@ -165,6 +169,7 @@ class InvalidKey(StorageError):  # noqa: N818 - named for what is wrong
 
     status = 422
     slug = "invalid-key"
+    remedy = "Use the links as they were given."
 
 
 class UploadRefused(EarmarkError):  # noqa: N818 - named for what happened
@@ -172,18 +177,21 @@ class UploadRefused(EarmarkError):  # noqa: N818 - named for what happened
 
     status = 403
     slug = "upload-refused"
+    remedy = "Use the link as it was given, and once."
 
 
 class BadSignature(UploadRefused):
     """The link was not signed by us, or was changed since."""
 
     slug = "bad-signature"
+    remedy = "Use the link as it was given, unchanged."
 
 
 class LinkExpired(UploadRefused):
     """The link was signed by us and is over."""
 
     slug = "link-expired"
+    remedy = "Ask for a fresh link: the image again, or a new reservation."
 
 
 class LengthRequired(UploadRefused):
@@ -191,6 +199,7 @@ class LengthRequired(UploadRefused):
 
     status = 411
     slug = "length-required"
+    remedy = "Send Content-Length, or the body in chunks."
 
 
 class WrongLength(UploadRefused):
@@ -198,6 +207,7 @@ class WrongLength(UploadRefused):
 
     status = 400
     slug = "wrong-length"
+    remedy = "Send exactly as many bytes as were declared."
 
 
 class TooLong(UploadRefused):
@@ -205,6 +215,7 @@ class TooLong(UploadRefused):
 
     status = 413
     slug = "too-long"
+    remedy = "Send exactly as many bytes as were declared, or reserve for the true size."
 
 
 class WrongType(UploadRefused):
@@ -212,6 +223,7 @@ class WrongType(UploadRefused):
 
     status = 415
     slug = "wrong-type"
+    remedy = "Send the declared content type; the headers that came with the link say which."
 
 
 class AlreadyUploaded(UploadRefused):
@@ -219,6 +231,7 @@ class AlreadyUploaded(UploadRefused):
 
     status = 412
     slug = "already-uploaded"
+    remedy = "Go on with `POST /api/images/complete`; for another file, reserve anew."
 
 
 def check_key(key: str) -> str:

@@ -1,0 +1,185 @@
+"""What is asked for twice under one Idempotency-Key is done once and answered alike."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import psycopg
+import pytest
+
+from http_api.harness import Api
+
+pytestmark = pytest.mark.anyio
+KEY = {"Idempotency-Key": '"8e03978e-40d5-43dd-bc93-6894a57f9324"'}
+
+
+def alike(first: httpx.Response, again: httpx.Response) -> None:
+    assert "idempotency-replayed" not in first.headers
+    assert again.headers["idempotency-replayed"] == "true"
+    assert again.status_code == first.status_code
+    assert again.headers["content-type"] == first.headers["content-type"]
+    told = [{name: value for name, value in one.json().items() if name != "instance"} for one in (first, again)]
+    assert told[0] == told[1]
+
+
+async def reserved(client: httpx.AsyncClient, **body: Any) -> str:
+    made = await client.post("/api/reservations", json=body or {"amounts": {"images": 1}})
+    assert made.status_code == 201
+    return made.json()["reservationId"]
+
+
+async def test_a_count_is_rolled_back_once(api: Api, alice: httpx.AsyncClient):
+    await api.reserved(alice)
+    await api.reserved(alice)
+    first, again = [await alice.post("/api/quota/rollback", json={"count": 1}, headers=KEY) for _ in range(2)]
+    alike(first, again)
+    assert first.json()["rolledBack"]["images"] == 1
+    assert (await api.used(alice))["images"] == (0, 1)
+    unkeyed = await alice.post("/api/quota/rollback", json={"count": 1})
+    assert unkeyed.json()["rolledBack"]["images"] == 1
+    alike(first, await alice.post("/api/quota/rollback", json={"cause": "cancelled", "count": 1}, headers=KEY))
+
+
+async def test_every_call_that_settles_answers_alike(api: Api, alice: httpx.AsyncClient, service: httpx.AsyncClient):
+    images = [one["imageId"] for _ in range(3) for one in await api.reserved(alice)]
+    calls = [
+        (alice, "/api/quota/rollback", {"reservationId": await reserved(alice)}),
+        (alice, "/api/quota/rollback", {"imageIds": [images[0]]}),
+        (alice, f"/api/reservations/{await reserved(alice)}/rollback", {}),
+        (alice, f"/api/reservations/{await reserved(alice)}/extend", {"ttlSeconds": 5000}),
+        (service, f"/api/reservations/{await reserved(alice)}/commit", {"amounts": {"images": 0}}),
+        (alice, f"/api/images/{images[1]}/cancel", {}),
+        (alice, f"/api/images/{images[2]}/failed", {"error": "gone"}),
+    ]
+    for number, (client, path, body) in enumerate(calls):
+        key = {"Idempotency-Key": f"key-{number}"}
+        first, again = [await client.post(path, json=body, headers=key) for _ in range(2)]
+        assert first.status_code == 200, (path, first.text)
+        alike(first, again)
+
+
+async def test_a_refusal_is_remembered_too(api: Api, alice: httpx.AsyncClient, service: httpx.AsyncClient):
+    reservation = await reserved(alice)
+    path = f"/api/reservations/{reservation}/rollback"
+    await service.post(f"/api/reservations/{reservation}/commit", json={})
+    first = await alice.post(path, json={}, headers=KEY)
+    assert first.status_code == 409
+    alike(first, await alice.post(path, json={}, headers=KEY))
+    missing = await alice.post(f"/api/reservations/{uuid4()}/rollback", headers={"Idempotency-Key": "other"})
+    assert missing.status_code == 404
+
+
+async def test_what_a_refused_call_did_so_far_is_undone(api: Api, alice: httpx.AsyncClient):
+    (upload,) = await api.reserved(alice)
+    body = {"imageIds": [upload["imageId"], str(uuid4())]}
+    answers = [await alice.post("/api/quota/rollback", json=body, headers=KEY) for _ in range(2)]
+    assert [one.status_code for one in answers] == [404, 404]
+    assert (await api.used(alice))["images"] == (0, 1)
+
+
+async def test_another_request_under_the_key_is_refused_and_named(api: Api, alice: httpx.AsyncClient):
+    reservation = await reserved(alice)
+    await alice.post("/api/quota/rollback", json={"count": 1}, headers=KEY)
+    for path, body, differs in (
+        ("/api/quota/rollback", {"count": 2}, ["count"]),
+        ("/api/quota/rollback", {"count": 1, "reason": "x"}, ["reason"]),
+        (f"/api/reservations/{reservation}/extend", {"ttlSeconds": 9}, ["call"]),
+    ):
+        response = await alice.post(path, json=body, headers=KEY)
+        assert (response.status_code, response.json()["type"]) == (422, "/problems/idempotency-key-reused")
+        assert set(differs) <= set(response.json()["differs"])
+
+
+async def test_keys_of_different_subjects_never_meet(api: Api, alice: httpx.AsyncClient, service: httpx.AsyncClient):
+    bob = api.client("bob")
+    for client in (alice, bob):
+        await api.reserved(client)
+        answer = await client.post("/api/quota/rollback", json={"count": 1}, headers=KEY)
+        assert answer.json()["rolledBack"]["images"] == 1
+        assert "idempotency-replayed" not in answer.headers
+    for name in ("carol", "dave"):
+        await api.reserved(api.client(name))
+        body = {"count": 1, "subject": name}
+        answer = await service.post("/api/quota/rollback", json=body, headers=KEY)
+        assert answer.json()["rolledBack"]["images"] == 1
+    replayed = await service.post("/api/quota/rollback?subject=alice", json={"count": 1}, headers=KEY)
+    assert replayed.headers["idempotency-replayed"] == "true"
+
+
+async def test_while_the_first_is_at_it_a_second_is_told_so(
+    api: Api, alice: httpx.AsyncClient, connection: psycopg.Connection, database: str
+):
+    await api.reserved(alice)
+    with psycopg.connect(database) as other:  # holds the lock of alice's tree, so that the first call waits
+        other.execute("SELECT 1 FROM earmark._private_subject WHERE subject = 'alice' FOR UPDATE")
+        first = asyncio.create_task(alice.post("/api/quota/rollback", json={"count": 1}, headers=KEY))
+        await _until(lambda: _waits(connection))
+        second = await alice.post("/api/quota/rollback", json={"count": 1}, headers=KEY)
+        assert (second.status_code, second.json()["type"]) == (409, "/problems/request-in-flight")
+        other.rollback()
+        done = await first
+    assert done.json()["rolledBack"]["images"] == 1
+    alike(done, await alice.post("/api/quota/rollback", json={"count": 1}, headers=KEY))
+
+
+async def test_the_same_many_times_at_once_is_done_once(api: Api, alice: httpx.AsyncClient):
+    for _ in range(3):
+        await api.reserved(alice)
+    ask = [alice.post("/api/quota/rollback", json={"count": 1}, headers=KEY) for _ in range(6)]
+    answers = await asyncio.gather(*ask)
+    assert {one.status_code for one in answers} <= {200, 409}
+    assert len({one.text for one in answers if one.status_code == 200}) == 1
+    assert (await api.used(alice))["images"] == (0, 2)
+
+
+async def test_what_was_not_remembered_was_not_done(api: Api, alice: httpx.AsyncClient, connection: psycopg.Connection):
+    await api.reserved(alice)
+    keep = connection.execute("SELECT pg_get_functiondef('earmark.keep_answer'::regproc)").fetchone()
+    connection.execute(
+        "CREATE OR REPLACE FUNCTION earmark.keep_answer(subject text, key text, request jsonb, answer jsonb) "
+        "RETURNS void LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'disk full'; END $$"
+    )
+    assert (await alice.post("/api/quota/rollback", json={"count": 1}, headers=KEY)).status_code == 500
+    assert (await api.used(alice))["images"] == (0, 1)
+    connection.execute(keep[0])
+    done = await alice.post("/api/quota/rollback", json={"count": 1}, headers=KEY)
+    assert done.json()["rolledBack"]["images"] == 1
+
+
+async def test_a_key_is_forgotten_after_its_time(
+    api: Api, alice: httpx.AsyncClient, clock_of: Callable[..., Any], connection: psycopg.Connection
+):
+    clock = clock_of(connection)
+    await api.reserved(alice)
+    for key in ("old-1", "old-2"):
+        await alice.post("/api/quota/rollback", json={"count": 1}, headers={"Idempotency-Key": key})
+    clock.advance(3600)
+    await alice.post("/api/quota/rollback", json={"count": 1}, headers={"Idempotency-Key": "new"})
+    (removed,) = connection.execute("SELECT earmark.prune_answers('30 minutes', 1)").fetchone()
+    assert removed == 1
+    assert connection.execute("SELECT earmark.prune_answers('30 minutes')").fetchone() == (1,)
+    kept = connection.execute("SELECT key FROM earmark._private_answer").fetchall()
+    assert kept == [("new",)]
+    again = await alice.post("/api/quota/rollback", json={"count": 1}, headers={"Idempotency-Key": "old-1"})
+    assert "idempotency-replayed" not in again.headers
+
+
+async def test_a_key_for_a_subject_that_has_nothing_is_fine(alice: httpx.AsyncClient):
+    for _ in range(2):
+        answer = await alice.post("/api/quota/rollback", json={"count": 1}, headers=KEY)
+        assert (answer.status_code, answer.json()["rolledBack"]) == (200, {})
+
+
+async def _until(condition: Callable[[], bool]) -> None:
+    for _ in range(2000):
+        if condition():
+            return
+        await asyncio.sleep(0.005)
+    pytest.fail("it never came true")
+
+
+def _waits(connection: psycopg.Connection) -> bool:
+    query = "SELECT count(*) > 0 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    return connection.execute(query).fetchone()[0]
