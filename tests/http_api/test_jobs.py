@@ -419,7 +419,7 @@ async def test_a_call_that_is_not_signed_touches_nothing(webhook, external: Outs
     service_token = {"Authorization": f"Bearer {external.api.services.sign_in.issue('x', 'service_role')}"}
     for headers in ({}, service_token, external.signed(body, secret=stranger), external.signed(body + b" ")):
         answered = await external.nobody.post(RESULT, content=body, headers=headers)
-        assert (answered.status_code, answered.json()["type"]) == (401, "/problems/bad-signature"), headers
+        assert (answered.status_code, answered.json()["type"]) == (401, "/problems/message-not-signed"), headers
     large = b" " * 1_048_577
     assert (await external.nobody.post(RESULT, content=large, headers=external.signed(large))).status_code == 413
     assert await external.state(image) == ("processing", None)
@@ -435,3 +435,4 @@ async def test_each_way_of_processing_has_its_own_address(api: Api, webhook, ext
         for client, there in ((api.client(None), ()), (found.nobody, (PROCESS,)), (external.nobody, (RESULT,))):
             for path in (PROCESS, RESULT):
                 assert (await client.post(path)).status_code == (401 if path in there else 404)
+            assert set((await client.get("/openapi.json")).json()["paths"]) & {PROCESS, RESULT} == set(there)

@@ -14,6 +14,7 @@ from earmark.errors import EarmarkError, InvalidRequest, NotFound, QuotaExceeded
 from earmark.http_api.rate_limit import shortage_headers
 from earmark.http_api.sign_in import NotSignedIn
 from earmark.ledger.retrying import UNREACHABLE
+from earmark.uploads.signatures import MessageNotSigned
 from earmark.uploads.storage import StorageError
 
 RETRY_AFTER_SECONDS = 1
@@ -157,6 +158,8 @@ def _known(error: EarmarkError) -> Problem:
         return Problem(error.status, told.slug, told.detail, headers=told.headers)
     if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return Problem(error.status, error.slug, "Something went wrong on our side; it was logged under this instance.")
+    if isinstance(error, MessageNotSigned):
+        return Problem(error.status, error.slug, str(error), headers={"WWW-Authenticate": "Webhook-Signature"})
     headers = shortage_headers(error.detail.get("short", ())) if isinstance(error, QuotaExceeded) else {}
     return Problem(error.status, error.slug, str(error), error.detail, headers)
 

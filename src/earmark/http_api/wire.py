@@ -365,6 +365,21 @@ class JobBody(Struct, frozen=True, rename="camel"):
     attempt: Annotated[int, Meta(ge=1, le=1000)] = 1
 
 
+class JobAnswer(Struct, frozen=True, rename="camel"):
+    """What became of an image that was to be processed."""
+
+    image_id: str
+    outcome: str
+
+
+class ResultAnswer(Struct, frozen=True, rename="camel"):
+    """What became of an image on which a processor has reported; a result that is too late is to be thrown away."""
+
+    image_id: str
+    attempt: int
+    outcome: Literal["completed", "failed", "retrying", "too_late"]
+
+
 class ResultBody(Struct, frozen=True, rename="camel"):
     """What a processor outside made of a job."""
 

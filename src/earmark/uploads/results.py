@@ -30,6 +30,8 @@ class StaleAttempt(EarmarkError):  # noqa: N818 - named for what is wrong
 
     status = 409
     slug = "stale-attempt"
+    remedy = "Throw away what was made: another attempt has followed, or the image is over."
+    members = ("attempt", "state")
 
 
 class TooEarly(EarmarkError):  # noqa: N818 - named for what is wrong
@@ -37,6 +39,8 @@ class TooEarly(EarmarkError):  # noqa: N818 - named for what is wrong
 
     status = 425
     slug = "too-early"
+    remedy = "Send it again later."
+    members = ("attempt", "state")
 
 
 @dataclass(frozen=True, slots=True)

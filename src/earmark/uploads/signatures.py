@@ -24,11 +24,12 @@ QSTASH_HEADER = "upstash-signature"
 WEBHOOK_HEADER = "webhook-signature"
 
 
-class BadSignature(EarmarkError):  # noqa: N818 - named for what is wrong
+class MessageNotSigned(EarmarkError):  # noqa: N818 - named for what is wrong
     """A message that nobody we know has signed, or not lately, or for another address; nothing was done."""
 
     status = 401
-    slug = "bad-signature"
+    slug = "message-not-signed"
+    remedy = "Sign the body as it is sent, with a key that is set here, and with a clock that is right."
 
 
 class QStashSignatures:
@@ -55,18 +56,18 @@ class QStashSignatures:
         """Returns for a message that QStash has signed for this address.
 
         Raises:
-            BadSignature: It has not, or the message is too old or too new, or another one.
+            MessageNotSigned: It has not, or the message is too old or too new, or another one.
         """
         signed = next((claims for key in self._keys if (claims := self._decoded(headers[QSTASH_HEADER], key))), None)
         if signed is None:
-            raise BadSignature("The message was not signed with QStash's signing keys.")
+            raise MessageNotSigned("The message was not signed with QStash's signing keys.")
         try:
             self._claims.validate(signed)
         except (JoseError, TypeError, ValueError) as error:
-            raise BadSignature(f"The signature does not hold: {error}. It is checked for {self._url}.") from error
+            raise MessageNotSigned(f"The signature does not hold: {error}. It is checked for {self._url}.") from error
         digest = base64.urlsafe_b64encode(hashlib.sha256(body).digest()).decode().rstrip("=")
         if not hmac.compare_digest(str(signed["body"]).rstrip("=").encode(), digest.encode()):
-            raise BadSignature("The signature is for another body.")
+            raise MessageNotSigned("The signature is for another body.")
 
     @staticmethod
     def _decoded(token: str, key: OctKey) -> dict[str, object] | None:
@@ -102,7 +103,7 @@ class WebhookSignatures:
         """The id of a message that one of the secrets has signed.
 
         Raises:
-            BadSignature: None has, or it is more than five minutes old or ahead.
+            MessageNotSigned: None has, or it is more than five minutes old or ahead.
         """
         for webhook in self._webhooks:
             try:
@@ -110,7 +111,7 @@ class WebhookSignatures:
             except Exception:  # noqa: BLE001, S112 - the library lets parsing errors of a forged header through
                 continue
             return headers["webhook-id"]
-        raise BadSignature("The message was not signed with a secret of ours in the last five minutes.")
+        raise MessageNotSigned("The message was not signed with a secret of ours in the last five minutes.")
 
 
 def _webhook(secret: str) -> Webhook:

@@ -4,16 +4,17 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from earmark.errors import NotFound
 from earmark.http_api.requests import decoded, read_body, uuid_of
-from earmark.http_api.routing import resource
+from earmark.http_api.routing import Access, operation, resource
 from earmark.http_api.services import Services
-from earmark.http_api.wire import JobBody, ResultBody, answer
+from earmark.http_api.wire import JobAnswer, JobBody, ResultAnswer, ResultBody, answer
 from earmark.model import Cause
 from earmark.uploads.job import backoff_seconds
 from earmark.uploads.model import State
 from earmark.uploads.outside import PROCESS_PATH, RESULT_PATH, address
-from earmark.uploads.results import Result, take_result
-from earmark.uploads.signatures import QSTASH_HEADER, QStashSignatures, WebhookSignatures
+from earmark.uploads.results import Result, StaleAttempt, TooEarly, take_result
+from earmark.uploads.signatures import QSTASH_HEADER, MessageNotSigned, QStashSignatures, WebhookSignatures
 
 NOT_AGAIN = 489
 """QStash's status for a call that is not to be repeated."""
@@ -24,13 +25,15 @@ def routes(services: Services) -> list[Route]:
     """The calls that the way of processing needs; there are none where our own worker does it."""
     processing = services.settings.processing
     if processing == "webhook":
-        return [resource(PROCESS_PATH, POST=_Process(services).process)]
+        return [resource(PROCESS_PATH, POST=Processing(services).process)]
     if processing == "external":
-        return [resource(RESULT_PATH, POST=_Results(services).result)]
+        return [resource(RESULT_PATH, POST=Results(services).result)]
     return []
 
 
-class _Process:
+class Processing:
+    """Called by a queue outside."""
+
     def __init__(self, services: Services) -> None:
         settings = services.settings
         assert services.jobs is not None  # noqa: S101 - opened with this way of processing
@@ -42,6 +45,13 @@ class _Process:
         )
         self._webhooks = WebhookSignatures([secret.get_secret_value() for secret in settings.webhook_secrets])
 
+    @operation(
+        answers={200: JobAnswer, NOT_AGAIN: JobAnswer, NOT_NOW: JobAnswer},
+        access=Access.SIGNATURE,
+        body=JobBody,
+        example=JobBody(image_id="01a2129e-b1c9-822b-9573-7b239050fd7b", attempt=1),
+        problems=(MessageNotSigned, NotFound),
+    )
     async def process(self, request: Request) -> Response:
         """Processes an image now: 2xx when done or done already, 503 to be called again, 489 when it failed for good.
 
@@ -67,17 +77,28 @@ class _Process:
         elif outcome in {"retrying", "busy", "too_early", "stale"}:
             delay = backoff_seconds(self._uploads.settings, told.attempt)
             status, headers = NOT_NOW, {"Retry-After": str(max(1, round(delay)))}
-        response = answer({"imageId": told.image_id, "outcome": outcome}, status)
+        response = answer(JobAnswer(told.image_id, outcome), status)
         response.headers.update(headers)
         return response
 
 
-class _Results:
+class Results:
+    """Called by a processor outside."""
+
     def __init__(self, services: Services) -> None:
         self._uploads = services.uploads
         secrets = services.settings.webhook_secrets
         self._webhooks = WebhookSignatures([secret.get_secret_value() for secret in secrets])
 
+    @operation(
+        answers={200: ResultAnswer, 409: ResultAnswer},
+        access=Access.SIGNATURE,
+        body=ResultBody,
+        example=ResultBody(
+            image_id="01a2129e-b1c9-822b-9573-7b239050fd7b", attempt=1, outcome="completed", actual={"credits": 2}
+        ),
+        problems=(MessageNotSigned, NotFound, StaleAttempt, TooEarly),
+    )
     async def result(self, request: Request) -> Response:
         """What a processor outside made of a job; under a message id seen before, the answer it had."""
         body = await read_body(request)
@@ -92,4 +113,5 @@ class _Results:
             error=told.error,
         )
         taken = await take_result(self._uploads, delivery, result)
-        return answer(taken, 409 if taken["outcome"] == "too_late" else 200)
+        told_back = ResultAnswer(taken["imageId"], taken["attempt"], taken["outcome"])
+        return answer(told_back, 409 if told_back.outcome == "too_late" else 200)
