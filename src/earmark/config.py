@@ -83,6 +83,10 @@ class Settings(BaseSettings):
     max_frame_pixels: Annotated[int, Field(gt=0)] = 50_000_000
     max_total_pixels: Annotated[int, Field(gt=0)] = 200_000_000
     """Over all frames of an animation."""
+    parts_over_bytes: Annotated[int, Field(gt=0)] = 100_000_000
+    """Larger files are uploaded in parts; none are while `max_file_bytes` is not larger."""
+    part_bytes: Annotated[int, Field(ge=5 * 2**20)] = 16 * 2**20
+    """Size of such a part; S3 takes none below 5 MiB."""
     allowed_types: Annotated[tuple[str, ...], NoDecode] = DEFAULT_TYPES
     """Comma-separated content types that may be uploaded."""
     inspection_timeout_seconds: Seconds = 30

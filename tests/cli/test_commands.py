@@ -17,7 +17,7 @@ import pytest
 
 from earmark import Ledger
 from earmark.local_postgres import running_url
-from fixtures.pictures import picture
+from fixtures.pictures import large_picture, picture
 from fixtures.service import Service
 
 CASES = Path(__file__).parents[2].parent / "shared/cases/files"
@@ -390,3 +390,16 @@ def test_status_shows_how_the_background_is_doing(service):
     assert "1 alive" in lines["workers"]
     assert "0 waiting" in lines["queue"]
     assert "ok" in lines["duty sweep"]
+
+
+def test_a_large_file_is_uploaded_in_parts(service_of, tmp_path: Path) -> None:
+    service = service_of(parts_over_bytes=5 * 2**20, part_bytes=5 * 2**20).start()
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures/large.png").write_bytes(large_picture())
+    (tmp_path / "pictures/small.jpg").write_bytes(picture())
+    done = service.run("upload", str(tmp_path / "pictures"), "--as", "alice", "--url", service.url)
+    assert "2 files: 2 accepted" in done.stdout
+    (large,) = [image for image in service.images() if image["filename"] == "large.png"]
+    stored = service.home / "objects" / "images" / large["imageId"] / "original"
+    assert stored.read_bytes() == (tmp_path / "pictures/large.png").read_bytes()
+    assert not list((service.home / "objects/.parts").iterdir())

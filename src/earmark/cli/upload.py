@@ -20,7 +20,7 @@ import msgspec
 import typer
 from rich.console import Console
 
-from earmark.cli.upload_client import FIRST_ATTEMPTS, Grant, Image, ServiceError, UploadClient, Usage
+from earmark.cli.upload_client import FIRST_ATTEMPTS, Grant, Image, Request, ServiceError, UploadClient, Usage
 from earmark.cli.upload_report import (
     FileReport,
     Outcome,
@@ -274,7 +274,8 @@ class _Upload:
         image_id = grant.image_id
         try:
             try:
-                await self._client.put(grant, file.size, partial(self._content, file))
+                for request in grant.requests(file.size):
+                    await self._client.put(request, partial(self._content, file, request))
             finally:
                 self._slots.release()
                 self._screen.passed(file.name, file.size)
@@ -287,21 +288,21 @@ class _Upload:
         except ServiceError as error:
             self._settle(image_id, Outcome.UNSETTLED, f"{error}; its deadline settles it", fault=True)
 
-    async def _content(self, file: LocalFile) -> AsyncGenerator[bytes, None]:
-        """The bytes of a file, which has to be as long as was declared."""
-        sent = 0
+    async def _content(self, file: LocalFile, request: Request) -> AsyncGenerator[bytes, None]:
+        """The bytes of a request; the file has to be as long as was declared."""
+        sent, end = request.offset, request.offset + request.size
         self._screen.sent(file.name, file.size, sent)
         try:
             with file.path.open("rb") as source:
-                while chunk := await asyncio.to_thread(source.read, CHUNK_BYTES):
+                source.seek(sent)
+                while sent < end and (chunk := await asyncio.to_thread(source.read, min(CHUNK_BYTES, end - sent))):
                     sent += len(chunk)
-                    if sent > file.size:
-                        break
                     yield chunk
                     self._screen.sent(file.name, file.size, sent)
+                changed = sent != end or os.fstat(source.fileno()).st_size != file.size
         except OSError as error:
             raise ServiceError(f"cannot be read: {_said(error)}") from error
-        if sent != file.size:
+        if changed:
             raise ServiceError("the file changed while it was sent")
 
     async def _give_back(self, image_id: str, error: str) -> None:

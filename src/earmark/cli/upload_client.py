@@ -65,13 +65,30 @@ class Usage(msgspec.Struct, frozen=True):
     features: dict[str, Any] = {}
 
 
-class Grant(msgspec.Struct, frozen=True, rename="camel"):
-    """Where and how one reserved file is to be sent."""
+class Request(msgspec.Struct, frozen=True, rename="camel"):
+    """Where and how `size` bytes of a file, from `offset` on, are to be sent."""
 
-    image_id: str
     upload_url: str
     headers: dict[str, str] = {}
     method: str = "PUT"
+    offset: int = 0
+    size: int = 0
+
+
+class Grant(msgspec.Struct, frozen=True, rename="camel"):
+    """Where and how one reserved file is to be sent; a large one in parts."""
+
+    image_id: str
+    upload_url: str | None = None
+    headers: dict[str, str] = {}
+    method: str = "PUT"
+    parts: tuple[Request, ...] | None = None
+
+    def requests(self, size: int) -> tuple[Request, ...]:
+        """What to send for a file of that size, one after another."""
+        if self.upload_url is None:
+            return self.parts or ()
+        return (Request(self.upload_url, self.headers, self.method, 0, size),)
 
 
 class Image(msgspec.Struct, frozen=True, rename="camel"):
@@ -164,26 +181,26 @@ class UploadClient:
         answer = await self._call("POST", "/api/quota/rollback", answer=_RolledBack, body=body)
         return answer.rolled_back.get("images", 0)
 
-    async def put(self, grant: Grant, size: int, content: Callable[[], AsyncGenerator[bytes, None]]) -> None:
-        """Send one file to where its grant says, from the start again after a broken connection or a 5xx.
+    async def put(self, request: Request, content: Callable[[], AsyncGenerator[bytes, None]]) -> None:
+        """Send the bytes of one request, from their start again after a broken connection or a 5xx.
 
-        An upload address takes one file once: a 412 on a repeat says that an earlier attempt arrived after all.
+        The address of a whole file takes it once: a 412 on a repeat says that an earlier attempt arrived after all.
 
         Args:
-            grant: Where to and with which headers.
-            size: Bytes that `content` yields.
-            content: Opens the file anew for each attempt.
+            request: Where to, how many bytes, and with which headers.
+            content: Yields these bytes, anew for each attempt.
 
         Raises:
             ServiceError: It did not arrive, or nobody can know.
         """
-        url = self._url.join(grant.upload_url)
-        headers = {"Content-Length": str(size)} | {name.title(): value for name, value in grant.headers.items()}
+        url = self._url.join(request.upload_url)
+        headers = {name.title(): value for name, value in request.headers.items()}
+        headers["Content-Length"] = str(request.size)
 
         async def attempt(number: int) -> None:
             try:
                 async with contextlib.aclosing(content()) as chunks:
-                    response = await self._uploads.request(grant.method, url, headers=headers, content=chunks)
+                    response = await self._uploads.request(request.method, url, headers=headers, content=chunks)
             except httpx.TransportError as error:
                 raise ServiceError(f"connection lost ({_cause_of(error)})", transient=True) from error
             arrived_before = number > 1 and response.status_code == HTTPStatus.PRECONDITION_FAILED

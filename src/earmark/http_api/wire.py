@@ -7,7 +7,7 @@ from urllib.parse import urljoin
 from uuid import UUID
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 from starlette.responses import Response
 
 from earmark.http_api.rate_limit import rate_limit_headers
@@ -27,7 +27,7 @@ from earmark.model import (
     Usage,
 )
 from earmark.uploads.flow import Uploads
-from earmark.uploads.model import Image, Preupload, State
+from earmark.uploads.model import Image, Preupload, State, Upload
 
 INTEGER_MAX = 2**63 - 1
 _NO_NUL = r"^[^\x00]*$"
@@ -241,15 +241,27 @@ class AdjustAnswer(Struct, frozen=True):
     levels: Sequence[AdjustedLevel]
 
 
+class PartAnswer(Struct, frozen=True, rename="camel"):
+    """Permission to upload the bytes of a file from `offset` on, `size` of them."""
+
+    number: int
+    offset: int
+    size: int
+    upload_url: str
+    method: str
+    headers: dict[str, str]
+
+
 class UploadAnswer(Struct, frozen=True, rename="camel"):
-    """Permission to upload one image."""
+    """Permission to upload one image; only a large one has `parts`, and then `upload_url` is null."""
 
     image_id: UUID
-    upload_url: str
+    upload_url: str | None
     method: str
     headers: dict[str, str]
     s3_key: str = msgspec.field(name="s3Key")
     expires_at: datetime
+    parts: Sequence[PartAnswer] | UnsetType = UNSET
 
 
 class PreuploadAnswer(Struct, frozen=True, rename="camel"):
@@ -533,18 +545,33 @@ def subject_answer(subject: Subject, usage: Usage) -> SubjectAnswer:
 
 def preupload_answer(preupload: Preupload, usage: Usage, base_url: str) -> PreuploadAnswer:
     """A reservation of images as it is told; `base_url` is where the caller reaches the service."""
-    uploads = [
-        UploadAnswer(
-            image_id=upload.image.image,
-            upload_url=_absolute(base_url, upload.request.url),
-            method=upload.request.method,
-            headers=upload.request.headers,
-            s3_key=upload.image.key,
-            expires_at=upload.request.expires_at,
-        )
-        for upload in preupload.uploads
-    ]
+    uploads = [_upload_answer(upload, base_url) for upload in preupload.uploads]
     return PreuploadAnswer(preupload.reservation, preupload.expires_at, uploads, usage_answer(usage))
+
+
+def _upload_answer(upload: Upload, base_url: str) -> UploadAnswer:
+    whole = upload.request
+    parts = [
+        PartAnswer(
+            number=part.number,
+            offset=part.offset,
+            size=part.size,
+            upload_url=_absolute(base_url, part.request.url),
+            method=part.request.method,
+            headers=part.request.headers,
+        )
+        for part in upload.parts
+    ]
+    first = whole or upload.parts[0].request
+    return UploadAnswer(
+        image_id=upload.image.image,
+        upload_url=_absolute(base_url, whole.url) if whole else None,
+        method=first.method,
+        headers=first.headers,
+        s3_key=upload.image.key,
+        expires_at=first.expires_at,
+        parts=parts or UNSET,
+    )
 
 
 def image_answer(image: Image, uploads: Uploads, base_url: str) -> ImageAnswer:

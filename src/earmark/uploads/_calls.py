@@ -76,6 +76,12 @@ async def reserve(
     return Reserved(row[0], row[1], row[2], row[3] or {}, msgspec.convert(row[4] or (), tuple[Image, ...]))
 
 
+async def in_parts(connection: Connection, image: UUID, upload_id: str) -> Transition:
+    """The file comes in parts, under this name of the store's."""
+    query = "SELECT outcome, document FROM earmark.image_in_parts(%s, %s)"
+    return _moved(await _one(connection, query, image, upload_id))
+
+
 async def uploading(connection: Connection, image: UUID) -> Transition:
     """The first byte has come."""
     return _moved(await _one(connection, "SELECT outcome, document FROM earmark.image_uploading(%s)", image))

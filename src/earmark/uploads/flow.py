@@ -3,6 +3,7 @@
 reserve -> (PUT) -> complete -> job (see job.py) -> completed; fail, cancel, retry and delete from the side.
 """
 
+import math
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -36,13 +37,15 @@ from earmark.uploads import _calls
 from earmark.uploads._calls import Deadline, Transition
 from earmark.uploads.failed_rollbacks import Connections, FailedRollbacks
 from earmark.uploads.inspection import Limits, check_declared, display_name, inspect_head
-from earmark.uploads.model import File, Image, Preupload, State, Upload
+from earmark.uploads.model import File, Image, Part, Preupload, State, Upload
 from earmark.uploads.queue import enqueue
-from earmark.uploads.storage import SignedUpload, Storage
+from earmark.uploads.storage import SignedUpload, Storage, StorageError, StoredObject
 
 T = TypeVar("T")
 HEAD_BYTES = 65_536
 """How much of an object the first look reads."""
+PARTS_MAX = 1000
+"""Of one file: as many as S3 lists at once."""
 DOWNLOAD_TTL = timedelta(minutes=15)
 
 
@@ -115,6 +118,7 @@ class Uploads:
             BulkLimitExceeded: Too many at once.
             QuotaExceeded: There is not room for all of them.
             KeyConflict: The key was used for other files.
+            StorageError: The store began no upload in parts; without a key the quota was given back.
         """
         if not files:
             raise InvalidRequest("files must name at least one file.", {"field": "files"})
@@ -137,11 +141,46 @@ class Uploads:
             )
         reached("reserved")
         reservation = _granted(subject, answer)
+        try:
+            uploads = tuple([await self._permitted(image) for image in answer.images])
+        except StorageError:
+            if key is None:  # nobody can ask for this reservation again
+                images = [image.image for image in answer.images]
+                await self.roll_back_many(images, Cause.UPLOAD_FAILED, subject=subject, actor="service")
+            raise
         return Preupload(
             reservation,
             min(image.upload_expires_at for image in answer.images),
             answer.replayed,
-            tuple(Upload(image, self.permit(image)) for image in answer.images),
+            uploads,
+        )
+
+    async def _permitted(self, image: Image) -> Upload:
+        if image.upload_id is None and image.size > self.settings.parts_over_bytes:
+            image = await self._begin_parts(image)
+        if image.upload_id is None:
+            return Upload(image, self.permit(image))
+        return Upload(image, None, self._parts(image, image.upload_id))
+
+    async def _begin_parts(self, image: Image) -> Image:
+        upload_id = await self.storage.begin_parts(image.key, content_type=image.content_type)
+        async with self.pool.connection() as connection:
+            moved = await _calls.in_parts(connection, image.image, upload_id)
+        if moved.outcome != "begun":
+            await self.storage.abort_parts(image.key, upload_id)
+        return _found(moved, image.image)
+
+    def _parts(self, image: Image, upload_id: str) -> tuple[Part, ...]:
+        step = max(self.settings.part_bytes, math.ceil(image.size / PARTS_MAX))
+        return tuple(
+            Part(
+                number,
+                offset,
+                size,
+                self.storage.sign_part(image.key, upload_id, number, size=size, expires_at=image.upload_expires_at),
+            )
+            for number, offset in enumerate(range(0, image.size, step), 1)
+            for size in (min(step, image.size - offset),)
         )
 
     def permit(self, image: Image) -> SignedUpload:
@@ -149,6 +188,12 @@ class Uploads:
         return self.storage.sign_upload(
             image.key, content_type=image.content_type, size=image.size, expires_at=image.upload_expires_at
         )
+
+    async def arrived(self, image: Image) -> StoredObject | None:
+        """The image's object as far as it has arrived; the parts of a large file are joined when all are there."""
+        if image.upload_id is not None:
+            await self.storage.join_parts(image.key, image.upload_id, image.size)
+        return await self.storage.head(image.key)
 
     def download_url(self, image: Image, output: str | None = None) -> str | None:
         """A short-lived URL of a completed image, or of one of its outputs; None where there is nothing to show."""
@@ -222,9 +267,10 @@ class Uploads:
         return image
 
     async def _first_look(self, image: Image) -> tuple[Cause, str] | None:
-        stored = await self.storage.head(image.key)
+        stored = await self.arrived(image)
         if stored is None:
-            return Cause.UPLOAD_FAILED, "The file did not arrive."
+            what = "The file did not arrive." if image.upload_id is None else "Not all parts of the file arrived."
+            return Cause.UPLOAD_FAILED, what
         if stored.size != image.size:
             return Cause.UPLOAD_FAILED, f"{stored.size} bytes arrived instead of {image.size}."
         head = await self.storage.read_head(image.key, HEAD_BYTES)

@@ -52,6 +52,7 @@ class Image:
     Attributes:
         key: Of its object in the store.
         due_at: When the current stage is overdue; None when final.
+        upload_id: The store's name of its upload in parts; None where the file comes whole.
         attempt: Fencing number of the latest processing attempt.
         cause: Why its quota was given back, None when it was not.
         reason: A sentence for the user on why it was not accepted.
@@ -77,6 +78,7 @@ class Image:
     updated_at: datetime
     due_at: datetime | None
     upload_expires_at: datetime
+    upload_id: str | None = None
 
     @property
     def is_open(self) -> bool:
@@ -90,11 +92,22 @@ class Image:
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """One part of a large file, from byte `offset` on, and the request that will upload it; sizes in bytes."""
+
+    number: int
+    offset: int
+    size: int
+    request: SignedUpload
+
+
+@dataclass(frozen=True, slots=True)
 class Upload:
-    """An image for which quota was reserved, and the request that will upload it."""
+    """An image for which quota was reserved, and the request that will upload it, or those of its parts."""
 
     image: Image
-    request: SignedUpload
+    request: SignedUpload | None
+    parts: tuple[Part, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,7 +85,7 @@ async def _recover_one(uploads: Uploads, image: Image) -> str:
 
 
 async def _adopt_or_expire(uploads: Uploads, image: Image) -> str:
-    if await uploads.storage.head(image.key) is None:
+    if await uploads.arrived(image) is None:
         return await _end(uploads, image, Cause.EXPIRED, "The upload was not finished in time.")
     try:
         adopted = await uploads.complete(image.image)
@@ -129,6 +129,8 @@ async def remove_objects(uploads: Uploads) -> int:
         async with uploads.pool.connection() as connection:
             images = await _calls.to_remove(connection, BATCH)
         for image in images:
+            if image.upload_id is not None:
+                await uploads.storage.abort_parts(image.key, image.upload_id)
             named = _named(image)
             keys = [stored.key async for stored in uploads.storage.list(image.folder) if stored.key not in named]
             if keys:

@@ -70,7 +70,7 @@ export class EarmarkClient {
    */
   async upload(target, file, { onProgress, onStored, signal } = {}) {
     try {
-      await this.put(target, file, { onProgress, signal });
+      await this.send(target, file, { onProgress, signal });
     } catch (error) {
       return signal?.aborted ? this.cancel(target.imageId) : this.failed(target.imageId, error.message);
     }
@@ -79,7 +79,15 @@ export class EarmarkClient {
     return signal?.aborted && image.state === "uploaded" ? this.cancel(target.imageId) : image;
   }
 
-  /** Only the bytes. XMLHttpRequest, because fetch reports no upload progress. */
+  /** Only the bytes: at once, or part by part where the service wants a large file in parts. */
+  async send(target, file, { onProgress, signal } = {}) {
+    for (const part of target.parts ?? [{ ...target, offset: 0, size: file.size }]) {
+      const bytes = file.slice(part.offset, part.offset + part.size);
+      await this.put(part, bytes, { onProgress: (sent) => onProgress?.(part.offset + sent), signal });
+    }
+  }
+
+  /** One request. XMLHttpRequest, because fetch reports no upload progress. */
   put(target, file, { onProgress, signal } = {}) {
     return new Promise((resolve, reject) => {
       signal?.throwIfAborted();

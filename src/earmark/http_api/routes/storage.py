@@ -34,13 +34,12 @@ _PATH = {"key": {"type": "string", "minLength": 1, "maxLength": 401}}
 _ARRIVED = frozenset({State.UPLOADED, State.PROCESSING, State.COMPLETED})
 
 
-def _parameter(name: str, text: str) -> Parameter:
-    return Parameter(name, {"type": "string"}, text, required=True)
+def _parameter(name: str, text: str, *, required: bool = True) -> Parameter:
+    return Parameter(name, {"type": "string"}, text, required=required)
 
 
 _LINK = (
     _parameter("expires", "Until when the link is good, in seconds since 1970."),
-    _parameter("type", "The content type."),
     _parameter("signature", "Of all the others, the method and the key."),
 )
 
@@ -66,6 +65,7 @@ class Objects:
         access=Access.SIGNATURE,
         problems=(
             NotFound,
+            ObjectMissing,
             ReservationOver,
             BadSignature,
             LinkExpired,
@@ -77,25 +77,26 @@ class Objects:
             StorageUnavailable,
             StorageFull,
         ),
-        query=(*_LINK, _parameter("size", "How many bytes it may have, and has.")),
+        query=(
+            *_LINK,
+            _parameter("size", "How many bytes it may have, and has."),
+            _parameter("type", "The content type of a whole file.", required=False),
+            _parameter("part", "The number of a part of a large file.", required=False),
+            _parameter("upload", "The upload that the part is of.", required=False),
+        ),
         path=_PATH,
     )
     async def take_in(self, request: Request) -> Response:
-        """Stores the body of a signed upload: 201, or nothing of it is kept.
+        """Stores the body of a signed upload, or of a part of one: 201, or nothing of it is kept.
 
         Everything that can be refused is refused before the first byte is read. A reservation that ends while the
         bytes arrive is noticed afterwards.
         """
         key: str = request.path_params["key"]
-        headers = dict(request.headers)
-        grant = self._storage.verify_upload(key, request.query_params, headers, datetime.now(UTC))
-        image_id = _image_of(key)
-        try:
-            await self._uploads.receiving(image_id)
-        except AlreadySettled as error:
-            if error.detail.get("state") in _ARRIVED:
-                raise AlreadyUploaded("This image was uploaded before.") from error
-            raise ReservationOver(f"{error} No bytes are taken for it.", error.detail) from error
+        if "part" in request.query_params:
+            return await self._take_in_part(request, key)
+        grant = self._storage.verify_upload(key, request.query_params, dict(request.headers), datetime.now(UTC))
+        image_id = await self._expected(key)
         await self._storage.receive(grant, request.stream())
         reached("stored")
         if await self._is_over(image_id):
@@ -103,11 +104,36 @@ class Objects:
             raise ReservationOver("The reservation ended while the bytes arrived; they were not kept.")
         return answer(StoredAnswer(image_id, grant.size), 201)
 
+    async def _take_in_part(self, request: Request, key: str) -> Response:
+        grant = self._storage.verify_part(key, request.query_params, dict(request.headers), datetime.now(UTC))
+        image_id = await self._expected(key)
+        await self._storage.receive_part(grant, request.stream())
+        reached("stored")
+        if await self._is_over(image_id):
+            await self._storage.abort_parts(key, grant.upload_id)
+            raise ReservationOver("The reservation ended while the bytes arrived; they were not kept.")
+        return answer(StoredAnswer(image_id, grant.size), 201)
+
+    async def _expected(self, key: str) -> UUID:
+        """The image whose bytes may come now."""
+        image_id = _image_of(key)
+        try:
+            await self._uploads.receiving(image_id)
+        except AlreadySettled as error:
+            if error.detail.get("state") in _ARRIVED:
+                raise AlreadyUploaded("This image was uploaded before.") from error
+            raise ReservationOver(f"{error} No bytes are taken for it.", error.detail) from error
+        return image_id
+
     @operation(
         answers={200: Media("*/*")},
         access=Access.SIGNATURE,
         problems=(ObjectMissing, BadSignature, LinkExpired, StorageUnavailable),
-        query=(*_LINK, _parameter("disposition", "How a browser shows and names it.")),
+        query=(
+            *_LINK,
+            _parameter("type", "The content type."),
+            _parameter("disposition", "How a browser shows and names it."),
+        ),
         path=_PATH,
     )
     async def show(self, request: Request) -> Response:
