@@ -21,6 +21,7 @@ SETTINGS = {
     "sweep_interval_seconds": 0.2,
     "retry_base_seconds": 0.01,
     "processor": "first_attempt_fails:process",
+    "processes": 1,
 }
 BEFORE = {"driven_again": ["started"]}
 """A point that only a death brings about."""
