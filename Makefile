@@ -4,7 +4,7 @@ WORKERS ?= 2
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: run run-s3 test lint types contracts sync-twin check bench constraints clean
+.PHONY: run run-s3 test soak lint types contracts sync-twin check bench constraints clean
 .DEFAULT_GOAL := run
 
 run: $(STAMP)
@@ -15,6 +15,10 @@ run-s3: $(STAMP)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+
+# RUNS deaths of everything, from seed SEED on, each seed printed; see tests/crash/test_chaos.py
+soak: $(STAMP)
+	EARMARK_CHAOS_SEED=$(or $(SEED),1) EARMARK_CHAOS_RUNS=$(or $(RUNS),500) $(BIN)/python -m pytest tests/crash/test_chaos.py -n $(WORKERS) -v $(ARGS)
 
 check: lint types contracts sync-twin
 

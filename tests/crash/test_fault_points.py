@@ -17,9 +17,11 @@ SETTINGS = {
     "evidence_ttl_seconds": 1,
     "processing_ttl_seconds": 1.5,
     "upload_ttl_seconds": 4,
+    "queue_ttl_seconds": 4,
     "sweep_interval_seconds": 0.2,
     "retry_base_seconds": 0.01,
     "processor": "first_attempt_fails:process",
+    "processes": 1,
 }
 BEFORE = {"driven_again": ["started"]}
 """A point that only a death brings about."""

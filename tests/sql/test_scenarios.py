@@ -62,15 +62,15 @@ PLAYED = [
 ]
 EXCUSED = {
     "Q21": "limits are only ever set to absolute values; that setting one twice is harmless is tested below",
-    "Q26": "fencing by attempt belongs to the upload flow",
-    "Q32": "a webhook that comes before its upload belongs to the upload flow",
+    "Q26": "fencing by attempt: played in tests/worker/test_scenarios.py",
+    "Q32": "a result before its upload: see tests/worker/test_scenarios.py",
     "Q50": "there is no transfer of an asset to another owner",
     "Q53": "nothing is replaced in place: every upload is a new object under a new reservation",
-    "Q56": "how many bytes a signed upload takes belongs to storage",
+    "Q56": "how many bytes a signed upload takes: played in tests/worker/test_scenarios.py",
     "Q57": "that an upload address is spent once used belongs to storage",
     **dict.fromkeys(
         ("V01", "V03", "V05", "V06", "V07", "V08", "V09", "V10", "V11", "V13", "V14"),
-        "image validation belongs to the upload flow",
+        "image validation: played in tests/worker/test_scenarios.py",
     ),
 }
 REACQUIRING = {"Q27"}

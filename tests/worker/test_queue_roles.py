@@ -11,7 +11,7 @@ from psycopg.conninfo import make_conninfo
 from earmark.access import grant
 from earmark.uploads.queue import grant_queue
 from earmark.worker.job_loop import run_jobs
-from earmark.worker.queue_pruner import prune_once
+from earmark.worker.job_rescuer import rescue_once
 from fixtures.pictures import picture
 
 JPEG = picture()
@@ -32,7 +32,7 @@ def give(connection: psycopg.Connection, **roles: list[str]) -> None:
     grant_queue(connection, **roles)
 
 
-def test_a_service_that_owns_nothing_enqueues_works_and_prunes(flow_of, eventually, connection, database, role):
+def test_a_service_that_owns_nothing_enqueues_works_and_rescues(flow_of, eventually, connection, database, role):
     give(connection, service=[role])
     url = make_conninfo(database, user=role, password="secret")
 
@@ -49,7 +49,7 @@ def test_a_service_that_owns_nothing_enqueues_works_and_prunes(flow_of, eventual
             with pytest.raises(asyncio.CancelledError):
                 await loop
             assert await flow.used() == (1, 0, len(JPEG), 0)
-            assert await prune_once(queue) == {}
+            assert await rescue_once(queue) == {}
 
     asyncio.run(run())
 

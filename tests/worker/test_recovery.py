@@ -10,6 +10,7 @@ from earmark.uploads import _calls
 from earmark.uploads.recovery import sweep
 from earmark.uploads.storage import StorageUnavailable
 from earmark.worker.duties import Duty, run_duties
+from earmark.worker.job_rescuer import rescue_once
 from earmark.worker.sweeper import sweep_once
 from fixtures.pictures import picture
 
@@ -230,5 +231,25 @@ def test_what_an_attempt_that_died_has_stored_is_removed_once_another_has_comple
             assert (await sweep(flow.uploads)).removed == 0
             left = {stored.key async for stored in flow.storage.list()}
             assert left == {image.key, f"{image.folder}/2-thumbnail"}
+
+    asyncio.run(run())
+
+
+def test_a_job_whose_worker_died_before_it_began_goes_back_on_the_queue(flow_of, connection):
+    """Else its image would wait for the queue's own deadline, an hour."""
+
+    async def run():
+        async with flow_of() as flow, flow.uploads.queue.open_async() as queue:
+            image = await flow.uploaded(JPEG)
+            connection.execute("SET search_path = procrastinate")
+            connection.execute(
+                "WITH dead AS (INSERT INTO procrastinate_workers (last_heartbeat) "
+                "VALUES (now() - interval '31 s') RETURNING id) "
+                "UPDATE procrastinate_jobs SET status = 'doing', worker_id = dead.id FROM dead"
+            )
+            assert await flow.jobs_waiting() == []
+            assert await rescue_once(queue) == {"rescued_jobs": 1}
+            assert await flow.jobs_waiting() == [image.image]
+            assert await rescue_once(queue) == {}
 
     asyncio.run(run())

@@ -22,12 +22,13 @@ from earmark.uploads.process_pool import ImagePool
 from earmark.uploads.processing import Processor, load_processor
 from earmark.uploads.queue import queue_app
 from earmark.uploads.storage import LocalStorage, open_storage
-from earmark.worker import pruner, queue_pruner
+from earmark.worker import job_rescuer, pruner
 from earmark.worker.duties import Duty, run_duties
 from earmark.worker.job_loop import run_jobs
 from earmark.worker.sweeper import sweep_once
 
 MAX_CONNECTIONS = 16
+ABANDONED_INTERVAL_SECONDS = 60.0
 
 
 @asynccontextmanager
@@ -74,7 +75,7 @@ async def run_worker(services: Services, processor: Processor, keep_database: Ca
     jobs = _jobs(uploads, ImageJobs(uploads, pool, processor), client)
     duties = [
         Duty("sweep", settings.sweep_interval_seconds, lambda: sweep_once(uploads)),
-        Duty("prune_queue", queue_pruner.INTERVAL_SECONDS, lambda: queue_pruner.prune_once(uploads.queue)),
+        Duty("rescue_jobs", job_rescuer.INTERVAL_SECONDS, lambda: job_rescuer.rescue_once(uploads.queue)),
         Duty("prune_deliveries", pruner.INTERVAL_SECONDS, lambda: pruner.prune_deliveries_once(uploads)),
         Duty("prune_ledger", pruner.INTERVAL_SECONDS, lambda: pruner.prune_ledger_once(services.ledger)),
         Duty("prune_answers", pruner.INTERVAL_SECONDS, lambda: _prune_answers(services)),
@@ -84,7 +85,7 @@ async def run_worker(services: Services, processor: Processor, keep_database: Ca
     storage = services.storage
     if isinstance(storage, LocalStorage):
         duties.append(
-            Duty("remove_abandoned", queue_pruner.INTERVAL_SECONDS, lambda: _remove_abandoned(storage, settings))
+            Duty("remove_abandoned", ABANDONED_INTERVAL_SECONDS, lambda: _remove_abandoned(storage, settings))
         )
     try:
         async with client, uploads.queue.open_async(), asyncio.TaskGroup() as group:

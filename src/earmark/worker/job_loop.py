@@ -1,5 +1,6 @@
 """The job loop: takes images off the queue and processes them."""
 
+import asyncio
 import logging
 from uuid import UUID
 
@@ -23,12 +24,19 @@ async def run_jobs(queue: procrastinate.App, jobs: Jobs, *, concurrency: int) ->
         await jobs.run(UUID(image))
 
     queue.task(name=TASK, queue=QUEUE)(process_image)
-    await queue.run_worker_async(
-        queues=[QUEUE],
-        name="earmark",
-        concurrency=concurrency,
-        fetch_job_polling_interval=POLL_SECONDS,
-        shutdown_graceful_timeout=GRACE_SECONDS,
-        delete_jobs="always",
-        install_signal_handlers=False,
-    )
+    try:
+        await queue.run_worker_async(
+            queues=[QUEUE],
+            name="earmark",
+            concurrency=concurrency,
+            fetch_job_polling_interval=POLL_SECONDS,
+            shutdown_graceful_timeout=GRACE_SECONDS,
+            delete_jobs="always",
+            install_signal_handlers=False,
+        )
+    except procrastinate.exceptions.ConnectorException as error:
+        task = asyncio.current_task()
+        if task is None or not task.cancelling():
+            raise
+        _logger.warning("stopped_without_database", extra={"error": str(error.__cause__ or error)})
+        raise asyncio.CancelledError from error

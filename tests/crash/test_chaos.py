@@ -1,0 +1,172 @@
+"""kill -9 of everything, at seeded moments, under load: afterwards the books are right and nothing done is lost.
+
+`make soak` runs 500. A seed decides who is killed after how much progress, so a failing one can be run again:
+`EARMARK_CHAOS_SEED=17 EARMARK_CHAOS_RUNS=1 make test ARGS=tests/crash/test_chaos.py`.
+"""
+
+import os
+import random
+import signal
+import subprocess
+from contextlib import contextmanager, suppress
+from uuid import uuid4
+
+import psutil
+import psycopg
+import pytest
+from obstore.store import S3Store
+
+from earmark.local_postgres import running_url
+from fixtures.life import assert_what_is_there_is_what_is_used
+from fixtures.object_store import ACCESS
+from fixtures.pictures import picture
+
+FIRST = int(os.environ.get("EARMARK_CHAOS_SEED", "1"))
+RUNS = int(os.environ.get("EARMARK_CHAOS_RUNS", "20"))
+VICTIMS = ("client", "service", "worker", "database", "store")
+KILLS, CLIENTS, FILES = 3, 2, 6
+SETTINGS = {
+    "evidence_ttl_seconds": 1,
+    "processing_ttl_seconds": 2,
+    "queue_ttl_seconds": 4,
+    "upload_ttl_seconds": 5,
+    "sweep_interval_seconds": 0.2,
+    "retry_base_seconds": 0.05,
+    "retry_cap_seconds": 0.2,
+    "processing_attempts": 10,
+    "processes": 1,
+}
+PATIENCE = 4800
+PROGRESS = """
+SELECT coalesce(sum(CASE state WHEN 'reserved' THEN 1 WHEN 'uploading' THEN 2 WHEN 'uploaded' THEN 3
+    WHEN 'processing' THEN 4 ELSE 5 END), 0) FROM earmark._private_image
+"""
+
+
+class Site:
+    """Everything that can be killed: a service with its database, a worker beside it, a store, and clients."""
+
+    def __init__(self, service, store, folder):
+        self.service = service
+        self.store = store
+        self.folder = folder
+        self.worker = None
+        self.clients = []
+
+    def start_worker(self):
+        mark = {self.service.mark.split("=")[0]: str(uuid4())}
+        command = self.service.command("worker", "--home", str(self.service.home))
+        with self.service.log.with_suffix(".worker.log").open("a") as log:
+            self.worker = subprocess.Popen(command, env=self.service.environment | mark, stdout=log, stderr=log)
+
+    def start_client(self, number):
+        folder = self.folder / f"pictures-{number}"
+        folder.mkdir()
+        for file in range(FILES):
+            data = picture(160 + 16 * file, 120)
+            (folder / f"{file}.jpg").write_bytes(data[: len(data) // 2] if file == 0 else data)
+        command = self.service.command("upload", str(folder), "--url", self.service.url, "--token", self.service.token)
+        with self.service.log.with_suffix(f".client-{number}.log").open("w") as log:
+            self.clients.append(subprocess.Popen(command, env=self.service.environment, stdout=log, stderr=log))
+
+    def kill(self, victim):
+        """kill -9, and what its operator would do then."""
+        match victim:
+            case "client":
+                self.clients[0].kill()
+            case "service":
+                self.service.signal(signal.SIGKILL)
+                self.service.start()
+            case "worker":
+                self.worker.kill()
+                self.worker.wait()
+                self.start_worker()
+            case "store":
+                self.store.kill()
+                self.store.start()
+            case "database":  # it has an operator of its own: whoever serves or works starts it again
+                with suppress(psutil.NoSuchProcess):
+                    psutil.Process(
+                        int((self.service.home / "postgres/data/postmaster.pid").read_text().split()[0])
+                    ).kill()
+
+    def asked(self, query):
+        """The database's answer; None while it is away."""
+        url = running_url(self.service.home)
+        if url is None:
+            return None
+        try:
+            with psycopg.connect(url, autocommit=True) as connection:
+                return connection.execute(query).fetchone()[0]
+        except psycopg.Error:
+            return None
+
+    def over(self):
+        return all(client.poll() is not None for client in self.clients)
+
+    def stop(self):
+        for process in (*self.clients, self.worker):
+            if process is not None:
+                process.kill()
+                process.wait()
+        self.service.signal(signal.SIGKILL)  # whichever of the two had started the database took it along
+
+
+@contextmanager
+def site(service, store, folder):
+    made = Site(service, store, folder)
+    try:
+        yield made
+    finally:
+        made.stop()
+
+
+@pytest.mark.parametrize("seed", range(FIRST, FIRST + RUNS))
+def test_everything_is_right_after_deaths_at_any_moment(seed, service_of, own_object_store, tmp_path):
+    chance = random.Random(seed)
+    most = 5 * CLIENTS * FILES
+    plan = sorted((chance.randrange(1, most), chance.choice(VICTIMS)) for _ in range(KILLS))
+    print(f"seed {seed}: {plan}")  # noqa: T201 - what a failure is read by
+    service = service_of(**SETTINGS, storage_url="s3://objects")
+    service.environment |= own_object_store.environment
+    service.start()
+    with site(service, own_object_store, tmp_path) as here:
+        here.start_worker()
+        for number in range(CLIENTS):
+            here.start_client(number)
+        for progress, victim in plan:
+            service.wait_until(lambda at=progress: here.over() or (here.asked(PROGRESS) or 0) >= at, tries=PATIENCE)
+            here.kill(victim)
+        service.wait_until(here.over, tries=PATIENCE)
+        held = "SELECT count(*) FROM earmark._private_hold WHERE state = 'held'"
+        service.wait_until(lambda: here.asked(held) == 0, tries=PATIENCE)
+        sweep_after_the_last_upload_url_has_expired(here)
+        assert_what_is_there_is_what_is_used(service, bucket(own_object_store))
+
+
+def sweep_after_the_last_upload_url_has_expired(here):
+    """A PUT that was on its way may have come after its image was over: what the sweeper looks for a minute later."""
+    here.service.wait_until(
+        lambda: (
+            here.asked(
+                "WITH due AS (UPDATE earmark._private_image SET remove_objects_at = clock_timestamp() "
+                "WHERE remove_objects_at IS NOT NULL OR state NOT IN ('completed', 'deleted') RETURNING 1) "
+                "SELECT count(*) FROM due"
+            )
+            is not None
+        )
+    )
+    here.service.wait_until(
+        lambda: here.asked("SELECT count(*) FROM earmark._private_image WHERE remove_objects_at <= now()") == 0
+    )
+
+
+def bucket(store):
+    return S3Store(
+        "objects",
+        endpoint=store.endpoint,
+        region="us-east-1",
+        access_key_id=ACCESS["AWS_ACCESS_KEY_ID"],
+        secret_access_key=ACCESS["AWS_SECRET_ACCESS_KEY"],
+        client_options={"allow_http": True},
+    )
