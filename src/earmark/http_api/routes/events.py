@@ -14,7 +14,7 @@ from starlette.types import Send
 
 from earmark.errors import EarmarkError
 from earmark.http_api.follower import Follower, Watch
-from earmark.http_api.routing import resource
+from earmark.http_api.routing import SUBJECT, Media, operation, resource
 from earmark.http_api.services import Services
 from earmark.http_api.sign_in import NotSignedIn
 from earmark.http_api.wire import image_answer, usage_answer
@@ -37,6 +37,8 @@ class TooManyStreams(EarmarkError):  # noqa: N818 - named for what is wrong
 
     status = 429
     slug = "too-many-streams"
+    remedy = "Close a stream that nobody reads: a page needs one, and none while it is hidden."
+    members = ("limit",)
 
 
 def routes(services: Services) -> list[Route]:
@@ -52,6 +54,7 @@ class Events:
         self._pool = services.uploads.pool
         self._follower = Follower(partial(positions, self._pool), services.stopping)
 
+    @operation(answers={200: Media("text/event-stream")}, query=(SUBJECT,), problems=(TooManyStreams,))
     async def stream(self, request: Request) -> Response:
         """`ready`, then an `image` or `usage` whenever one changes, until the token or the service ends.
 
