@@ -94,7 +94,11 @@ def test_serve_a_stopped_home_and_serve_it_again(service_of, tmp_path):
     reservation = in_json(service, "usage", "alice")
     assert reservation["resources"]["images"]["used"] == 0
     service.run("upload", str(folder_of(tmp_path, 1)), "--as", "alice", "--url", service.url)
-    assert service.signal(signal.SIGTERM) == 0
+    with service.client() as client, client.stream("GET", "/api/events") as response:
+        lines = response.iter_lines()
+        assert "event: ready" in (next(lines), next(lines))
+        assert service.signal(signal.SIGTERM) == 0
+        assert "event: usage" in list(lines)  # and then an end in order: a cut one would be a RemoteProtocolError
     service.wait_until(lambda: not service.left_behind())
     assert in_json(service, "usage", "alice")["resources"]["images"]["committed"] == 1  # it starts what it needs
     service.wait_until(lambda: not service.left_behind())

@@ -11,6 +11,7 @@ async def test_every_file_of_the_page(alice: httpx.AsyncClient):
         "html": "text/html; charset=utf-8",
         "js": "text/javascript; charset=utf-8",
         "css": "text/css; charset=utf-8",
+        "ts": "text/plain; charset=utf-8",
     }
     known = [file for file in (files("earmark") / "web").iterdir() if file.name.rpartition(".")[2] in kinds]
     assert known

@@ -226,6 +226,8 @@ def read(look: Onlooker) -> None:
         look.call("SELECT * FROM earmark.history(%s, 15, 5)", who)
         look.call("SELECT * FROM earmark.images(%s)", who)
         look.call("SELECT * FROM earmark.images(%s, %s, 5)", who, reservation)
+        look.call("SELECT * FROM earmark.positions(%s)", [who, "o1", "nobody"])
+        look.call("SELECT * FROM earmark.images_changed(%s, 0, 5)", who)
         look.call("SELECT * FROM earmark.reservation(%s, %s)", reservation, who)
         look.call("SELECT * FROM earmark.subject(%s)", who)
         look.call("SELECT earmark.explain(%s)", who)

@@ -151,8 +151,8 @@ def test_cancelled_in_the_same_instant_as_completion(flow_of, connections):
         state, kinds = (
             connections[2]
             .execute(
-                "SELECT i.state, ARRAY(SELECT j.kind FROM earmark._private_journal j WHERE j.reservation = i.reservation "
-                "AND j.item = i.item AND j.resource = 'images' ORDER BY j.seq) "
+                "SELECT i.state, ARRAY(SELECT j.kind FROM earmark._private_journal j "
+                "WHERE j.reservation = i.reservation AND j.item = i.item AND j.resource = 'images' ORDER BY j.seq) "
                 "FROM earmark._private_image i WHERE i.image = %s",
                 (image.image,),
             )

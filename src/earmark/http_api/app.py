@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from earmark.http_api.frame import REQUEST_ID, Frame
-from earmark.http_api.routes import images, jobs, operations, page, quota, reference, reservations, storage
+from earmark.http_api.routes import events, images, jobs, operations, page, quota, reference, reservations, storage
 from earmark.http_api.services import Services
 from earmark.http_api.sign_in import KeysAtHand
 
@@ -25,6 +25,7 @@ def create_app(services: Services) -> Starlette:
         *quota.routes(services),
         *reservations.routes(services),
         *jobs.routes(services),
+        *events.routes(services),
         *operations.routes(services),
         *storage.routes(services),
         *page.routes(services),

@@ -1,9 +1,10 @@
 """The upload flow's calls to SQL, each one transition and one transaction unless the caller has opened a wider one."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 from uuid import UUID
 
 import msgspec
@@ -16,6 +17,14 @@ from earmark.model import Amounts, Cause
 from earmark.uploads.model import File, Image, StoredOutput
 
 Connection = AsyncConnection[Any]
+
+
+class Connections(Protocol):
+    """A pool, or what stands in for one."""
+
+    def connection(self) -> AbstractAsyncContextManager[Connection]:
+        """A connection, for the duration of the block."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

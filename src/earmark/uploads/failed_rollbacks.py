@@ -6,20 +6,17 @@ What is kept here dies with the process; then the deadline of the hold gives the
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Protocol
 from uuid import UUID
 
 import psycopg
-from psycopg import AsyncConnection
 
 from earmark.errors import EarmarkError
 from earmark.ledger.retrying import RETRY_DELAYS, UNREACHABLE
 from earmark.model import Cause
 from earmark.uploads import _calls
-from earmark.uploads._calls import Transition
+from earmark.uploads._calls import Connections, Transition
 
 MAX_KEPT = 10_000
 """Beyond that the deadlines must do."""
@@ -46,14 +43,6 @@ class FailedRollback:
     again: Callable[[], Awaitable[Transition]]
     attempts: int = len(RETRY_DELAYS) + 1
     failed_at: datetime = field(default_factory=lambda: datetime.now(UTC))
-
-
-class Connections(Protocol):
-    """A pool, or what stands in for one."""
-
-    def connection(self) -> AbstractAsyncContextManager[AsyncConnection[Any]]:
-        """A connection, for the duration of the block."""
-        ...
 
 
 class FailedRollbacks:

@@ -34,8 +34,8 @@ from earmark.ledger.retrying import insist
 from earmark.ledger.rollback_log import log_failed_rollback, log_rollback
 from earmark.model import Amounts, Cause
 from earmark.uploads import _calls
-from earmark.uploads._calls import Deadline, Transition
-from earmark.uploads.failed_rollbacks import Connections, FailedRollbacks
+from earmark.uploads._calls import Connections, Deadline, Transition
+from earmark.uploads.failed_rollbacks import FailedRollbacks
 from earmark.uploads.inspection import Limits, check_declared, display_name, inspect_head
 from earmark.uploads.model import File, Image, Part, Preupload, State, Upload
 from earmark.uploads.queue import enqueue

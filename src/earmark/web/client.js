@@ -1,5 +1,6 @@
 /**
- * Browser client of the Earmark HTTP API; knows nothing of any page.
+ * Client of the Earmark HTTP API for browsers and Node; without dependencies, and knowing nothing of any page.
+ * Types: client.d.ts. Guide: docs/how-to/browser.md.
  *
  * How an upload ended (uploaded, failed, rejected, cancelled…) is a value: the image as the service sees it.
  * What the service refuses is thrown as `Problem`; a service that cannot be reached as `Unreachable`.
@@ -8,6 +9,10 @@
 const RETRY_DELAYS_MS = [500, 1000, 2000, 4000];
 const UNAVAILABLE = new Set([502, 503, 504]);
 const SET_BY_THE_BROWSER = /^(host|content-length)$/i;
+const RECONNECT_FIRST_MS = 500;
+const RECONNECT_MAX_MS = 10_000;
+const SILENCE_MAX_MS = 40_000;
+const EVENT_LENGTH_MAX = 1_000_000;
 
 /** An RFC 9457 problem document: `slug` is the last part of its type, `members` the whole of it. */
 export class Problem extends Error {
@@ -54,12 +59,25 @@ export class EarmarkClient {
     return this.#request("GET", imagePath(imageId));
   }
 
-  /** Reserves quota for all files or none: `{reservationId, images, usage}`, images in the order of the files. */
-  preupload(files) {
-    return this.#post("/api/images/preupload", { files: files.map(describe) });
+  /**
+   * Reserves quota for all files or none: `{reservationId, images, usage}`, images in the order of the files.
+   * Under the same `key` the same files get the same images again, also after a reload: see `resume`.
+   */
+  reserve(files, { key } = {}) {
+    return this.#post("/api/images/preupload", { files: files.map(describe) }, { key });
   }
 
-  /** Reserves anew for an image that did not finish; answers as `preupload` does. */
+  /**
+   * Goes on after a reload with what was reserved under `key`: `[{file, target, image}]` in the order of the files.
+   * Those whose `image.state` is still `reserved` or `uploading` are to be uploaded; the others have arrived or ended.
+   */
+  async resume(files, key) {
+    const { images } = await this.reserve(files, { key });
+    const states = await Promise.all(images.map(({ imageId }) => this.image(imageId)));
+    return files.map((file, index) => ({ file, target: images[index], image: states[index] }));
+  }
+
+  /** Reserves anew for an image that did not finish; answers as `reserve` does. */
   retry(imageId) {
     return this.#post(`${imagePath(imageId)}/retry`, {});
   }
@@ -87,24 +105,15 @@ export class EarmarkClient {
     }
   }
 
-  /** One request. XMLHttpRequest, because fetch reports no upload progress. */
-  put(target, file, { onProgress, signal } = {}) {
-    return new Promise((resolve, reject) => {
-      signal?.throwIfAborted();
-      const request = new XMLHttpRequest();
-      request.open(target.method ?? "PUT", new URL(target.uploadUrl, this.baseUrl || document.baseURI));
-      for (const [name, value] of Object.entries(target.headers ?? {})) {
-        if (!SET_BY_THE_BROWSER.test(name)) request.setRequestHeader(name, value);
-      }
-      request.upload.onprogress = (event) => onProgress?.(event.loaded);
-      request.onerror = () => reject(new Unreachable("The connection was lost during the upload."));
-      request.onabort = () => reject(new Error("The upload was stopped."));
-      // 412: an earlier attempt has stored the bytes; whether they are the right ones is for `complete` to say.
-      request.onload = () =>
-        request.status < 300 || request.status === 412 ? resolve() : reject(new Error(refusal(request.status)));
-      signal?.addEventListener("abort", () => request.abort(), { once: true });
-      request.send(file);
-    });
+  /** One request of an upload. */
+  async put(target, bytes, { onProgress, signal } = {}) {
+    signal?.throwIfAborted();
+    const url = absolute(target.uploadUrl, this.baseUrl);
+    const headers = Object.entries(target.headers ?? {}).filter(([name]) => !SET_BY_THE_BROWSER.test(name));
+    const request = { method: target.method ?? "PUT", url, headers, bytes, onProgress, signal };
+    const status = await (globalThis.XMLHttpRequest ? sendWatched(request) : sendWhole(request));
+    // 412: an earlier attempt has stored the bytes; whether they are the right ones is for `complete` to say.
+    if (status >= 300 && status !== 412) throw new Error(refusal(status));
   }
 
   async complete(imageId) {
@@ -138,6 +147,59 @@ export class EarmarkClient {
     return (await this.#request("DELETE", imagePath(imageId))).image;
   }
 
+  /**
+   * What changes, as it changes, without end: `{type: "ready", resumed}`, `{type: "image", image}`,
+   * `{type: "usage", usage}`, and `{type: "lost", error}` when the connection is gone. It connects again by itself and
+   * goes on where it was; only after a `ready` that was not `resumed` something may have been missed, so read the lists
+   * then. Ends when `signal` is aborted; throws when the service refuses (401: the token is over).
+   */
+  async *events({ signal, lastEventId = null } = {}) {
+    const place = { id: lastEventId };
+    for (let failures = 0; !signal?.aborted; failures += 1) {
+      try {
+        for await (const event of this.#stream(place, signal)) {
+          failures = 0;
+          yield event;
+        }
+        throw new Unreachable("The stream of events ended.");
+      } catch (error) {
+        if (signal?.aborted) return;
+        if (!isTransient(error) && error.status !== 429) throw error;
+        yield { type: "lost", error };
+      }
+      const longest = Math.min(RECONNECT_FIRST_MS * 2 ** failures, RECONNECT_MAX_MS);
+      await pause(longest * (0.5 + Math.random() / 2), signal);
+    }
+  }
+
+  /** One connection. A server that says nothing for too long, not even a heartbeat, is taken for gone. */
+  async *#stream(place, signal) {
+    const silence = new AbortController();
+    const connected = signal ? anyOf([signal, silence.signal]) : silence.signal;
+    let timer = setTimeout(() => silence.abort(), SILENCE_MAX_MS);
+    try {
+      const response = await this.#fetch("GET", "/api/events", {
+        accept: "text/event-stream",
+        headers: place.id ? { "Last-Event-ID": place.id } : {},
+        signal: connected,
+      });
+      if (!response.ok) throw new Problem(response.status, parse(await response.text()) ?? {});
+      for await (const event of eventsIn(response.body, () => {
+        clearTimeout(timer);
+        timer = setTimeout(() => silence.abort(), SILENCE_MAX_MS);
+      })) {
+        place.id = event.id ?? place.id;
+        if (event.name === "ready") yield { type: "ready", ...event.data };
+        else yield { type: event.name, [event.name]: event.data };
+      }
+    } catch (error) {
+      throw error instanceof Problem ? error : new Unreachable("The connection was lost.", { cause: error });
+    } finally {
+      clearTimeout(timer);
+      silence.abort();
+    }
+  }
+
   async #settle(imageId, verb, body) {
     try {
       return (await this.#post(`${imagePath(imageId)}/${verb}`, body, { keepalive: true })).image;
@@ -148,27 +210,22 @@ export class EarmarkClient {
   }
 
   /** Every POST carries a key, so repeating it after a lost answer changes nothing twice. */
-  async #post(path, body, { keepalive = false, delays = RETRY_DELAYS_MS } = {}) {
-    const key = newKey();
+  async #post(path, body, { keepalive = false, delays = RETRY_DELAYS_MS, key = newKey() } = {}) {
     for (let attempt = 0; ; attempt += 1) {
       try {
-        return await this.#request("POST", path, { body, key, keepalive });
+        return await this.#request("POST", path, { body, headers: { "Idempotency-Key": key }, keepalive });
       } catch (error) {
         if (!isTransient(error) || attempt >= delays.length) throw error;
-        await new Promise((resolve) => setTimeout(resolve, delays[attempt]));
+        await pause(delays[attempt]);
       }
     }
   }
 
-  async #request(method, path, { body, key, keepalive = false } = {}) {
-    const headers = { Accept: "application/json" };
-    if (this.token) headers.Authorization = `Bearer ${this.token}`;
-    if (body) headers["Content-Type"] = "application/json";
-    if (key) headers["Idempotency-Key"] = key;
+  async #request(method, path, options) {
     let response;
     let answer;
     try {
-      response = await fetch(this.baseUrl + path, { method, headers, keepalive, body: body && JSON.stringify(body) });
+      response = await this.#fetch(method, path, options);
       answer = await response.text();
     } catch (error) {
       throw new Unreachable("The service could not be reached.", { cause: error });
@@ -177,6 +234,95 @@ export class EarmarkClient {
     if (!response.ok) throw new Problem(response.status, value ?? {});
     return value;
   }
+
+  #fetch(method, path, { body, headers = {}, accept = "application/json", keepalive = false, signal } = {}) {
+    const sent = { Accept: accept, ...headers };
+    if (this.token) sent.Authorization = `Bearer ${this.token}`;
+    if (body) sent["Content-Type"] = "application/json";
+    const options = { method, headers: sent, keepalive, signal, body: body && JSON.stringify(body) };
+    return fetch(this.baseUrl + path, { ...options, cache: "no-store" });
+  }
+}
+
+/** Server-sent events (WHATWG HTML, section 9.2) as far as the service uses them: `{name, id, data}`. */
+async function* eventsIn(body, onSign) {
+  const reader = body.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = "";
+  try {
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done) return;
+      onSign();
+      const blocks = (rest + value).split("\n\n");
+      rest = blocks.pop();
+      if (rest.length > EVENT_LENGTH_MAX) throw new Error("An event is too long.");
+      for (const event of blocks.map(eventOf)) if (event.data !== null) yield event;
+    }
+  } finally {
+    reader.cancel().catch(() => {});
+  }
+}
+
+function eventOf(block) {
+  const fields = new Map(block.split("\n").map((line) => line.split(/: (.*)/s, 2)));
+  return { name: fields.get("event"), id: fields.get("id"), data: parse(fields.get("data") ?? "null") };
+}
+
+/** XMLHttpRequest, because a browser's fetch reports no upload progress. Answers the status. */
+function sendWatched({ method, url, headers, bytes, onProgress, signal }) {
+  return new Promise((resolve, reject) => {
+    const request = new XMLHttpRequest();
+    request.open(method, url);
+    for (const [name, value] of headers) request.setRequestHeader(name, value);
+    request.upload.onprogress = (event) => onProgress?.(event.loaded);
+    request.onerror = () => reject(new Unreachable("The connection was lost during the upload."));
+    request.onabort = () => reject(new Error("The upload was stopped."));
+    request.onload = () => resolve(request.status);
+    signal?.addEventListener("abort", () => request.abort(), { once: true });
+    request.send(bytes);
+  });
+}
+
+/** Where there is no XMLHttpRequest: progress is told once, at the end. Answers the status. */
+async function sendWhole({ method, url, headers, bytes, onProgress, signal }) {
+  try {
+    const response = await fetch(url, { method, headers, body: bytes, signal });
+    await response.arrayBuffer();
+    if (response.ok) onProgress?.(bytes.size);
+    return response.status;
+  } catch (error) {
+    if (signal?.aborted) throw new Error("The upload was stopped.", { cause: error });
+    throw new Unreachable("The connection was lost during the upload.", { cause: error });
+  }
+}
+
+/** Ends early when aborted or when the browser is online again. */
+function pause(milliseconds, signal) {
+  return new Promise((resolve) => {
+    const end = () => {
+      clearTimeout(timer);
+      globalThis.removeEventListener?.("online", end);
+      signal?.removeEventListener("abort", end);
+      resolve();
+    };
+    const timer = setTimeout(end, milliseconds);
+    globalThis.addEventListener?.("online", end);
+    signal?.addEventListener("abort", end);
+  });
+}
+
+/** AbortSignal.any, which browsers have since 2023 or 2024. */
+function anyOf(signals) {
+  const either = new AbortController();
+  for (const signal of signals) {
+    if (signal.aborted) either.abort(signal.reason);
+    signal.addEventListener("abort", () => either.abort(signal.reason), { once: true, signal: either.signal });
+  }
+  return either.signal;
+}
+
+function absolute(url, baseUrl) {
+  return new URL(url, baseUrl || globalThis.document?.baseURI).href;
 }
 
 function describe(file) {

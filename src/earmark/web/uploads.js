@@ -91,7 +91,7 @@ export class Uploads {
     ready.splice(0, Math.max(PARALLEL_UPLOADS - active, 0)).forEach((row) => this.#send(row));
     const batch = this.#rows.filter((row) => row.state === "waiting").slice(0, this.#batchSize());
     if (this.#reserving || batch.length === 0 || ready.length >= PARALLEL_UPLOADS) return;
-    this.#reserve(batch, () => this.#client.preupload(batch.map((row) => row.file)));
+    this.#reserve(batch, () => this.#client.reserve(batch.map((row) => row.file)));
   }
 
   async #reserve(batch, ask) {

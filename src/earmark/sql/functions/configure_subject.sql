@@ -28,7 +28,7 @@ BEGIN
         PERFORM _private_set_parent(configure_subject.subject, parent);
     END IF;
     UPDATE _private_subject s
-    SET plan = coalesce(chosen, s.plan), anchor = coalesce(configure_subject.anchor, s.anchor)
+    SET plan = coalesce(chosen, s.plan), anchor = coalesce(configure_subject.anchor, s.anchor), changes = s.changes + 1
     WHERE s.subject = configure_subject.subject
     RETURNING s.root, s.plan INTO owner;
 

@@ -1,0 +1,43 @@
+"""The client outside a browser: Node runs its own tests of it against a running service."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from earmark.cli.token import local_token
+from fixtures.pictures import picture
+from fixtures.service import Service
+
+HERE = Path(__file__).parent
+SCRIPT = HERE / "client.test.mjs"
+CLIENT = HERE.parents[1] / "src/earmark/web/client.js"
+NAMES = re.findall(r'^test\("(.*?)"', SCRIPT.read_text(), re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_in_node(service: Service, tmp_path: Path, name: str) -> None:
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip("no node found")
+    (tmp_path / "picture.png").write_bytes(picture(32, 24, "PNG"))
+    told = {
+        "client": CLIENT.as_uri(),
+        "url": service.url,
+        "token": local_token(service.home, name),
+        "picture": str(tmp_path / "picture.png"),
+    }
+    done = subprocess.run(
+        [node, "--test-timeout=60000", f"--test-name-pattern=^{re.escape(name)}$", "--test-reporter=spec", str(SCRIPT)],
+        env={**os.environ, "EARMARK_CLIENT_TEST": json.dumps(told)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "pass 1" in done.stdout
