@@ -419,7 +419,7 @@ async def test_a_call_that_is_not_signed_touches_nothing(webhook, external: Outs
     service_token = {"Authorization": f"Bearer {external.api.services.sign_in.issue('x', 'service_role')}"}
     for headers in ({}, service_token, external.signed(body, secret=stranger), external.signed(body + b" ")):
         answered = await external.nobody.post(RESULT, content=body, headers=headers)
-        assert (answered.status_code, answered.json()["type"]) == (401, "/problems/bad-signature"), headers
+        assert (answered.status_code, answered.json()["type"]) == (401, "/problems/message-not-signed"), headers
     large = b" " * 1_048_577
     assert (await external.nobody.post(RESULT, content=large, headers=external.signed(large))).status_code == 413
     assert await external.state(image) == ("processing", None)

@@ -131,7 +131,7 @@ def problems_of(one: Operation, path: str) -> list[type[EarmarkError]]:
 
 
 def _operation(route: Resource, endpoint: Endpoint, one: Operation, schemas: Mapping[int, Json]) -> Json:
-    noun, _, verb = endpoint.__qualname__.rpartition(".")
+    noun, _, verb = endpoint.__qualname__.lstrip("_").rpartition(".")
     summary, *more = _SENTENCE.split(inspect.getdoc(endpoint) or "", maxsplit=1)
     told: Json = {
         "operationId": f"{noun[:1].lower()}{noun[1:]}{verb.title().replace('_', '')}",
@@ -215,7 +215,7 @@ def _responses(one: Operation, path: str, schemas: Mapping[int, Json]) -> Json:
             {kind.type: {}} if isinstance(kind, Media) else {"application/json": {"schema": _schema(kind, schemas)}}
         )
         found[str(status)] = {
-            "description": HTTPStatus(status).phrase,
+            "description": _phrase(status),
             "headers": _answer_headers(one),
             "content": content,
         }
@@ -225,13 +225,21 @@ def _responses(one: Operation, path: str, schemas: Mapping[int, Json]) -> Json:
     for problem in problems_of(one, path):
         by_status[problem.status].append(problem)
     for status, problems in by_status.items():
-        found.setdefault(str(status), _problem_response(status, problems))
+        told = _problem_response(status, problems)
+        if str(status) in found:
+            found[str(status)]["content"].update(told["content"])
+        else:
+            found[str(status)] = told
     found["default"] = {
         "description": "Something went wrong on our side.",
         "headers": _refer({"X-Request-Id": "RequestId"}),
         "content": {"application/problem+json": {"schema": _PROBLEM}},
     }
     return found
+
+
+def _phrase(status: int) -> str:
+    return HTTPStatus(status).phrase if status in set(HTTPStatus) else "Not again"
 
 
 def _problem_response(status: int, problems: Sequence[type[EarmarkError]]) -> Json:

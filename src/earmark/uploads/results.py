@@ -30,6 +30,7 @@ class StaleAttempt(EarmarkError):  # noqa: N818 - named for what is wrong
 
     status = 409
     slug = "stale-attempt"
+    remedy = "Throw this result away; another attempt is under way, or the image is over."
 
 
 class TooEarly(EarmarkError):  # noqa: N818 - named for what is wrong
@@ -37,6 +38,7 @@ class TooEarly(EarmarkError):  # noqa: N818 - named for what is wrong
 
     status = 425
     slug = "too-early"
+    remedy = "Send the same again in a while."
 
 
 @dataclass(frozen=True, slots=True)

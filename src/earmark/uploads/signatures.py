@@ -28,7 +28,10 @@ class BadSignature(EarmarkError):  # noqa: N818 - named for what is wrong
     """A message that nobody we know has signed, or not lately, or for another address; nothing was done."""
 
     status = 401
-    slug = "bad-signature"
+    slug = "message-not-signed"
+    remedy = (
+        "Sign the message as QStash or Standard Webhooks do, with a key that the service knows, and send it at once."
+    )
 
 
 class QStashSignatures:

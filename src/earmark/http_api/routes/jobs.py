@@ -4,16 +4,18 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from earmark.errors import NotFound
+from earmark.http_api.bodies import JobBody, ResultBody
 from earmark.http_api.requests import decoded, read_body, uuid_of
-from earmark.http_api.routing import resource
+from earmark.http_api.routing import Access, operation, resource
 from earmark.http_api.services import Services
-from earmark.http_api.wire import JobBody, ResultBody, answer
+from earmark.http_api.wire import JobAnswer, ResultAnswer, answer
 from earmark.model import Cause
 from earmark.uploads.job import backoff_seconds
 from earmark.uploads.model import State
 from earmark.uploads.outside import PROCESS_PATH, RESULT_PATH, address
-from earmark.uploads.results import Result, take_result
-from earmark.uploads.signatures import QSTASH_HEADER, QStashSignatures, WebhookSignatures
+from earmark.uploads.results import Result, StaleAttempt, TooEarly, take_result
+from earmark.uploads.signatures import QSTASH_HEADER, BadSignature, QStashSignatures, WebhookSignatures
 
 NOT_AGAIN = 489
 """QStash's status for a call that is not to be repeated."""
@@ -42,6 +44,13 @@ class _Process:
         )
         self._webhooks = WebhookSignatures([secret.get_secret_value() for secret in settings.webhook_secrets])
 
+    @operation(
+        body=JobBody,
+        example=JobBody("0199a3f2-7c1e-8a4b-9d20-3f5e6a7b8c9d"),
+        answers={200: JobAnswer, NOT_AGAIN: JobAnswer, NOT_NOW: JobAnswer},
+        access=Access.SIGNATURE,
+        problems=(BadSignature, NotFound),
+    )
     async def process(self, request: Request) -> Response:
         """Processes an image now: 2xx when done or done already, 503 to be called again, 489 when it failed for good.
 
@@ -67,7 +76,7 @@ class _Process:
         elif outcome in {"retrying", "busy", "too_early", "stale"}:
             delay = backoff_seconds(self._uploads.settings, told.attempt)
             status, headers = NOT_NOW, {"Retry-After": str(max(1, round(delay)))}
-        response = answer({"imageId": told.image_id, "outcome": outcome}, status)
+        response = answer(JobAnswer(told.image_id, outcome), status)
         response.headers.update(headers)
         return response
 
@@ -78,6 +87,13 @@ class _Results:
         secrets = services.settings.webhook_secrets
         self._webhooks = WebhookSignatures([secret.get_secret_value() for secret in secrets])
 
+    @operation(
+        body=ResultBody,
+        example=ResultBody("0199a3f2-7c1e-8a4b-9d20-3f5e6a7b8c9d", 1, "completed"),
+        answers={200: ResultAnswer, 409: ResultAnswer},
+        access=Access.SIGNATURE,
+        problems=(BadSignature, NotFound, StaleAttempt, TooEarly),
+    )
     async def result(self, request: Request) -> Response:
         """What a processor outside made of a job; under a message id seen before, the answer it had."""
         body = await read_body(request)
