@@ -131,7 +131,7 @@ def problems_of(one: Operation, path: str) -> list[type[EarmarkError]]:
 
 
 def _operation(route: Resource, endpoint: Endpoint, one: Operation, schemas: Mapping[int, Json]) -> Json:
-    noun, _, verb = endpoint.__qualname__.rpartition(".")
+    noun, _, verb = endpoint.__qualname__.lstrip("_").rpartition(".")
     summary, *more = _SENTENCE.split(inspect.getdoc(endpoint) or "", maxsplit=1)
     told: Json = {
         "operationId": f"{noun[:1].lower()}{noun[1:]}{verb.title().replace('_', '')}",
