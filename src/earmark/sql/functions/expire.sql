@@ -5,13 +5,17 @@ SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_has
 #variable_conflict use_column
 DECLARE
     moment timestamptz := _private_now();
+    roots text[];
+    reservations uuid[];
+    items text[];
     overdue jsonb;
     seen _private_seen[];
 BEGIN
     PERFORM _private_authorize(NULL);
-    WITH found AS MATERIALIZED (
+    SELECT array_agg(f.root), array_agg(f.reservation), array_agg(f.item) INTO roots, reservations, items
+    FROM (
         -- Each in its turn, so that no more trees are locked than are swept, and that subjects are looked up, never read through.
-        SELECT h.reservation, h.item
+        SELECT h.root, h.reservation, h.item
         FROM (
             SELECT o.root, o.reservation, o.item FROM _private_hold o
             WHERE o.state = 'held' AND o.expires_at <= moment ORDER BY o.expires_at
@@ -20,18 +24,17 @@ BEGIN
             SELECT FROM _private_subject t WHERE (t.root, t.subject) = (h.root, h.root) FOR NO KEY UPDATE SKIP LOCKED
         ) t
         LIMIT max_holds
-    )
-    SELECT jsonb_agg(_private_expiry(f.reservation, f.items)) INTO overdue
-    FROM (SELECT f.reservation, array_agg(DISTINCT f.item) AS items FROM found f GROUP BY f.reservation) f;
+    ) f;
 
     -- Read again now that the locks are held: a heartbeat or a settlement may have come first.
-    SELECT jsonb_agg(_private_expiry(t.reservation, t.items)) INTO overdue
+    SELECT jsonb_agg(_private_expiry(d.reservation, d.items)) INTO overdue
     FROM (
-        SELECT t.reservation, array_agg(DISTINCT t.item) AS items
-        FROM _private_settle_targets(overdue) t
-        WHERE t.state = 'held' AND t.expires_at <= moment
-        GROUP BY t.reservation
-    ) t;
+        SELECT h.reservation, array_agg(DISTINCT h.item) AS items
+        FROM unnest(roots, reservations, items) f (root, reservation, item)
+        JOIN _private_hold h ON (h.root, h.reservation, h.item) = (f.root, f.reservation, f.item)
+        WHERE h.state = 'held' AND h.expires_at <= moment
+        GROUP BY h.reservation
+    ) d;
     IF overdue IS NULL THEN
         RETURN;
     END IF;
