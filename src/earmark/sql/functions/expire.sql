@@ -1,4 +1,4 @@
-CREATE OR REPLACE FUNCTION earmark.expire(max_holds int DEFAULT 100)
+CREATE OR REPLACE FUNCTION earmark.expire(max_holds int DEFAULT 100, after timestamptz DEFAULT NULL)
 RETURNS TABLE (subject text, reservation uuid, item text, resource text, amount bigint, expired_at timestamptz)
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = earmark, pg_temp
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
@@ -18,7 +18,7 @@ BEGIN
         SELECT h.root, h.reservation, h.item
         FROM (
             SELECT o.root, o.reservation, o.item FROM _private_hold o
-            WHERE o.state = 'held' AND o.expires_at <= moment ORDER BY o.expires_at
+            WHERE o.state = 'held' AND o.expires_at BETWEEN coalesce(expire.after, '-infinity') AND moment ORDER BY o.expires_at
         ) h
         CROSS JOIN LATERAL (
             SELECT FROM _private_subject t WHERE (t.root, t.subject) = (h.root, h.root) FOR NO KEY UPDATE SKIP LOCKED
@@ -56,6 +56,7 @@ BEGIN
     SELECT s.owner, (overdue->(s.ordinal - 1)->>'reservation')::uuid, s.item, s.resource, s.amount, s.expires_at FROM unnest(seen) s;
 END $$;
 COMMENT ON FUNCTION earmark.expire IS
-'Rolls back overdue holds with cause expired, at most about max_holds in one call, oldest first; call again while it returns rows.
+'Rolls back overdue holds with cause expired, at most about max_holds in one call, oldest first; call again while it returns rows,
+with the latest expired_at as after: without it, each call reads past what those before it swept, for as long as an old snapshot needs that.
 Trees locked by others are skipped, so any number of sweepers may run. An item that cannot be rolled back is set aside (see set_aside),
 with a WARNING, and stops nothing else. Returns the holds given back. Errors: QT005.';
