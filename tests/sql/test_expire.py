@@ -18,6 +18,13 @@ def overdue(ledger: Ledger, connection: psycopg.Connection, *subjects: str) -> N
         )
 
 
+def deadlines_read(connection: psycopg.Connection) -> int:
+    """Entries of the index of deadlines that this transaction has read."""
+    query = "SELECT pg_stat_get_xact_tuples_returned('earmark._private_hold_deadline'::regclass)"
+    (read,) = connection.execute(query).fetchone() or (0,)
+    return int(read)
+
+
 def test_it_sweeps_in_batches_until_nothing_is_left(ledger: Ledger, connection: psycopg.Connection) -> None:
     overdue(ledger, connection, *"abcde")
     assert [hold.subject for hold in ledger.sweep(max_holds=2, max_batches=1)] == ["a", "b"]
@@ -78,11 +85,18 @@ def test_a_long_sweep_reads_each_deadline_once(ledger: Ledger, connection: psyco
     overdue(ledger, connection, *(f"s{number}" for number in range(40)))
     with connection.transaction():
         assert len(ledger.sweep(max_holds=2, connection=connection)) == 40
-        read = connection.execute(
-            "SELECT pg_stat_get_xact_tuples_returned('earmark._private_hold_deadline'::regclass)"
-        ).fetchone()
-        assert read is not None
-        assert 40 <= read[0] <= 120
+        assert 40 <= deadlines_read(connection) <= 120
+
+
+def test_a_batch_reads_no_more_than_it_sweeps(ledger: Ledger, connection: psycopg.Connection) -> None:
+    """However many are overdue, and even where the planner knows it: it would rather sort them all, for each batch."""
+    ledger.configure_subject("a", quotas={"images": 5000})
+    ledger.reserve("a", items={str(number): {"images": 1} for number in range(5000)})
+    connection.execute("UPDATE earmark._private_hold SET expires_at = now() - interval '1 hour' * random()")
+    connection.execute("ANALYZE earmark._private_hold")
+    with connection.transaction():
+        assert len(ledger.sweep(max_holds=10, max_batches=1, connection=connection)) == 10
+        assert 10 <= deadlines_read(connection) <= 100
 
 
 def test_it_goes_on_from_a_deadline(ledger: Ledger, connection: psycopg.Connection) -> None:
