@@ -17,11 +17,10 @@ async def measure(
     contestant: Contestant, callers: int, users: int, seconds: float, seed: int
 ) -> tuple[float, list[float]]:
     """Pairs per second and latencies, in seconds, of one round."""
-    await contestant.open(callers)
-    begun = time.perf_counter()
-    latencies = await keep_calling(contestant, callers, users, seed, lambda: time.perf_counter() < begun + seconds)
-    elapsed = time.perf_counter() - begun
-    await contestant.close()
+    async with contestant.opened(callers):
+        begun = time.perf_counter()
+        latencies = await keep_calling(contestant, callers, users, seed, lambda: time.perf_counter() < begun + seconds)
+        elapsed = time.perf_counter() - begun
     return len(latencies) / elapsed, latencies
 
 

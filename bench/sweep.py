@@ -37,18 +37,17 @@ def run(server: str, *, holds: int, seconds: float, seed: int) -> dict[str, floa
 async def _beside(url: str, holds: int, seconds: float, seed: int) -> tuple[float, float]:
     """The callers act for users who have nothing overdue; the sweeper is a process of its own, as a worker is."""
     others = Others(url)
-    await others.open(CALLERS)
     context = multiprocessing.get_context("spawn")
     ready, start = context.Event(), context.Event()
-    sweeper = context.Process(target=_sweep, args=(url, ready, start))
+    sweeper = context.Process(target=_sweep, args=(url, ready, start), daemon=True)
     sweeper.start()
     await asyncio.to_thread(ready.wait)
-    for lasting in (1, seconds):  # the first warms up
-        end = time.perf_counter() + lasting
-        quiet = await keep_calling(others, CALLERS, USERS, seed, lambda end=end: time.perf_counter() < end)
-    start.set()
-    busy = await keep_calling(others, CALLERS, USERS, seed + 1, sweeper.is_alive)
-    await others.close()
+    async with others.opened(CALLERS):
+        for lasting in (1, seconds):  # the first warms up
+            end = time.perf_counter() + lasting
+            quiet = await keep_calling(others, CALLERS, USERS, seed, lambda end=end: time.perf_counter() < end)
+        start.set()
+        busy = await keep_calling(others, CALLERS, USERS, seed + 1, sweeper.is_alive)
     with psycopg.connect(url) as connection:
         query = "SELECT count(*) FROM earmark._private_hold WHERE cause = 'expired'"
         assert connection.execute(query).fetchone() == (holds,)
