@@ -3,7 +3,9 @@
 import asyncio
 import uuid
 from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import psycopg
@@ -53,6 +55,15 @@ class Contestant(ABC):
 
     @abstractmethod
     async def close(self) -> None: ...
+
+    @asynccontextmanager
+    async def opened(self, callers: int) -> AsyncIterator[None]:
+        """Open for as long as the block lasts: a pool that is not closed keeps its event loop from ending."""
+        await self.open(callers)
+        try:
+            yield
+        finally:
+            await self.close()
 
 
 class Pooled(Contestant):

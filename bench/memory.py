@@ -34,20 +34,19 @@ def show(figures: dict[str, float]) -> None:
 
 async def _client(url: str, stops: list[int]) -> None:
     client = Earmark(url)
-    await client.open(CALLERS)
     done = 0
-    for stop in stops:
 
-        async def caller(stop: int) -> None:
-            nonlocal done
-            while done < stop:
-                done += 1
-                await client.pair(done % USERS)
+    async def caller(stop: int) -> None:
+        nonlocal done
+        while done < stop:
+            done += 1
+            await client.pair(done % USERS)
 
-        await asyncio.gather(*(caller(stop) for _ in range(CALLERS)))
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-        print(pages * os.sysconf("SC_PAGE_SIZE") / 1e6)
-    await client.close()
+    async with client.opened(CALLERS):
+        for stop in stops:
+            await asyncio.gather(*(caller(stop) for _ in range(CALLERS)))
+            pages = int(Path("/proc/self/statm").read_text().split()[1])
+            print(pages * os.sysconf("SC_PAGE_SIZE") / 1e6)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import asyncio
 import random
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from contestants import ALL, Contestant
 from servers import database
@@ -17,21 +17,28 @@ async def measure(
     contestant: Contestant, callers: int, users: int, seconds: float, seed: int
 ) -> tuple[float, list[float]]:
     """Pairs per second and latencies, in seconds, of one round."""
-    await contestant.open(callers)
+    async with contestant.opened(callers):
+        begun = time.perf_counter()
+        latencies = await keep_calling(contestant, callers, users, seed, lambda: time.perf_counter() < begun + seconds)
+        elapsed = time.perf_counter() - begun
+    return len(latencies) / elapsed, latencies
+
+
+async def keep_calling(
+    contestant: Contestant, callers: int, users: int, seed: int, goes_on: Callable[[], bool]
+) -> list[float]:
+    """Latencies, in seconds, of the pairs that callers make one after another, each for any of the users."""
     latencies: list[float] = []
     pick = random.Random(seed)
-    end = time.perf_counter() + seconds
 
     async def caller() -> None:
-        while (begun := time.perf_counter()) < end:
+        while goes_on():
+            begun = time.perf_counter()
             await contestant.pair(pick.randrange(users))
             latencies.append(time.perf_counter() - begun)
 
-    begun = time.perf_counter()
     await asyncio.gather(*(caller() for _ in range(callers)))
-    elapsed = time.perf_counter() - begun
-    await contestant.close()
-    return len(latencies) / elapsed, latencies
+    return latencies
 
 
 def compare(

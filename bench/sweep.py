@@ -8,7 +8,7 @@ from multiprocessing.synchronize import Event
 import psycopg
 from contestants import Earmark, prepare_ledger
 from crowd import fill
-from pairs import measure, percentile_99
+from pairs import keep_calling, percentile_99
 from servers import database
 
 from earmark import Ledger
@@ -36,18 +36,18 @@ def run(server: str, *, holds: int, seconds: float, seed: int) -> dict[str, floa
 
 async def _beside(url: str, holds: int, seconds: float, seed: int) -> tuple[float, float]:
     """The callers act for users who have nothing overdue; the sweeper is a process of its own, as a worker is."""
-    await measure(Others(url), CALLERS, USERS, 1, seed)
-    _, quiet = await measure(Others(url), CALLERS, USERS, seconds, seed)
+    others = Others(url)
     context = multiprocessing.get_context("spawn")
-    ready = context.Event()
-    sweeper = context.Process(target=_sweep, args=(url, ready))
+    ready, start = context.Event(), context.Event()
+    sweeper = context.Process(target=_sweep, args=(url, ready, start), daemon=True)
     sweeper.start()
     await asyncio.to_thread(ready.wait)
-    busy: list[float] = []
-    while sweeper.is_alive():
-        _, seen = await measure(Others(url), CALLERS, USERS, 0.5, seed)
-        busy += seen
-    sweeper.join()
+    async with others.opened(CALLERS):
+        for lasting in (1, seconds):  # the first warms up
+            end = time.perf_counter() + lasting
+            quiet = await keep_calling(others, CALLERS, USERS, seed, lambda end=end: time.perf_counter() < end)
+        start.set()
+        busy = await keep_calling(others, CALLERS, USERS, seed + 1, sweeper.is_alive)
     with psycopg.connect(url) as connection:
         query = "SELECT count(*) FROM earmark._private_hold WHERE cause = 'expired'"
         assert connection.execute(query).fetchone() == (holds,)
@@ -61,11 +61,11 @@ class Others(Earmark):
         await super().pair(USERS + user)
 
 
-def _sweep(url: str, ready: Event) -> None:
+def _sweep(url: str, ready: Event, start: Event) -> None:
     with Ledger(url) as ledger:
         ready.set()
-        while ledger.sweep():
-            pass
+        start.wait()
+        ledger.sweep()
 
 
 def show(figures: dict[str, float]) -> None:

@@ -347,8 +347,9 @@ class AsyncLedger:
         `max_holds` is hardly faster, and others wait for its commit to reach the disk.
         """
         expired: list[Expired] = []
+        reached: datetime | None = None
         for _ in range(max_batches):
-            batch = await self._transport.run(_calls.expire(max_holds), connection)
+            batch = await self._transport.run(_calls.expire(max_holds, reached), connection)
             for hold in batch:
                 log_rollback(
                     hold.subject,
@@ -359,9 +360,10 @@ class AsyncLedger:
                     "deadline",
                     "sweep",
                 )
-            expired += batch
             if not batch:
                 break
+            expired += batch
+            reached = max(hold.expired_at for hold in batch)
         return tuple(expired)
 
     async def verify(

@@ -256,11 +256,11 @@ def reservation(reservation: UUID, *, subject: str | None) -> Query[ReservationS
     )
 
 
-def expire(max_holds: int) -> Query[tuple[Expired, ...]]:
-    """One batch of the sweeper."""
+def expire(max_holds: int, after: datetime | None) -> Query[tuple[Expired, ...]]:
+    """One batch of the sweeper, of deadlines from `after` on."""
     return Query(
-        "SELECT subject, reservation, item, resource, amount, expired_at FROM earmark.expire(%s)",
-        (max_holds,),
+        "SELECT subject, reservation, item, resource, amount, expired_at FROM earmark.expire(%s, %s)",
+        (max_holds, after),
         lambda rows: tuple(Expired(*row) for row in rows),
     )
 

@@ -342,8 +342,9 @@ class Ledger:
         `max_holds` is hardly faster, and others wait for its commit to reach the disk.
         """
         expired: list[Expired] = []
+        reached: datetime | None = None
         for _ in range(max_batches):
-            batch = self._transport.run(_calls.expire(max_holds), connection)
+            batch = self._transport.run(_calls.expire(max_holds, reached), connection)
             for hold in batch:
                 log_rollback(
                     hold.subject,
@@ -354,9 +355,10 @@ class Ledger:
                     "deadline",
                     "sweep",
                 )
-            expired += batch
             if not batch:
                 break
+            expired += batch
+            reached = max(hold.expired_at for hold in batch)
         return tuple(expired)
 
     def verify(self, subject: str | None = None, *, connection: Connection[Any] | None = None) -> tuple[Drift, ...]:

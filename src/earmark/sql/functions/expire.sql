@@ -1,37 +1,40 @@
-CREATE OR REPLACE FUNCTION earmark.expire(max_holds int DEFAULT 100)
+CREATE OR REPLACE FUNCTION earmark.expire(max_holds int DEFAULT 100, after timestamptz DEFAULT NULL)
 RETURNS TABLE (subject text, reservation uuid, item text, resource text, amount bigint, expired_at timestamptz)
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = earmark, pg_temp
-SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_bitmapscan = off AS $$
 #variable_conflict use_column
 DECLARE
     moment timestamptz := _private_now();
+    roots text[];
+    reservations uuid[];
+    items text[];
     overdue jsonb;
     seen _private_seen[];
 BEGIN
     PERFORM _private_authorize(NULL);
-    WITH found AS MATERIALIZED (
+    SELECT array_agg(f.root), array_agg(f.reservation), array_agg(f.item) INTO roots, reservations, items
+    FROM (
         -- Each in its turn, so that no more trees are locked than are swept, and that subjects are looked up, never read through.
-        SELECT h.reservation, h.item
+        SELECT h.root, h.reservation, h.item
         FROM (
             SELECT o.root, o.reservation, o.item FROM _private_hold o
-            WHERE o.state = 'held' AND o.expires_at <= moment ORDER BY o.expires_at
+            WHERE o.state = 'held' AND o.expires_at BETWEEN coalesce(expire.after, '-infinity') AND moment ORDER BY o.expires_at
         ) h
         CROSS JOIN LATERAL (
             SELECT FROM _private_subject t WHERE (t.root, t.subject) = (h.root, h.root) FOR NO KEY UPDATE SKIP LOCKED
         ) t
         LIMIT max_holds
-    )
-    SELECT jsonb_agg(_private_expiry(f.reservation, f.items)) INTO overdue
-    FROM (SELECT f.reservation, array_agg(DISTINCT f.item) AS items FROM found f GROUP BY f.reservation) f;
+    ) f;
 
     -- Read again now that the locks are held: a heartbeat or a settlement may have come first.
-    SELECT jsonb_agg(_private_expiry(t.reservation, t.items)) INTO overdue
+    SELECT jsonb_agg(_private_expiry(d.reservation, d.items)) INTO overdue
     FROM (
-        SELECT t.reservation, array_agg(DISTINCT t.item) AS items
-        FROM _private_settle_targets(overdue) t
-        WHERE t.state = 'held' AND t.expires_at <= moment
-        GROUP BY t.reservation
-    ) t;
+        SELECT h.reservation, array_agg(DISTINCT h.item) AS items
+        FROM unnest(roots, reservations, items) f (root, reservation, item)
+        JOIN _private_hold h ON (h.root, h.reservation, h.item) = (f.root, f.reservation, f.item)
+        WHERE h.state = 'held' AND h.expires_at <= moment
+        GROUP BY h.reservation
+    ) d;
     IF overdue IS NULL THEN
         RETURN;
     END IF;
@@ -53,6 +56,7 @@ BEGIN
     SELECT s.owner, (overdue->(s.ordinal - 1)->>'reservation')::uuid, s.item, s.resource, s.amount, s.expires_at FROM unnest(seen) s;
 END $$;
 COMMENT ON FUNCTION earmark.expire IS
-'Rolls back overdue holds with cause expired, at most about max_holds in one call, oldest first; call again while it returns rows.
+'Rolls back overdue holds with cause expired, at most about max_holds in one call, oldest first; call again while it returns rows,
+with the latest expired_at as after: without it, each call reads past what those before it swept, for as long as an old snapshot needs that.
 Trees locked by others are skipped, so any number of sweepers may run. An item that cannot be rolled back is set aside (see set_aside),
 with a WARNING, and stops nothing else. Returns the holds given back. Errors: QT005.';

@@ -3,3 +3,6 @@ CREATE INDEX _private_journal_reservation ON earmark._private_journal (reservati
 
 -- Answers holds now, not the JSON of the verbs, which the sweeper has no use for.
 DROP FUNCTION IF EXISTS earmark._private_settle(jsonb, text, timestamptz);
+
+-- Goes on after the deadline that the call before it came to.
+DROP FUNCTION IF EXISTS earmark.expire(int);
