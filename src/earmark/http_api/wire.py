@@ -7,7 +7,7 @@ from urllib.parse import urljoin
 from uuid import UUID
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 from starlette.responses import Response
 
 from earmark.http_api.rate_limit import rate_limit_headers
