@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
+from datetime import timedelta
 from importlib.metadata import version
 from pathlib import Path
 
@@ -28,6 +29,7 @@ import psutil
 import psycopg
 from PIL import Image
 
+from earmark.cli.token import local_token
 from earmark.config import Settings
 from earmark.local_postgres import LocalPostgres
 from earmark.uploads.inspection import Inspected, Limits, inspect
@@ -39,6 +41,7 @@ DISTINCT = 12
 CLIENTS = 4
 BATCH = 20
 POLL_SECONDS = 0.25
+COMPLETED = "SELECT count(*) FROM earmark._private_image WHERE state = 'completed'"
 STATISTICS = {
     "shared_preload_libraries": "pg_stat_statements",
     "pg_stat_statements.track_planning": "on",
@@ -46,9 +49,9 @@ STATISTICS = {
 STATEMENTS = """
 SELECT regexp_replace(left(query, 90), '\\s+', ' ', 'g'), (total_exec_time + total_plan_time)::float8 / %s,
     calls::float8 / %s
-FROM public.pg_stat_statements ORDER BY 2 DESC
+FROM public.pg_stat_statements WHERE query NOT LIKE '%%FROM earmark.usage%%' ORDER BY 2 DESC
 """
-"""Milliseconds and calls of each statement, per image: all that the database does while the flow runs."""
+"""Milliseconds and calls of each statement, per image: all that the database does, but for clients that ask for usage."""
 
 
 def pictures(folder: Path, seed: int) -> list[Path]:
@@ -98,10 +101,13 @@ class Service:
         )
         assert self._process.stdout is not None
         for line in self._process.stdout:
-            if found := re.search(r"(http://\S+)/#token=(\S+)", line):
-                self.url, self.token = found.groups()
+            if found := re.search(r"(http://\S+)/#token=", line):
+                self.url = found[1]
                 return
         raise RuntimeError(f"the service did not start: see {self._log.name}")
+
+    def token_of(self, subject: str) -> str:
+        return local_token(self.home, subject, role="authenticated", ttl=timedelta(hours=12))
 
     def peaks(self) -> dict[str, int]:
         """Peak resident megabytes of the service itself and of its largest decoding process."""
@@ -124,13 +130,16 @@ def peak_of(pid: int) -> int:
 
 
 async def upload(service: Service, paths: list[Path]) -> None:
-    """Clients that send everything, as fast as it is taken, and wait until the last image is completed."""
+    """Clients that send everything, as fast as it is taken, and wait until the last image is completed.
+
+    Each is a user of his own, as they would be: what one user does is done in turn, under his lock.
+    """
     contents = {path: path.read_bytes() for path in set(paths)}
     batches = [paths[at : at + BATCH] for at in range(0, len(paths), BATCH)]
-    headers = {"Authorization": f"Bearer {service.token}"}
-    async with httpx.AsyncClient(base_url=service.url, headers=headers, timeout=120) as api:
 
-        async def client() -> None:
+    async def client(number: int) -> None:
+        headers = {"Authorization": f"Bearer {service.token_of(f'user-{number}')}"}
+        async with httpx.AsyncClient(base_url=service.url, headers=headers, timeout=120) as api:
             while batches:
                 batch = batches.pop()
                 files = [{"filename": p.name, "contentType": "image/jpeg", "size": len(contents[p])} for p in batch]
@@ -139,11 +148,17 @@ async def upload(service: Service, paths: list[Path]) -> None:
                     put = await api.put(image["uploadUrl"], content=contents[path], headers=image["headers"])
                     put.raise_for_status()
                     (await api.post("/api/images/complete", json={"imageId": image["imageId"]})).raise_for_status()
+            await until_nothing_is_held(api)
 
-        await asyncio.gather(*(client() for _ in range(CLIENTS)))
-        while (usage := (await api.get("/api/usage")).raise_for_status().json())["resources"]["images"]["held"]:
-            await asyncio.sleep(POLL_SECONDS)  # noqa: ASYNC110 - as a client asks
-        assert usage["resources"]["images"]["committed"] >= len(paths), "an image was not completed"
+    await asyncio.gather(*(client(number) for number in range(CLIENTS)))
+
+
+async def until_nothing_is_held(api: httpx.AsyncClient) -> None:
+    held = 1
+    while held:
+        usage = (await api.get("/api/usage")).raise_for_status().json()
+        held = usage["resources"]["images"]["held"]
+        await asyncio.sleep(POLL_SECONDS if held else 0)
 
 
 def flow(folder: Path, paths: list[Path], processes: int) -> dict:
@@ -161,6 +176,8 @@ def flow(folder: Path, paths: list[Path], processes: int) -> dict:
             begun = time.perf_counter()
             asyncio.run(upload(service, paths))
             seconds = time.perf_counter() - begun
+            done = database.execute(COMPLETED).fetchone()
+            assert done == (len(paths) + 2 * processes,), "an image was not completed"
             statements = database.execute(STATEMENTS, (len(paths),) * 2).fetchall()
             return {
                 "seconds": seconds,
