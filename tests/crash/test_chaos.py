@@ -14,11 +14,10 @@ from uuid import uuid4
 import psutil
 import psycopg
 import pytest
-from obstore.store import S3Store
 
 from earmark.local_postgres import running_url
 from fixtures.life import assert_what_is_there_is_what_is_used
-from fixtures.object_store import ACCESS
+from fixtures.object_store import bucket
 from fixtures.pictures import picture
 
 FIRST = int(os.environ.get("EARMARK_CHAOS_SEED", "1"))
@@ -158,15 +157,4 @@ def sweep_after_the_last_upload_url_has_expired(here):
     )
     here.service.wait_until(
         lambda: here.asked("SELECT count(*) FROM earmark._private_image WHERE remove_objects_at <= now()") == 0
-    )
-
-
-def bucket(store):
-    return S3Store(
-        "objects",
-        endpoint=store.endpoint,
-        region="us-east-1",
-        access_key_id=ACCESS["AWS_ACCESS_KEY_ID"],
-        secret_access_key=ACCESS["AWS_SECRET_ACCESS_KEY"],
-        client_options={"allow_http": True},
     )

@@ -3,8 +3,6 @@
 import asyncio
 import hashlib
 import os
-import shutil
-import subprocess
 import sys
 import threading
 import tracemalloc
@@ -372,21 +370,6 @@ async def test_a_listing_is_complete_beyond_one_batch(storage: LocalStorage, roo
         (folder / str(number)).touch()
     (root / "not ours").touch()
     assert len({stored.key async for stored in storage.list()}) == 1201
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    mount = shutil.which("mount")
-    if sys.platform != "linux" or os.geteuid() != 0 or mount is None:
-        pytest.skip("needs root on Linux, to mount a small tmpfs")
-    folder = tmp_path / "small"
-    folder.mkdir()
-    if subprocess.run([mount, "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], check=False).returncode != 0:
-        pytest.skip("may not mount a tmpfs here")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", folder], check=True)  # noqa: S607 - stands beside mount
 
 
 async def test_a_full_disk_is_reported_and_left_clean(small_disk: Path, tmp_path: Path):

@@ -1,0 +1,231 @@
+"""The pipeline's benchmark: pictures through the whole flow, against the same Pillow work in a bare process pool.
+
+    python bench/pipeline.py [--images 500] [--processes 2] [--json FILE]
+
+Both work on the same generated 12-megapixel JPEGs with as many processes, one after the other on the same machine.
+The flow is what `earmark serve` does behind HTTP: reserve, PUT, complete, inspect, process, store, commit. Its clients,
+its database and the service itself share the machine's cores with the processes, as they do where it is run.
+"""
+
+import argparse
+import asyncio
+import json
+import multiprocessing
+import os
+import platform
+import random
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from datetime import timedelta
+from importlib.metadata import version
+from pathlib import Path
+
+import httpx
+import psutil
+import psycopg
+from PIL import Image
+
+from earmark.cli.token import local_token
+from earmark.config import Settings
+from earmark.local_postgres import LocalPostgres
+from earmark.uploads.inspection import Inspected, Limits, inspect
+from earmark.uploads.processing import Source, make_thumbnail
+
+SIZE = (4000, 3000)
+DISTINCT = 12
+"""Pictures that are really different; the others are repeats of them, which no part of the flow notices."""
+CLIENTS = 4
+BATCH = 20
+POLL_SECONDS = 0.25
+COMPLETED = "SELECT count(*) FROM earmark._private_image WHERE state = 'completed'"
+STATISTICS = {
+    "shared_preload_libraries": "pg_stat_statements",
+    "pg_stat_statements.track_planning": "on",
+}
+STATEMENTS = """
+SELECT regexp_replace(left(query, 90), '\\s+', ' ', 'g'), (total_exec_time + total_plan_time)::float8 / %s,
+    calls::float8 / %s
+FROM public.pg_stat_statements WHERE query NOT LIKE '%%FROM earmark.usage%%' ORDER BY 2 DESC
+"""
+"""Milliseconds and calls of each statement, per image: all that the database does, but for clients that ask for usage."""
+
+
+def pictures(folder: Path, seed: int) -> list[Path]:
+    """Photographs, as far as their size and the work of decoding them go: about 3 MB each."""
+    chance = random.Random(seed)
+    made = []
+    for number in range(DISTINCT):
+        noise = Image.effect_noise((SIZE[0] // 4, SIZE[1] // 4), 60).resize(SIZE, Image.Resampling.BICUBIC)
+        tint = Image.linear_gradient("L").rotate(chance.randrange(360)).resize(SIZE)
+        picture = Image.merge("RGB", (noise, tint, Image.blend(noise, tint, chance.random())))
+        path = folder / f"{number}.jpg"
+        picture.save(path, "JPEG", quality=92)
+        made.append(path)
+    return made
+
+
+def work(path: Path) -> int:
+    """The Pillow work of one image, as the flow's processes do it."""
+    limits = Limits.from_settings(Settings())
+    found = inspect(path, content_type="image/jpeg", filename=path.name, limits=limits)
+    assert isinstance(found, Inspected)
+    source = Source(path, "image/jpeg", path.name, "", "", 1)
+    return len(make_thumbnail(source).outputs[0].data)
+
+
+def bare(paths: list[Path], processes: int) -> float:
+    """Seconds of the work alone, in processes that are warm."""
+    context = multiprocessing.get_context("forkserver")
+    with ProcessPoolExecutor(processes, mp_context=context) as pool:
+        list(pool.map(work, paths[: 2 * processes]))
+        begun = time.perf_counter()
+        assert all(pool.map(work, paths))
+        return time.perf_counter() - begun
+
+
+class Service:
+    """`earmark serve` on an empty home whose database runs already."""
+
+    def __init__(self, home: Path, processes: int) -> None:
+        self.home = home
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("EARMARK_")}
+        environment |= {"EARMARK_PROCESSES": str(processes), "EARMARK_DEFAULT_PLAN": "enterprise"}
+        command = [sys.executable, "-m", "earmark", "serve", "--port", "0", "--home", str(home), "--as", "bench"]
+        self._log = (home.parent / "service.log").open("w")
+        self._process = subprocess.Popen(  # noqa: S603 - our own program
+            command, env=environment, stdout=subprocess.PIPE, stderr=self._log, text=True
+        )
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            if found := re.search(r"(http://\S+)/#token=", line):
+                self.url = found[1]
+                return
+        raise RuntimeError(f"the service did not start: see {self._log.name}")
+
+    def token_of(self, subject: str) -> str:
+        return local_token(self.home, subject, role="authenticated", ttl=timedelta(hours=12))
+
+    def peaks(self) -> dict[str, int]:
+        """Peak resident megabytes of the service itself and of its largest decoding process."""
+        children = psutil.Process(self._process.pid).children(recursive=True)
+        decoders = [peak_of(child.pid) for child in children if "postgres" not in child.name()]
+        return {"service": peak_of(self._process.pid), "decoder": max(decoders, default=0)}
+
+    def stop(self) -> None:
+        self._process.terminate()
+        self._process.wait(30)
+        self._log.close()
+
+
+def peak_of(pid: int) -> int:
+    try:
+        found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    except OSError:
+        return 0
+    return int(found[1]) // 1024 if found else 0
+
+
+async def upload(service: Service, paths: list[Path]) -> None:
+    """Clients that send everything, as fast as it is taken, and wait until the last image is completed.
+
+    Each is a user of his own, as they would be: what one user does is done in turn, under his lock.
+    """
+    contents = {path: path.read_bytes() for path in set(paths)}
+    batches = [paths[at : at + BATCH] for at in range(0, len(paths), BATCH)]
+
+    async def client(number: int) -> None:
+        headers = {"Authorization": f"Bearer {service.token_of(f'user-{number}')}"}
+        async with httpx.AsyncClient(base_url=service.url, headers=headers, timeout=120) as api:
+            while batches:
+                batch = batches.pop()
+                files = [{"filename": p.name, "contentType": "image/jpeg", "size": len(contents[p])} for p in batch]
+                reserved = (await api.post("/api/images/preupload", json={"files": files})).raise_for_status().json()
+                for path, image in zip(batch, reserved["images"], strict=True):
+                    put = await api.put(image["uploadUrl"], content=contents[path], headers=image["headers"])
+                    put.raise_for_status()
+                    (await api.post("/api/images/complete", json={"imageId": image["imageId"]})).raise_for_status()
+            await until_nothing_is_held(api)
+
+    await asyncio.gather(*(client(number) for number in range(CLIENTS)))
+
+
+async def until_nothing_is_held(api: httpx.AsyncClient) -> None:
+    held = 1
+    while held:
+        usage = (await api.get("/api/usage")).raise_for_status().json()
+        held = usage["resources"]["images"]["held"]
+        await asyncio.sleep(POLL_SECONDS if held else 0)
+
+
+def flow(folder: Path, paths: list[Path], processes: int) -> dict:
+    """Seconds of the whole flow, and what it cost."""
+    home = folder / "home"
+    with (
+        LocalPostgres(home, settings=STATISTICS) as local,
+        psycopg.connect(local.url, autocommit=True) as database,
+    ):
+        database.execute("CREATE EXTENSION pg_stat_statements SCHEMA public")
+        service = Service(home, processes)
+        try:
+            asyncio.run(upload(service, paths[: 2 * processes]))
+            database.execute("SELECT public.pg_stat_statements_reset()")
+            begun = time.perf_counter()
+            asyncio.run(upload(service, paths))
+            seconds = time.perf_counter() - begun
+            done = database.execute(COMPLETED).fetchone()
+            assert done == (len(paths) + 2 * processes,), "an image was not completed"
+            statements = database.execute(STATEMENTS, (len(paths),) * 2).fetchall()
+            return {
+                "seconds": seconds,
+                "database_ms": sum(row[1] for row in statements),
+                "statements": [dict(zip(("query", "ms", "calls"), row, strict=True)) for row in statements[:12]],
+                "peak_mb": service.peaks(),
+            }
+        finally:
+            service.stop()
+
+
+def show(found: dict) -> None:
+    images, alone, whole = found["images"], found["bare_seconds"], found["flow"]["seconds"]
+    print(f"\n{images} JPEGs of 12 megapixels, {found['megabytes']:.1f} MB each, {found['processes']} processes")
+    print(f"  bare process pool   {images / alone:8.1f} images/s")
+    print(f"  whole flow          {images / whole:8.1f} images/s    ratio {alone / whole:.2f} (wanted >= 0.85)")
+    print(f"  database time       {found['flow']['database_ms']:8.1f} ms per image (wanted <= 5)")
+    for statement in found["flow"]["statements"][:6]:
+        print(f"    {statement['ms']:6.2f} ms in {statement['calls']:5.2f} calls: {statement['query']}")
+    for name, megabytes in found["flow"]["peak_mb"].items():
+        print(f"  peak RSS, {name:9} {megabytes:8} MB")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--images", type=int, default=500)
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="earmark-bench-") as name:
+        folder = Path(name)
+        made = pictures(folder, arguments.seed)
+        paths = [made[number % len(made)] for number in range(arguments.images)]
+        found = {
+            "seed": arguments.seed,
+            "images": arguments.images,
+            "processes": arguments.processes,
+            "megabytes": sum(path.stat().st_size for path in made) / len(made) / 1e6,
+            "bare_seconds": bare(paths, arguments.processes),
+            "flow": flow(folder, paths, arguments.processes),
+            "versions": {name: version(name) for name in ("earmark", "pillow", "psycopg")},
+            "machine": {"system": platform.platform(), "python": platform.python_version(), "cores": os.cpu_count()},
+        }
+    show(found)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(found, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
