@@ -4,7 +4,7 @@ WORKERS ?= 2
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: run run-s3 test soak lint types contracts sync-twin check bench constraints clean
+.PHONY: run run-s3 test soak lint types contracts sync-twin check bench bench-http constraints clean
 .DEFAULT_GOAL := run
 
 run: $(STAMP)
@@ -39,6 +39,10 @@ sync-twin: $(STAMP)
 bench: $(STAMP)
 	@$(BIN)/python -c "import neveroversell" 2>/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	$(BIN)/python bench/ledger.py $(ARGS)
+
+bench-http: $(STAMP)
+	@command -v wrk >/dev/null || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get install -y -qq --no-install-recommends wrk >/dev/null; } || { echo "bench-http needs wrk: install your system's package of that name" >&2; exit 1; }
+	$(BIN)/python bench/over_http.py $(ARGS)
 
 constraints: $(STAMP)
 	$(BIN)/python -m uv pip compile --universal --python-version 3.11 --all-extras --no-header --no-annotate --upgrade -o constraints.txt pyproject.toml

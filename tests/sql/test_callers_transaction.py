@@ -62,6 +62,7 @@ CASES: dict[str, Case] = {
     ),
     "configure_subject": Case(lambda method, _: method("a", quotas={"images": 7})),
     "usage": Case(lambda method, _: method("a"), writes=False, before=RESERVE),
+    "usages": Case(lambda method, _: method(["a", "b"]), writes=False, before=RESERVE),
     "usage_levels": Case(lambda method, _: method("a"), writes=False, before=RESERVE),
     "subject": Case(
         lambda method, _: method("a"), writes=False, before="SELECT earmark.configure_subject('a', 'free')"

@@ -222,6 +222,7 @@ def read(look: Onlooker) -> None:
     for who in (someone(), subject, "o77"):
         look.call("SELECT * FROM earmark.usage(%s)", who)
         look.call("SELECT * FROM earmark.usage_levels(%s)", who)
+        look.call("SELECT * FROM earmark.usages(%s)", [who, "o78", "o79"])
         look.call("SELECT * FROM earmark.history(%s)", who)
         look.call("SELECT * FROM earmark.history(%s, 15, 5)", who)
         look.call("SELECT * FROM earmark.images(%s)", who)

@@ -2,7 +2,9 @@
 
 import logging
 import sys
+from datetime import UTC, datetime
 
+import msgspec
 import structlog
 from structlog.types import Processor
 
@@ -17,9 +19,28 @@ _QUIET = (
     "psycopg.pool",
 )
 
+_OF_EVERY_RECORD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _TRACEBACKS = structlog.processors.ExceptionRenderer(
     structlog.tracebacks.ExceptionDictTransformer(show_locals=False)  # a local may hold a secret
 )
+
+
+class _Formatter(structlog.stdlib.ProcessorFormatter):
+    """structlog's, but that a plain record, of which there is one per request, is written without its machinery."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        if record.exc_info or record.stack_info or record.args:
+            return super().format(record)
+        extra = {name: value for name, value in vars(record).items() if name not in _OF_EVERY_RECORD}
+        moment = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+        told = {
+            "event": record.msg,
+            **extra,
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "timestamp": moment,
+        }
+        return msgspec.json.encode(told, enc_hook=str).decode()
 
 
 def configure_logs(log_format: str, *, level: int = logging.INFO) -> None:
@@ -44,8 +65,9 @@ def configure_logs(log_format: str, *, level: int = logging.INFO) -> None:
         ]
     )
     handler = logging.StreamHandler(sys.stderr)
+    formatter = _Formatter if json else structlog.stdlib.ProcessorFormatter
     handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
+        formatter(
             foreign_pre_chain=shared,
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderer],
         )

@@ -10,7 +10,7 @@ import uuid
 from typing import Any
 
 import anyio
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -29,14 +29,17 @@ its connection reset and not the answer (RFC 9112, section 9.6). More than the s
 by the time the answer comes."""
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-_DEFAULT_HEADERS = {
-    "Cache-Control": "no-store",
-    "Content-Security-Policy": "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-}
+_DEFAULT_HEADERS = tuple(
+    (name.lower().encode(), value.encode())
+    for name, value in {
+        "Cache-Control": "no-store",
+        "Content-Security-Policy": "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+        "Cross-Origin-Opener-Policy": "same-origin",
+        "Cross-Origin-Resource-Policy": "same-origin",
+        "Referrer-Policy": "no-referrer",
+        "X-Content-Type-Options": "nosniff",
+    }.items()
+)
 _logger = logging.getLogger("earmark.http")
 
 
@@ -96,12 +99,14 @@ class _Exchange:
         """Adds the headers of every answer; ends the connection of a request whose body is not going to be read."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            headers = MutableHeaders(scope=message)
-            headers[REQUEST_ID] = self.request_id
-            for name, value in _DEFAULT_HEADERS.items():
-                headers.setdefault(name, value)
+            headers: list[tuple[bytes, bytes]] = list(message.get("headers", ()))
+            given = {name for name, _ in headers}
+            headers += [header for header in _DEFAULT_HEADERS if header[0] not in given]
+            headers.append((b"x-request-id", self.request_id.encode()))
             if self._unread:
-                headers["Connection"] = "close"
+                headers.append((b"connection", b"close"))
+            message = {**message, "headers": headers}
+            if self._unread:
                 self._lingers = not self._waits_for_a_word
         elif self._lingers and not message.get("more_body", False):
             await self._send({**message, "more_body": True})

@@ -7,6 +7,7 @@ counted; `r` is what is left, `t` the seconds until the next period.
 import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 from earmark.model import UNLIMITED, ResourceUsage
@@ -22,7 +23,9 @@ def rate_limit_headers(resources: Mapping[str, ResourceUsage]) -> dict[str, str]
         return {}
     now = datetime.now(UTC)
     return {
-        "RateLimit-Policy": ", ".join(policy(name, one) for name, one in limited.items()),
+        "RateLimit-Policy": ", ".join(
+            policy(name, one.quota_limit, one.period_start, one.period_end) for name, one in limited.items()
+        ),
         "RateLimit": ", ".join(left(name, one, now) for name, one in limited.items()),
     }
 
@@ -42,12 +45,13 @@ def shortage_headers(short: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     }
 
 
-def policy(name: str, one: ResourceUsage) -> str:
+@lru_cache(maxsize=1024)
+def policy(name: str, quota_limit: int, period_start: datetime | None, period_end: datetime | None) -> str:
     """The policy of one resource."""
     window = ""
-    if one.period_start is not None and one.period_end is not None:
-        window = f";w={round((one.period_end - one.period_start).total_seconds())}"
-    return f'"{name}";q={min(one.quota_limit, INTEGER_MAX)}{window};qu="{name}"'
+    if period_start is not None and period_end is not None:
+        window = f";w={round((period_end - period_start).total_seconds())}"
+    return f'"{name}";q={min(quota_limit, INTEGER_MAX)}{window};qu="{name}"'
 
 
 def left(name: str, one: ResourceUsage, now: datetime) -> str:

@@ -12,7 +12,7 @@ from msgspec import Struct
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Match, Route
-from starlette.types import Scope
+from starlette.types import Receive, Scope, Send
 
 from earmark.errors import EarmarkError
 
@@ -109,7 +109,13 @@ class Resource(Route):
         async def dispatch(request: Request) -> Response:
             return await methods["GET" if request.method == "HEAD" else request.method](request)
 
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            request = Request(scope, receive, send)
+            response = await dispatch(request)
+            await response(scope, receive, send)
+
         super().__init__(path, dispatch, methods=list(methods))
+        self.app = app  # what Route makes of an endpoint also looks for handlers of exceptions, which are the frame's
         self.endpoints = dict(methods)
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:

@@ -188,6 +188,25 @@ def usage(subject: str) -> Query[Usage]:
     )
 
 
+def usages(subjects: Sequence[str]) -> Query[dict[str, Usage]]:
+    """What many subjects may use and use."""
+
+    def decode(rows: list[Row]) -> dict[str, Usage]:
+        found: dict[str, tuple[str, Json, dict[str, ResourceUsage]]] = {}
+        for holder, plan, features, resource, *figures in rows:
+            _, _, resources = found.setdefault(holder, (plan, features, {}))
+            if resource:
+                resources[resource] = ResourceUsage(*figures)
+        return {holder: Usage(holder, *known) for holder, known in found.items()}
+
+    return Query(
+        "SELECT subject, plan, features, resource, quota_limit, committed, held, used, remaining, over_by, period, "
+        "period_start, period_end FROM earmark.usages(%s)",
+        (list(subjects),),
+        decode,
+    )
+
+
 def usage_levels(subject: str) -> Query[tuple[UsageLevel, ...]]:
     """What a subject and those above him may use and use."""
     return Query(

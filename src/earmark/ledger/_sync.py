@@ -266,6 +266,14 @@ class Ledger:
         """
         return self._transport.run(_calls.usage(subject), connection)
 
+    def usages(self, subjects: Sequence[str], *, connection: Connection[Any] | None = None) -> dict[str, Usage]:
+        """`usage` of many subjects, at a fraction of the cost of as many calls.
+
+        Raises:
+            UnknownSubject: One of them is unknown, and there is no default plan.
+        """
+        return self._transport.run(_calls.usages(subjects), connection)
+
     def usage_levels(self, subject: str, *, connection: Connection[Any] | None = None) -> tuple[UsageLevel, ...]:
         """What the subject, his parent and so on up to the root may use and use now; a grant needs room with each.
 

@@ -36,6 +36,7 @@ from earmark.http_api.requests import (
 )
 from earmark.http_api.routing import CURSOR, LIMIT, SUBJECT, address, operation, resource
 from earmark.http_api.services import Services
+from earmark.http_api.usage_reader import UsageReader
 from earmark.http_api.wire import (
     ONE_FILE_BODY,
     CompleteAnswer,
@@ -82,6 +83,7 @@ class Images:
 
     def __init__(self, services: Services) -> None:
         self._services = services
+        self._usage = UsageReader(services.ledger)
         self._uploads = services.uploads
 
     @operation(
@@ -102,7 +104,7 @@ class Images:
         subject = caller.acting_for(body.subject or request.query_params.get("subject"))
         declared = [File(file.filename, file.content_type, file.size) for file in body.files]
         granted = await self._uploads.reserve(subject, declared, key=key, actor=caller.subject)
-        usage = await self._services.ledger.usage(subject)
+        usage = await self._usage.usage(subject)
         location = address(request, f"/api/reservations/{granted.reservation}")
         told = preupload_answer(granted, usage, str(request.base_url))
         return answer(told, 201, location=location, usage=told.usage)
@@ -180,7 +182,7 @@ class Images:
         key = key_of(request)
         image = await self._image(request)
         granted = await self._uploads.retry(image.image, subject=image.subject, key=key, actor=caller.subject)
-        usage = await self._services.ledger.usage(image.subject)
+        usage = await self._usage.usage(image.subject)
         location = address(request, f"/api/images/{granted.uploads[0].image.image}")
         told = preupload_answer(granted, usage, str(request.base_url))
         return answer(told, 201, location=location, usage=told.usage)
@@ -229,7 +231,7 @@ class Images:
     async def _settled(self, request: Request, moved: Transition, connection: Connection | None = None) -> Response:
         image = moved.image
         assert image is not None  # noqa: S101 - the flow raises NotFound where there is none
-        usage = await self._services.ledger.usage(image.subject, connection=connection)
+        usage = await self._usage.usage(image.subject, connection)
         told = ImageEndedAnswer(image_answer(image, self._uploads, str(request.base_url)), usage_answer(usage))
         return answer(told, usage=told.usage)
 

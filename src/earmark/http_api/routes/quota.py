@@ -23,6 +23,7 @@ from earmark.http_api.requests import cursor_for, history_cursor, key_of, limit_
 from earmark.http_api.routing import CURSOR, LIMIT, SUBJECT, Access, Parameter, operation, resource
 from earmark.http_api.services import Services
 from earmark.http_api.settlements import rolled_back
+from earmark.http_api.usage_reader import UsageReader
 from earmark.http_api.wire import (
     ROLLBACK_BODY,
     AdjustAnswer,
@@ -69,6 +70,7 @@ class Quota:
 
     def __init__(self, services: Services) -> None:
         self._services = services
+        self._usage = UsageReader(services.ledger)
         self._ledger = services.ledger
 
     @operation(answers={200: UsageAnswer}, problems=(UnknownSubject,), query=(SUBJECT,), quota=True)
@@ -76,7 +78,7 @@ class Quota:
         """What a subject may use and uses."""
         caller = self._services.caller(request)
         subject = caller.acting_for(request.query_params.get("subject"))
-        usage = usage_answer(await self._ledger.usage(subject))
+        usage = usage_answer(await self._usage.usage(subject))
         return answer(usage, usage=usage)
 
     @operation(answers={200: LevelsAnswer}, problems=(UnknownSubject,), query=(SUBJECT,))
@@ -147,7 +149,7 @@ class Quota:
 
         async def effect(connection: Connection | None) -> Response:
             subject, returned = await self._given_back(caller, named, body, connection)
-            usage = usage_answer(await self._ledger.usage(subject, connection=connection))
+            usage = usage_answer(await self._usage.usage(subject, connection))
             return answer(RolledBackAnswer(returned, usage), usage=usage)
 
         return await self._services.answers.once(request, owner, body, effect)
@@ -234,4 +236,4 @@ class Quota:
         return answer(AdjustAnswer(body.subject, body.resource, body.amount, made.replayed, made.levels))
 
     async def _subject(self, name: str) -> Response:
-        return answer(subject_answer(await self._ledger.subject(name), await self._ledger.usage(name)))
+        return answer(subject_answer(await self._ledger.subject(name), await self._usage.usage(name)))

@@ -22,6 +22,7 @@ from earmark.http_api.requests import key_of, read, uuid_of
 from earmark.http_api.routing import SUBJECT, Access, address, operation, resource
 from earmark.http_api.services import Services
 from earmark.http_api.settlements import checked, out_of_quota, rolled_back
+from earmark.http_api.usage_reader import UsageReader
 from earmark.http_api.wire import (
     RESERVE_BODY,
     CommitBody,
@@ -57,6 +58,7 @@ class Reservations:
 
     def __init__(self, services: Services) -> None:
         self._services = services
+        self._usage = UsageReader(services.ledger)
         self._ledger = services.ledger
 
     @operation(
@@ -88,7 +90,7 @@ class Reservations:
         grant = reservation.grant
         if grant.reservation is None or grant.expires_at is None:
             raise out_of_quota(subject, grant.short)
-        usage = usage_answer(await self._ledger.usage(subject))
+        usage = usage_answer(await self._usage.usage(subject))
         return answer(
             ReservedAnswer(grant.reservation, grant.expires_at, grant.replayed, usage),
             201,
@@ -135,7 +137,7 @@ class Reservations:
                 connection=connection,
             )
             subject = checked(settlement, {"committed", "already_committed"})
-            usage = usage_answer(await self._ledger.usage(subject, connection=connection))
+            usage = usage_answer(await self._usage.usage(subject, connection))
             return answer(CommittedAnswer(settlement.committed, settlement.returned, usage), usage=usage)
 
         return await self._once(request, caller, body, effect)
@@ -166,7 +168,7 @@ class Reservations:
                 connection=connection,
             )
             subject, returned = rolled_back(settlement)
-            usage = usage_answer(await self._ledger.usage(subject, connection=connection))
+            usage = usage_answer(await self._usage.usage(subject, connection))
             return answer(RolledBackAnswer(returned, usage), usage=usage)
 
         return await self._once(request, caller, body, effect)

@@ -1,0 +1,165 @@
+"""HTTP benchmark: reserve and rollback over HTTP with a JWT, against a bare Starlette echo with the same JWT check.
+
+50 connections by wrk, one web process each, one machine, one run; the rounds are interleaved. Durable commits are on.
+Prints a table and writes JSON. wrk comes from the system's packages: `apt-get install wrk`.
+
+    python bench/over_http.py [--seconds 5] [--rounds 3] [--connections 50] [--users 1000] [--json FILE]
+"""
+
+import argparse
+import json
+import os
+import platform
+import re
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+import httpx
+
+from earmark.cli.token import local_token
+
+SCRIPT = Path(__file__).with_name("over_http.lua")
+WRK = "wrk"
+START_SECONDS = 60
+RATE = re.compile(r"Requests/sec:\s+([\d.]+)")
+PERCENTILE = re.compile(r"^\s+(50|99)%\s+([\d.]+)(us|ms|s)", re.MULTILINE)
+UNITS = {"us": 0.001, "ms": 1.0, "s": 1000.0}
+
+
+def echo_application(home):
+    """What the echo serves: its body again, for whoever has signed in."""
+    from starlette.applications import Starlette
+    from starlette.responses import Response
+    from starlette.routing import Route
+
+    from earmark.cli.token import secret_of
+    from earmark.config import Settings
+    from earmark.http_api.sign_in import SignIn, bearer_token
+
+    sign_in = SignIn(secret_of(Settings(home=home)))
+
+    async def echo(request):
+        sign_in.verify(bearer_token(request.headers.get("authorization", "")) or "")
+        return Response(await request.body(), media_type="application/json")
+
+    return Starlette(routes=[Route("/api/reservations", echo, methods=["POST"])])
+
+
+def serve_echo(home, port):
+    """Runs the echo, on the loop and the parser that Earmark runs on."""
+    import uvicorn
+
+    uvicorn.run(echo_application(home), port=port, access_log=False, log_level="warning", loop="uvloop", ws="none")
+
+
+class Contestant:
+    """A server in a process of its own."""
+
+    def __init__(self, name, command, port, environment):
+        self.name = name
+        self.url = f"http://127.0.0.1:{port}"
+        self._process = subprocess.Popen(  # noqa: S603 - our own command
+            command, env={**os.environ, **environment}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+
+    def wait(self, path):
+        for _ in range(START_SECONDS * 20):
+            try:
+                httpx.get(self.url + path)
+            except httpx.TransportError:
+                time.sleep(0.05)
+            else:
+                return
+        sys.exit(f"{self.name} did not start")
+
+    def stop(self):
+        self._process.send_signal(signal.SIGTERM)
+        self._process.wait(30)
+
+
+def measure(contestant, arguments, tokens, seconds):
+    """Requests per second, and latencies in milliseconds at 50 and 99 percent."""
+    environment = {**os.environ, "TOKENS": str(tokens), "SETTLE": "1" if contestant.name == "earmark" else ""}
+    command = [
+        *(WRK, "--threads", "1", "--connections", str(arguments.connections), "--duration", f"{seconds}s"),
+        *("--latency", "--script", str(SCRIPT), contestant.url),
+    ]
+    said = subprocess.run(  # noqa: S603 - our own command
+        command, env=environment, capture_output=True, text=True, check=True
+    ).stdout
+    assert "Non-2xx" not in said, said
+    latencies = {percent: float(value) * UNITS[unit] for percent, value, unit in PERCENTILE.findall(said)}
+    return float(RATE.search(said)[1]), latencies["50"], latencies["99"]
+
+
+def run(arguments, home):
+    tokens = home / "tokens"
+    port = arguments.port
+    quiet = {"EARMARK_HOME": str(home), "EARMARK_DEFAULT_PLAN": "enterprise", "EARMARK_LOG_FORMAT": "json"}
+    earmark = Contestant("earmark", [sys.executable, "-m", "earmark", "serve", "--port", str(port)], port, quiet)
+    echo = Contestant("echo", [sys.executable, __file__, "--serve-echo", str(home)], port + 1, {"PORT": str(port + 1)})
+    try:
+        earmark.wait("/readyz")
+        echo.wait("/")
+        tokens.write_text("".join(f"{local_token(home, f'user-{n}')}\n" for n in range(arguments.users)))
+        seen = {"echo": [], "earmark": []}
+        for number in range(arguments.rounds + 1):
+            for one in (echo, earmark):
+                figures = measure(one, arguments, tokens, arguments.seconds if number else 2)
+                if number:  # the first round warms up
+                    seen[one.name].append(figures)
+        return seen
+    finally:
+        echo.stop()
+        earmark.stop()
+
+
+def show(seen):
+    middle = {
+        name: [statistics.median(column) for column in zip(*rounds, strict=True)] for name, rounds in seen.items()
+    }
+    print(f"{'server':10} {'requests/s':>11} {'p50 ms':>8} {'p99 ms':>8}")
+    for name, (rate, half, most) in middle.items():
+        print(f"{name:10} {rate:11,.0f} {half:8.2f} {most:8.2f}")
+    rate = middle["earmark"][0] / middle["echo"][0]
+    tail = middle["earmark"][2] / middle["echo"][2]
+    print(f"earmark does {rate:.2f}x the echo's requests; its p99 is {tail:.2f}x the echo's")
+    return {"requests_ratio": rate, "p99_ratio": tail}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--connections", type=int, default=50)
+    parser.add_argument("--users", type=int, default=1000)
+    parser.add_argument("--port", type=int, default=18787)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--serve-echo", type=Path, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.serve_echo:
+        serve_echo(arguments.serve_echo, int(os.environ["PORT"]))
+        return
+    if shutil.which(WRK) is None:
+        sys.exit("wrk is needed to make the load: apt-get install wrk, or your system's package of that name")
+    with tempfile.TemporaryDirectory() as home:
+        seen = run(arguments, Path(home))
+    ratios = show(seen)
+    if arguments.json:
+        facts = {
+            "python": sys.version,
+            "machine": platform.platform(),
+            "versions": {name: version(name) for name in ("earmark", "starlette", "uvicorn", "psycopg")},
+        }
+        arguments.json.write_text(json.dumps({**facts, **ratios, "rounds": seen}, indent=2))
+
+
+if __name__ == "__main__":
+    main()
