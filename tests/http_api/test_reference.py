@@ -13,10 +13,14 @@ import jsonschema_rs
 import pytest
 from starlette.routing import Route
 
+from earmark.config import Settings
 from earmark.errors import EarmarkError
-from earmark.http_api.problems import catalogue, problem_of
+from earmark.http_api.openapi import document as document_of
+from earmark.http_api.problems import _TOLD, _kinds, catalogue, problem_of
 from earmark.http_api.reference import problems_text
-from earmark.http_api.routing import Resource
+from earmark.http_api.routes import jobs
+from earmark.http_api.routing import Resource, resource
+from earmark.uploads.outside import PROCESS_PATH, RESULT_PATH
 from http_api.harness import Api
 
 pytestmark = pytest.mark.anyio
@@ -47,6 +51,20 @@ async def test_every_route_is_in_the_document_and_nothing_else(api: Api, documen
     }
     assert described(document) == served
     assert len(served) >= 25
+
+
+def test_the_calls_of_either_way_of_processing_are_described():
+    table = [resource(PROCESS_PATH, POST=jobs.Processing.process), resource(RESULT_PATH, POST=jobs.Results.result)]
+    described = document_of(table, Settings())
+    assert set(described["paths"]) == {PROCESS_PATH, RESULT_PATH}
+    process, result = (described["paths"][path]["post"]["responses"] for path in (PROCESS_PATH, RESULT_PATH))
+    assert {"200", "401", "489", "503"} <= set(process)
+    assert set(result["409"]["content"]) == {"application/json", "application/problem+json"}
+
+
+def test_every_slug_is_one_problem():
+    told = [one for one in _kinds(EarmarkError) if one.__module__.startswith(_TOLD) and "slug" in vars(one)]
+    assert len({one.slug for one in told}) == len(told) == len(catalogue())
 
 
 async def test_every_reference_leads_somewhere(document: dict[str, Any]):

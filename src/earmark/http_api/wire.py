@@ -1,192 +1,28 @@
-"""What goes over the wire: bodies and answers. camelCase, except usage, whose names are those of the SQL functions."""
+"""Answers, as they go over the wire: camelCase, except usage, whose names are those of the SQL functions."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 from urllib.parse import urljoin
 from uuid import UUID
 
 import msgspec
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import UNSET, Struct, UnsetType
 from starlette.responses import Response
 
 from earmark.http_api.rate_limit import rate_limit_headers
-from earmark.in_words import explained, told
 from earmark.model import (
     AdjustedLevel,
     Cause,
     Entry,
-    Explanation,
     Item,
-    Late,
     ReservationStory,
     ResourceUsage,
-    Shortage,
-    Story,
     Subject,
     Usage,
 )
 from earmark.uploads.flow import Uploads
 from earmark.uploads.model import Image, Preupload, State, Upload
-
-INTEGER_MAX = 2**63 - 1
-_NO_NUL = r"^[^\x00]*$"
-_TEXT = {"type": "string"}
-_NAMES = {"type": "array"}
-_AMOUNTS = {"type": "object"}
-_ABSENT = {"type": "null"}
-
-Integer = Annotated[int, Meta(ge=-(2**63), le=INTEGER_MAX)]
-Amount = Annotated[int, Meta(ge=1, le=INTEGER_MAX)]
-Used = Annotated[int, Meta(ge=0, le=INTEGER_MAX)]
-Size = Annotated[int, Meta(extra_json_schema={"minimum": 1})]
-"""Of a file. One below 1 is an invalid file, which is answered as such, not as a malformed body."""
-Id = Annotated[str, Meta(extra_json_schema={"format": "uuid"})]
-"""Text that is no id names nothing: that is answered as such, too."""
-ResourceName = Annotated[str, Meta(extra_json_schema={"pattern": "^[a-z][a-z0-9_]{0,62}$"})]
-ItemName = Annotated[str, Meta(min_length=1, max_length=255, pattern=_NO_NUL)]
-Amounts = Annotated[dict[ResourceName, Amount], Meta(min_length=1)]
-Names = Annotated[tuple[ItemName, ...], Meta(min_length=1)]
-Seconds = Annotated[float, Meta(ge=0.001, le=315_360_000)]
-Reason = Annotated[str, Meta(max_length=500, pattern=_NO_NUL)]
-SubjectName = Annotated[str, Meta(min_length=1, max_length=255, pattern=_NO_NUL)]
-IMAGES_MAX = 1000
-"""Most images named in one rollback."""
-
-
-class FileBody(Struct, frozen=True, rename="camel"):
-    """A file as its uploader declares it."""
-
-    filename: str
-    content_type: str
-    size: Size
-
-
-class FilesBody(Struct, frozen=True):
-    """Several files."""
-
-    files: Annotated[tuple[FileBody, ...], Meta(min_length=1)]
-    subject: SubjectName | None = None
-
-
-class OneFileBody(FileBody, frozen=True, rename="camel"):
-    """One file, whose fields stand at the top."""
-
-    subject: SubjectName | None = None
-
-    @property
-    def files(self) -> tuple[FileBody, ...]:
-        """The file."""
-        return (self,)
-
-
-ONE_FILE_BODY = Annotated[OneFileBody, Meta(extra_json_schema={"not": {"required": ["files"]}})]
-
-
-class CompleteBody(Struct, frozen=True, rename="camel"):
-    """An upload that is done. What else a client may say of it is not believed, and so not read."""
-
-    image_id: Id
-
-
-class FailedBody(Struct, frozen=True):
-    """An upload that failed, in the client's words."""
-
-    error: str | None = None
-
-
-class RollbackBody(Struct, frozen=True, rename="camel"):
-    """What is to be given back: of a reservation, of images, or a number of images."""
-
-    reservation_id: Id | None = None
-    items: Names | None = None
-    image_ids: Annotated[tuple[Id, ...], Meta(min_length=1, max_length=IMAGES_MAX)] | None = None
-    count: Amount | None = None
-    cause: Cause = Cause.CANCELLED
-    reason: Reason | None = None
-    subject: SubjectName | None = None
-
-
-ROLLBACK_BODY = Annotated[
-    RollbackBody,
-    Meta(
-        extra_json_schema={
-            "oneOf": [
-                {"required": ["reservationId"], "properties": {"reservationId": _TEXT}},
-                {"required": ["imageIds"], "properties": {"imageIds": _NAMES, "items": _ABSENT}},
-                {"required": ["count"], "properties": {"count": {"type": "integer"}, "items": _ABSENT}},
-            ]
-        }
-    ),
-]
-
-
-class ReserveBody(Struct, frozen=True, rename="camel"):
-    """What is to be held: `amounts` of one item, or `items` with their amounts."""
-
-    amounts: Amounts | None = None
-    items: Annotated[dict[ItemName, Amounts], Meta(min_length=1)] | None = None
-    ttl_seconds: Seconds = 900
-    subject: SubjectName | None = None
-
-
-RESERVE_BODY = Annotated[
-    ReserveBody,
-    Meta(
-        extra_json_schema={
-            "oneOf": [
-                {"required": ["amounts"], "properties": {"amounts": _AMOUNTS}},
-                {"required": ["items"], "properties": {"items": _AMOUNTS}},
-            ]
-        }
-    ),
-]
-
-
-class CommitBody(Struct, frozen=True):
-    """What was used: all that is held, some items, or, of items or the only item, less than was held.
-
-    With `grow`, more than was held too, where there is room for the difference.
-    """
-
-    items: Names | dict[ItemName, dict[ResourceName, Used]] | None = None
-    amounts: dict[ResourceName, Used] | None = None
-    late: Late = Late.REACQUIRE
-    grow: bool = False
-    reason: Reason | None = None
-
-
-class ReservationRollbackBody(Struct, frozen=True):
-    """What of a reservation is to be given back, and why."""
-
-    items: Names | None = None
-    cause: Cause = Cause.CANCELLED
-    reason: Reason | None = None
-
-
-class ExtendBody(Struct, frozen=True, rename="camel"):
-    """A new deadline, from now."""
-
-    ttl_seconds: Seconds
-    items: Names | None = None
-
-
-class SubjectBody(Struct, frozen=True):
-    """What is to change of a subject; what is absent stays. A quota of -1 is unlimited, null is the plan's again."""
-
-    plan: Annotated[str, Meta(pattern=_NO_NUL)] | None = None
-    quotas: dict[ResourceName, Annotated[int, Meta(ge=-1, le=2**63 - 1)] | None] = {}
-    anchor: Annotated[datetime, Meta(tz=True)] | None = None
-    parent: SubjectName | None = None
-
-
-class AdjustBody(Struct, frozen=True):
-    """A correction of committed use: what is added to it or, below 0, taken away, and why."""
-
-    subject: SubjectName
-    resource: ResourceName
-    amount: Annotated[Integer, Meta(extra_json_schema={"not": {"const": 0}})]
-    reason: Annotated[str, Meta(min_length=1, max_length=500, pattern=_NO_NUL)]
 
 
 class UsageAnswer(Struct, frozen=True):
@@ -370,13 +206,6 @@ class ReservationAnswer(Struct, frozen=True, rename="camel"):
     items: Mapping[str, ItemAnswer]
 
 
-class JobBody(Struct, frozen=True, rename="camel"):
-    """An image to process now. `attempt` is the one the message was made for; a repetition drives the next one."""
-
-    image_id: str
-    attempt: Annotated[int, Meta(ge=1, le=1000)] = 1
-
-
 class JobAnswer(Struct, frozen=True, rename="camel"):
     """What became of an image that was to be processed."""
 
@@ -390,72 +219,6 @@ class ResultAnswer(Struct, frozen=True, rename="camel"):
     image_id: str
     attempt: int
     outcome: Literal["completed", "failed", "retrying", "too_late"]
-
-
-class ResultBody(Struct, frozen=True, rename="camel"):
-    """What a processor outside made of a job."""
-
-    image_id: str
-    attempt: Annotated[int, Meta(ge=1, le=1000)]
-    outcome: Literal["completed", "failed"]
-    permanent: bool = False
-    actual: Mapping[str, Integer] = {}
-    error: Reason | None = None
-
-
-class OpenItemAnswer(Struct, frozen=True, rename="camel"):
-    """An item that holds quota now; by whom it was reserved, since when, until when, and for which file."""
-
-    reservation_id: UUID
-    item: str
-    owner: str
-    amounts: Mapping[str, int]
-    since: datetime
-    by: str | None
-    expires_at: datetime
-    overdue: bool
-    earlier_period: bool
-    image_id: UUID | None
-    filename: str | None
-    image_state: str | None
-
-
-class ExplanationAnswer(Struct, frozen=True, rename="camel"):
-    """Why a subject's quota is what it is; `sentences` says the same in English."""
-
-    subject: str
-    levels: Sequence[LevelAnswer]
-    open: Sequence[OpenItemAnswer]
-    open_total: int
-    changes: Sequence[EntryAnswer]
-    sentences: Sequence[str]
-
-
-class StoryImageAnswer(Struct, frozen=True, rename="camel"):
-    """An image of a reservation, as it stands."""
-
-    image_id: UUID
-    item: str
-    filename: str
-    state: str
-    cause: Cause | None
-    reason: str | None
-    attempt: int
-    updated_at: datetime
-
-
-class StoryAnswer(Struct, frozen=True, rename="camel"):
-    """What became of a reservation, or of one image of it; `sentences` says the same in English."""
-
-    reservation_id: UUID
-    subject: str
-    outcome: str
-    short: Sequence[Shortage]
-    created_at: datetime
-    items: Mapping[str, ItemAnswer]
-    images: Sequence[StoryImageAnswer]
-    entries: Sequence[EntryAnswer]
-    sentences: Sequence[str]
 
 
 class HealthAnswer(Struct, frozen=True):
@@ -634,58 +397,3 @@ def item_answers(items: Mapping[str, Item]) -> dict[str, ItemAnswer]:
 def reservation_answer(story: ReservationStory) -> ReservationAnswer:
     """A reservation as it is told."""
     return ReservationAnswer(story.reservation, story.subject, story.created_at, item_answers(story.items))
-
-
-def explanation_answer(explanation: Explanation) -> ExplanationAnswer:
-    """An explanation as it is told."""
-    return ExplanationAnswer(
-        subject=explanation.subject,
-        levels=[LevelAnswer(level.subject, level.plan, level.resources) for level in explanation.levels],
-        open=[
-            OpenItemAnswer(
-                reservation_id=one.reservation,
-                item=one.item,
-                owner=one.owner,
-                amounts=one.amounts,
-                since=one.since,
-                by=one.by,
-                expires_at=one.expires_at,
-                overdue=one.overdue,
-                earlier_period=one.earlier_period,
-                image_id=one.image,
-                filename=one.filename,
-                image_state=one.image_state,
-            )
-            for one in explanation.open
-        ],
-        open_total=explanation.open_total,
-        changes=[entry_answer(entry) for entry in explanation.changes],
-        sentences=explained(explanation),
-    )
-
-
-def story_answer(story: Story) -> StoryAnswer:
-    """A story as it is told."""
-    return StoryAnswer(
-        reservation_id=story.reservation,
-        subject=story.subject,
-        outcome=story.outcome,
-        short=story.short,
-        created_at=story.created_at,
-        items=item_answers(story.items),
-        images=[
-            StoryImageAnswer(
-                image_id=image.image,
-                item=image.item,
-                filename=image.filename,
-                state=image.state,
-                cause=image.cause,
-                reason=image.reason,
-                attempt=image.attempt,
-                updated_at=image.updated_at,
-            )
-            for image in story.images
-        ],
-        entries=[entry_answer(entry) for entry in story.entries],
-        sentences=told(story),
-    )

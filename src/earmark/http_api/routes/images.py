@@ -22,6 +22,7 @@ from earmark.errors import (
     ValidationFailed,
 )
 from earmark.http_api.answers import Connection, Effect, RequestInFlight
+from earmark.http_api.bodies import ONE_FILE_BODY, CompleteBody, FailedBody, FileBody, FilesBody, OneFileBody
 from earmark.http_api.caller import Caller
 from earmark.http_api.conditional import versioned
 from earmark.http_api.requests import (
@@ -38,16 +39,10 @@ from earmark.http_api.routing import CURSOR, LIMIT, SUBJECT, address, operation,
 from earmark.http_api.services import Services
 from earmark.http_api.usage_reader import UsageReader
 from earmark.http_api.wire import (
-    ONE_FILE_BODY,
     CompleteAnswer,
-    CompleteBody,
-    FailedBody,
-    FileBody,
-    FilesBody,
     ImageAnswer,
     ImageEndedAnswer,
     ImagesAnswer,
-    OneFileBody,
     PreuploadAnswer,
     answer,
     image_answer,

@@ -5,10 +5,11 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from earmark.errors import NotFound
+from earmark.http_api.bodies import JobBody, ResultBody
 from earmark.http_api.requests import decoded, read_body, uuid_of
 from earmark.http_api.routing import Access, operation, resource
 from earmark.http_api.services import Services
-from earmark.http_api.wire import JobAnswer, JobBody, ResultAnswer, ResultBody, answer
+from earmark.http_api.wire import JobAnswer, ResultAnswer, answer
 from earmark.model import Cause
 from earmark.uploads.job import backoff_seconds
 from earmark.uploads.model import State

@@ -17,6 +17,7 @@ from earmark.errors import (
     UnknownSubject,
 )
 from earmark.http_api.answers import Connection, Effect, RequestInFlight
+from earmark.http_api.bodies import RESERVE_BODY, CommitBody, ExtendBody, ReservationRollbackBody, ReserveBody
 from earmark.http_api.caller import Caller
 from earmark.http_api.requests import key_of, read, uuid_of
 from earmark.http_api.routing import SUBJECT, Access, address, operation, resource
@@ -24,14 +25,9 @@ from earmark.http_api.services import Services
 from earmark.http_api.settlements import checked, out_of_quota, rolled_back
 from earmark.http_api.usage_reader import UsageReader
 from earmark.http_api.wire import (
-    RESERVE_BODY,
-    CommitBody,
     CommittedAnswer,
-    ExtendBody,
     ExtendedAnswer,
     ReservationAnswer,
-    ReservationRollbackBody,
-    ReserveBody,
     ReservedAnswer,
     RolledBackAnswer,
     answer,
