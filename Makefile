@@ -43,6 +43,7 @@ bench: $(STAMP)
 bench-http: $(STAMP)
 	@command -v wrk >/dev/null || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get install -y -qq --no-install-recommends wrk >/dev/null; } || { echo "bench-http needs wrk: install your system's package of that name" >&2; exit 1; }
 	$(BIN)/python bench/over_http.py $(ARGS)
+
 bench-pipeline: $(STAMP)
 	$(BIN)/python bench/pipeline.py $(ARGS)
 

@@ -54,7 +54,7 @@ async def test_every_route_is_in_the_document_and_nothing_else(api: Api, documen
 
 
 def test_the_calls_of_either_way_of_processing_are_described():
-    table = [resource(PROCESS_PATH, POST=jobs._Process.process), resource(RESULT_PATH, POST=jobs._Results.result)]
+    table = [resource(PROCESS_PATH, POST=jobs.Processing.process), resource(RESULT_PATH, POST=jobs.Results.result)]
     described = document_of(table, Settings())
     assert set(described["paths"]) == {PROCESS_PATH, RESULT_PATH}
     process, result = (described["paths"][path]["post"]["responses"] for path in (PROCESS_PATH, RESULT_PATH))

@@ -11,17 +11,13 @@ from msgspec import UNSET, Struct, UnsetType
 from starlette.responses import Response
 
 from earmark.http_api.rate_limit import rate_limit_headers
-from earmark.in_words import explained, told
 from earmark.model import (
     AdjustedLevel,
     Cause,
     Entry,
-    Explanation,
     Item,
     ReservationStory,
     ResourceUsage,
-    Shortage,
-    Story,
     Subject,
     Usage,
 )
@@ -225,61 +221,6 @@ class ResultAnswer(Struct, frozen=True, rename="camel"):
     outcome: Literal["completed", "failed", "retrying", "too_late"]
 
 
-class OpenItemAnswer(Struct, frozen=True, rename="camel"):
-    """An item that holds quota now; by whom it was reserved, since when, until when, and for which file."""
-
-    reservation_id: UUID
-    item: str
-    owner: str
-    amounts: Mapping[str, int]
-    since: datetime
-    by: str | None
-    expires_at: datetime
-    overdue: bool
-    earlier_period: bool
-    image_id: UUID | None
-    filename: str | None
-    image_state: str | None
-
-
-class ExplanationAnswer(Struct, frozen=True, rename="camel"):
-    """Why a subject's quota is what it is; `sentences` says the same in English."""
-
-    subject: str
-    levels: Sequence[LevelAnswer]
-    open: Sequence[OpenItemAnswer]
-    open_total: int
-    changes: Sequence[EntryAnswer]
-    sentences: Sequence[str]
-
-
-class StoryImageAnswer(Struct, frozen=True, rename="camel"):
-    """An image of a reservation, as it stands."""
-
-    image_id: UUID
-    item: str
-    filename: str
-    state: str
-    cause: Cause | None
-    reason: str | None
-    attempt: int
-    updated_at: datetime
-
-
-class StoryAnswer(Struct, frozen=True, rename="camel"):
-    """What became of a reservation, or of one image of it; `sentences` says the same in English."""
-
-    reservation_id: UUID
-    subject: str
-    outcome: str
-    short: Sequence[Shortage]
-    created_at: datetime
-    items: Mapping[str, ItemAnswer]
-    images: Sequence[StoryImageAnswer]
-    entries: Sequence[EntryAnswer]
-    sentences: Sequence[str]
-
-
 class HealthAnswer(Struct, frozen=True):
     """The process answers."""
 
@@ -456,58 +397,3 @@ def item_answers(items: Mapping[str, Item]) -> dict[str, ItemAnswer]:
 def reservation_answer(story: ReservationStory) -> ReservationAnswer:
     """A reservation as it is told."""
     return ReservationAnswer(story.reservation, story.subject, story.created_at, item_answers(story.items))
-
-
-def explanation_answer(explanation: Explanation) -> ExplanationAnswer:
-    """An explanation as it is told."""
-    return ExplanationAnswer(
-        subject=explanation.subject,
-        levels=[LevelAnswer(level.subject, level.plan, level.resources) for level in explanation.levels],
-        open=[
-            OpenItemAnswer(
-                reservation_id=one.reservation,
-                item=one.item,
-                owner=one.owner,
-                amounts=one.amounts,
-                since=one.since,
-                by=one.by,
-                expires_at=one.expires_at,
-                overdue=one.overdue,
-                earlier_period=one.earlier_period,
-                image_id=one.image,
-                filename=one.filename,
-                image_state=one.image_state,
-            )
-            for one in explanation.open
-        ],
-        open_total=explanation.open_total,
-        changes=[entry_answer(entry) for entry in explanation.changes],
-        sentences=explained(explanation),
-    )
-
-
-def story_answer(story: Story) -> StoryAnswer:
-    """A story as it is told."""
-    return StoryAnswer(
-        reservation_id=story.reservation,
-        subject=story.subject,
-        outcome=story.outcome,
-        short=story.short,
-        created_at=story.created_at,
-        items=item_answers(story.items),
-        images=[
-            StoryImageAnswer(
-                image_id=image.image,
-                item=image.item,
-                filename=image.filename,
-                state=image.state,
-                cause=image.cause,
-                reason=image.reason,
-                attempt=image.attempt,
-                updated_at=image.updated_at,
-            )
-            for image in story.images
-        ],
-        entries=[entry_answer(entry) for entry in story.entries],
-        sentences=told(story),
-    )

@@ -19,6 +19,7 @@ from earmark.errors import (
 from earmark.http_api.answers import Connection, RequestInFlight
 from earmark.http_api.bodies import ROLLBACK_BODY, AdjustBody, RollbackBody, SubjectBody
 from earmark.http_api.caller import Caller
+from earmark.http_api.explanations import ExplanationAnswer, StoryAnswer, explanation_answer, story_answer
 from earmark.http_api.problems import AdjustmentDenied
 from earmark.http_api.requests import cursor_for, history_cursor, key_of, limit_of, read, subject_of, uuid_of
 from earmark.http_api.routing import CURSOR, LIMIT, SUBJECT, Access, Parameter, operation, resource
@@ -27,18 +28,14 @@ from earmark.http_api.settlements import rolled_back
 from earmark.http_api.usage_reader import UsageReader
 from earmark.http_api.wire import (
     AdjustAnswer,
-    ExplanationAnswer,
     HistoryAnswer,
     LevelAnswer,
     LevelsAnswer,
     RolledBackAnswer,
-    StoryAnswer,
     SubjectAnswer,
     UsageAnswer,
     answer,
     entry_answer,
-    explanation_answer,
-    story_answer,
     subject_answer,
     usage_answer,
 )
