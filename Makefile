@@ -4,7 +4,7 @@ WORKERS ?= 2
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: run run-s3 test soak lint types contracts sync-twin check bench bench-http bench-pipeline constraints clean
+.PHONY: run run-s3 test soak lint types contracts sync-twin docs check bench bench-http bench-pipeline constraints clean
 .DEFAULT_GOAL := run
 
 run: $(STAMP)
@@ -20,12 +20,13 @@ test: $(STAMP)
 soak: $(STAMP)
 	EARMARK_CHAOS_SEED=$(or $(SEED),1) EARMARK_CHAOS_RUNS=$(or $(RUNS),500) $(BIN)/python -m pytest tests/crash/test_chaos.py -n $(WORKERS) -v $(ARGS)
 
-check: lint types contracts sync-twin
+check: lint types contracts sync-twin docs
 
 lint: $(STAMP)
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python tools/problems_reference.py --check
+	$(BIN)/python tools/reference.py --check
 
 types: $(STAMP)
 	$(BIN)/python -m mypy
@@ -35,6 +36,9 @@ contracts: $(STAMP)
 
 sync-twin: $(STAMP)
 	$(BIN)/python tools/generate_sync.py --check
+
+docs: $(STAMP)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 bench: $(STAMP)
 	@$(BIN)/python -c "import neveroversell" 2>/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'

@@ -51,7 +51,7 @@ SELECT regexp_replace(left(query, 90), '\\s+', ' ', 'g'), (total_exec_time + tot
     calls::float8 / %s
 FROM public.pg_stat_statements WHERE query NOT LIKE '%%FROM earmark.usage%%' ORDER BY 2 DESC
 """
-"""Milliseconds and calls of each statement, per image: all that the database does, but for clients that ask for usage."""
+"""Milliseconds and calls of each statement, per image: all that the database does, but for clients asking for usage."""
 
 
 def pictures(folder: Path, seed: int) -> list[Path]:

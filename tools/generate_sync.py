@@ -6,13 +6,17 @@ import sys
 from pathlib import Path
 
 LEDGER = Path(__file__).parents[1] / "src/earmark/ledger"
-TWINS = {"_async.py": "_sync.py", "_async_reservation.py": "_sync_reservation.py"}
+TWINS = {
+    "_async.py": "_sync.py",
+    "_async_operations.py": "_sync_operations.py",
+    "_async_reservation.py": "_sync_reservation.py",
+}
 
 REPLACEMENTS = (
     (r'^""".*?"""', '"""Generated from `{source}` by `tools/generate_sync.py`; do not edit."""'),
     (r"\basync (def|with|for) ", r"\1 "),
     (r"\bawait ", ""),
-    (r"\bAsync(Ledger|Reservation|Transport|ConnectionPool|Connection)\b", r"\1"),
+    (r"\bAsync(Ledger|Operations|Reservation|Transport|ConnectionPool|Connection)\b", r"\1"),
     (r"\bledger\._async(?=\b|_)", "ledger._sync"),
     (r"__a(enter|exit)__", r"__\1__"),
     (r"^import asyncio\n", ""),

@@ -26,7 +26,7 @@ class Settings(BaseSettings):
         pydantic.ValidationError: A variable does not parse; the message names it.
     """
 
-    model_config = SettingsConfigDict(env_prefix="EARMARK_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="EARMARK_", frozen=True, extra="ignore", use_attribute_docstrings=True)
 
     home: Path = Path("var")
     """Folder of the embedded PostgreSQL, the local store and the local sign-in secret."""
@@ -35,7 +35,9 @@ class Settings(BaseSettings):
     storage_url: str | None = None
     """`s3://bucket/prefix` and the like; unset: the local store under `home`."""
     host: str = "127.0.0.1"
+    """Address that `earmark serve` listens on."""
     port: Annotated[int, Field(ge=0, le=65535)] = 8787
+    """Its port; 0: any that is free."""
     workers: Annotated[int, Field(ge=1, le=64)] = 1
     """Processes that serve HTTP, all on the same port; each has up to 16 connections to the database."""
     shutdown_grace_seconds: Annotated[int, Field(ge=1)] = 5
@@ -61,6 +63,11 @@ class Settings(BaseSettings):
     fault: str | None = None
     """For tests of recovery only: where the process is to die, such as `uploaded:kill@3`; see `earmark.faults`."""
     log_format: Literal["auto", "console", "json"] = "auto"
+    """`auto`: for people on a terminal, JSON elsewhere."""
+    metrics_host: str = "127.0.0.1"
+    """Address on which `earmark worker` answers `/metrics`, `/healthz` and `/readyz`, where it has a port for it."""
+    metrics_port: Annotated[int, Field(ge=0, le=65535)] | None = None
+    """Its port; unset: it answers nothing. `earmark serve` answers them at its own address."""
 
     upload_ttl_seconds: Seconds = 900
     """From the reservation until the upload must be complete."""
@@ -75,12 +82,22 @@ class Settings(BaseSettings):
     answer_retention_seconds: Seconds = 604_800
     """How long what was answered under an Idempotency-Key is remembered, where the ledger does not remember it."""
     sweep_interval_seconds: Seconds = 5
+    """Between two looks of the worker for what is overdue."""
+    tally_interval_seconds: Seconds = 5
+    """Between two times that the worker counts what is new in the journal, for the metrics."""
+    verify_interval_seconds: Annotated[float, Field(ge=0)] = 86_400
+    """After how long the worker verifies all the books again, for the metrics; 0: never."""
     processing_attempts: Annotated[int, Field(ge=1, le=100)] = 4
+    """How often processing is tried before it has failed for good."""
     retry_base_seconds: Seconds = 1
+    """Longest wait before the second attempt; it doubles with each further one, and each wait is from half of it on."""
     retry_cap_seconds: Seconds = 60
+    """It does not grow beyond this."""
 
     max_file_bytes: Annotated[int, Field(gt=0)] = 25_000_000
+    """Of one uploaded file."""
     max_frame_pixels: Annotated[int, Field(gt=0)] = 50_000_000
+    """Of one frame: width times height."""
     max_total_pixels: Annotated[int, Field(gt=0)] = 200_000_000
     """Over all frames of an animation."""
     parts_over_bytes: Annotated[int, Field(gt=0)] = 100_000_000
@@ -90,6 +107,7 @@ class Settings(BaseSettings):
     allowed_types: Annotated[tuple[str, ...], NoDecode] = DEFAULT_TYPES
     """Comma-separated content types that may be uploaded."""
     inspection_timeout_seconds: Seconds = 30
+    """After which a decoder is killed, and its image refused."""
     processes: Annotated[int, Field(ge=1, le=64)] = 2
     """Processes that decode and process images."""
     processor: str = "earmark.uploads.processing:make_thumbnail"
@@ -100,11 +118,13 @@ class Settings(BaseSettings):
     processing: Literal["worker", "webhook", "external"] = "worker"
     """Who processes: our worker; the service, when QStash calls; or a processor outside, which is sent signed jobs."""
     qstash_url: str = "https://qstash.upstash.io"
+    """With `webhook`: where QStash is."""
     qstash_token: SecretStr | None = None
     """With `webhook`: publishes the jobs."""
     qstash_current_signing_key: SecretStr | None = None
+    """Signs QStash's calls."""
     qstash_next_signing_key: SecretStr | None = None
-    """Sign QStash's calls; the next one only while keys are rotated."""
+    """Signs them from the next rotation of the keys on; until then both are good."""
     webhook_secrets: Annotated[tuple[SecretStr, ...], NoDecode] = ()
     """Standard Webhooks secrets (`whsec_…`), comma-separated: the first signs, all are good. Needed with `external`;
     with `webhook`, whoever has one may call, too."""

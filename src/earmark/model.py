@@ -429,6 +429,94 @@ class Pruned:
 
 
 @dataclass(frozen=True, slots=True)
+class Counted:
+    """What another system has counted, to be adopted.
+
+    Attributes:
+        used: From 0; over the quota too.
+        plan: To put the subject on; None: as he is, or the default plan.
+        quota_limit: His own quota of the resource, -1: unlimited; None: the plan's.
+    """
+
+    subject: str
+    resource: str
+    used: int
+    plan: str | None = None
+    quota_limit: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Adopted:
+    """What became of one of them.
+
+    Attributes:
+        outcome: `adopted`; `already_adopted`, under the same key; `nothing`: nothing was used; `conflict`: another
+            amount was adopted under the key; or `denied`: 64 bits would not hold it. With one of these two among the
+            answers nothing at all was adopted, and the others say what they would have become.
+        differs: What the conflict is about.
+    """
+
+    outcome: str
+    differs: tuple[str, ...] = ()
+
+    @property
+    def refused(self) -> bool:
+        """Whether it stands in the way of all."""
+        return self.outcome in {"conflict", "denied"}
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """How often something has happened, as counted from the journal.
+
+    Attributes:
+        metric: `granted`, `committed`, `rolled_back`, `refunded`, `adjusted`; `give_back`, whose values by bucket are a
+            histogram of the seconds from a reservation to its rollback, and `give_back_seconds`, their sum.
+        cause: Of a rollback; else empty.
+        le: Upper bound of the bucket in seconds; None where there is none.
+    """
+
+    metric: str
+    cause: str
+    le: float | None
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What a check of the whole ledger, such as `verify`, last found, and when; no findings is well."""
+
+    name: str
+    findings: int
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """How the ledger and the uploads of a database are doing.
+
+    Attributes:
+        holds: Open ones; `holds_overdue` of them are past their deadline, the oldest by `holds_overdue_seconds`.
+        set_aside: Overdue items that the sweeper could not roll back.
+        images: Open ones, by state; `images_overdue` of them are past their stage's deadline, likewise.
+        images_to_remove: Images whose objects are to be removed from the store.
+        tallies: What has happened so far.
+        checks: What checks have found.
+    """
+
+    holds: int
+    holds_overdue: int
+    holds_overdue_seconds: float
+    set_aside: int
+    images: Mapping[str, int]
+    images_overdue: int
+    images_overdue_seconds: float
+    images_to_remove: int
+    tallies: tuple[Tally, ...]
+    checks: tuple[Check, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class PlanQuota:
     """What a plan grants of one resource; `quota_limit` is -1 where unlimited."""
 

@@ -349,7 +349,7 @@ def test_help_is_short_and_names_every_command(service):
     assert shutil.which("earmark") is None or "Usage: earmark " in shown
 
 
-def test_reconcile_tells_what_the_store_has_beside_the_books_and_repairs_it(service: Service) -> None:
+def test_reconcile_tells_what_the_store_has_beside_the_books_and_repairs_it(service: Service, ledger: Ledger) -> None:
     key = f"images/{uuid4()}/original"
     stray = service.home / "objects" / key
     stray.parent.mkdir(parents=True)
@@ -361,6 +361,7 @@ def test_reconcile_tells_what_the_store_has_beside_the_books_and_repairs_it(serv
     assert f"{key}: an object of an image that is not in the books" in told.stdout
     as_json = service.run("reconcile", "--json", check=False)
     (drift,) = json.loads(as_json.stdout)
+    assert [check.findings for check in ledger.health().checks if check.name == "reconcile"] == [1]
     assert (as_json.returncode, drift["difference"], drift["key"], drift["repaired"]) == (3, "unknown", key, False)
     assert stray.exists()
     repaired = service.run("reconcile", "--repair")

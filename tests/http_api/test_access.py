@@ -20,7 +20,7 @@ BODIES: dict[str, Any] = {
     "/api/reservations": {"amounts": {"images": 1}},
     "/api/reservations/{id}/extend": {"ttlSeconds": 60},
 }
-OPEN = {"/healthz", "/readyz", "/storage/{key:path}"}
+OPEN = {"/healthz", "/metrics", "/readyz", "/storage/{key:path}"}
 
 
 def calls(api: Api) -> list[tuple[str, str]]:

@@ -15,7 +15,7 @@ import psycopg
 import pytest
 
 from earmark import AsyncLedger, Cause, Ledger, SchemaMismatch
-from earmark.model import PlanQuota
+from earmark.model import Counted, PlanQuota
 
 SOON = timedelta(hours=1)
 FUTURE = datetime(2999, 1, 1, tzinfo=UTC)
@@ -36,12 +36,13 @@ WHERE state = 'held' LIMIT 1
 class Case:
     """A call, from what there is; what is done before it in the same transaction, and whether the call writes.
 
-    A call that only reads sees what was done before.
+    A call that only reads sees what was done before, unless it is about the server.
     """
 
     call: Callable[[Callable[..., Any], dict[str, UUID]], Any]
     writes: bool = True
     before: str = ""
+    sees: bool = True
 
 
 CASES: dict[str, Case] = {
@@ -52,6 +53,7 @@ CASES: dict[str, Case] = {
     "refund": Case(lambda method, known: method(known["paid"])),
     "extend": Case(lambda method, known: method(known["held"], ttl=2 * SOON)),
     "adjust": Case(lambda method, _: method("a", "images", 1, reason="r", actor="support")),
+    "adopt": Case(lambda method, _: method([Counted("a", "images", 5)], key="k", reason="r", actor="o")),
     "sweep": Case(lambda method, _: method()),
     "repair": Case(lambda method, _: method("found by verify"), before=DRIFT),
     "prune_settled": Case(lambda method, _: method(FUTURE)),
@@ -82,6 +84,10 @@ CASES: dict[str, Case] = {
     "verify": Case(lambda method, _: method(), writes=False, before=DRIFT),
     "set_aside": Case(lambda method, _: method(), writes=False, before=ASIDE),
     "follow": Case(lambda method, _: method(), writes=False, before=FORGET),
+    "journal_position": Case(lambda method, _: method(), writes=False, sees=False),
+    "health": Case(lambda method, _: method(), writes=False, before=RESERVE),
+    "tally": Case(lambda method, _: method()),
+    "record_check": Case(lambda method, _: method("verify", 1)),
     "journal_export": Case(lambda method, _: method("a"), writes=False, before=RESERVE),
     "plans": Case(lambda method, _: method(), writes=False, before="SELECT earmark.configure_plan('new')"),
 }
@@ -209,7 +215,7 @@ def test_what_a_method_does_is_part_of_the_callers_transaction(
     before = transaction.digest()
     answer = case.call(transaction.method(name), known)
     assert (transaction.digest() != before) == case.writes
-    if not case.writes:
+    if not case.writes and case.sees:
         assert answer != untouched
 
 

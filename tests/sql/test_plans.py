@@ -45,8 +45,9 @@ SELECT h.root, h.reservation, h.subject, h.reservation, '1', 'a.png', 'image/png
     h.settled_at, h.settled_at FROM earmark._private_hold h WHERE h.state = 'committed' AND h.subject LIKE 'o%';
 """
 COLD = {
-    "configure_plan", "configure_retention", "journal_export", "plans", "prune_deliveries", "prune_journal",
-    "prune_settled", "record_duty", "record_failed_rollback", "repair", "schema_files", "set_aside", "status", "verify",
+    "adopt", "configure_plan", "configure_retention", "health", "journal_export", "plans", "prune_deliveries",
+    "prune_journal", "prune_settled", "record_check", "record_duty", "record_failed_rollback", "repair", "schema_files",
+    "set_aside", "status", "verify",
 }  # fmt: skip
 """Called by an operator, or once in a while; or on tables that stay small."""
 FILES = json.dumps([{"filename": "a.png", "content_type": "image/png", "size": 7}] * 2)
@@ -241,6 +242,8 @@ def follow(look: Onlooker) -> None:
     reserved(look, subject)
     cursor = look.call("SELECT next_cursor FROM earmark.journal_since(NULL, 10)")[-1][0]
     look.call("SELECT * FROM earmark.journal_since(%s, 10)", cursor)
+    look.call("SELECT earmark.journal_position()")
+    look.call("SELECT earmark.tally(10)")
 
 
 def adjust(look: Onlooker) -> None:

@@ -2,7 +2,11 @@
 
 import asyncio
 import getpass
+import os
+import socket
 import sys
+import tempfile
+from contextlib import ExitStack
 from dataclasses import asdict
 from datetime import timedelta
 from typing import Annotated
@@ -13,9 +17,11 @@ import typer
 
 from earmark.access import grant
 from earmark.cli import quota
+from earmark.cli.adopt import adopt
 from earmark.cli.database import Database, bring_up_to_date, database
+from earmark.cli.json_output import print_json
 from earmark.cli.logs import configure_logs
-from earmark.cli.quota import Home, Json, Subject, print_json, settings_of
+from earmark.cli.quota import Home, Json, Subject, settings_of
 from earmark.cli.reconcile import reconcile
 from earmark.cli.status import status
 from earmark.cli.upload import upload
@@ -31,7 +37,7 @@ app = typer.Typer(
 )
 app.command()(upload)
 app.command()(reconcile)
-for command in (quota.usage, quota.explain, quota.rollback, quota.log, quota.verify, quota.plan, status):
+for command in (quota.usage, quota.explain, quota.rollback, quota.log, quota.verify, quota.plan, adopt, status):
     app.command()(command)
 
 
@@ -53,27 +59,26 @@ def run_service(
     ] = None,
 ) -> None:
     """Run API, page and worker."""
-    from earmark.cli.serve import listen, serve  # noqa: PLC0415 - the other commands start faster without the service
-    from earmark.cli.web_server import run  # noqa: PLC0415
-
     settings = settings_of(home, host=host, port=port, workers=workers)
     configure_logs(settings.log_format)
-    try:
-        listener = listen(settings)
-    except OSError as error:
-        typer.echo(
-            f"earmark: cannot listen on {settings.host}:{settings.port}: {error.strerror}. Try --port.", err=True
-        )
-        raise typer.Exit(1) from None
-    with listener, database(settings) as found:
+    with ExitStack() as opened:
+        if settings.workers > 1:
+            # Before anything is imported that counts: the library looks for it then.
+            folder = opened.enter_context(tempfile.TemporaryDirectory(prefix="earmark-metrics-"))
+            os.environ.setdefault("PROMETHEUS_MULTIPROC_DIR", folder)
+        from earmark.cli.serve import serve  # noqa: PLC0415 - the other commands start faster without the service
+        from earmark.cli.web_server import run  # noqa: PLC0415
+
+        listener = opened.enter_context(_listening(settings.host, settings.port, "Try --port."))
+        found = opened.enter_context(database(settings))
         run(serve(settings, found, listener, subject or getpass.getuser()))
 
 
 @app.command("worker")
 def run_worker_alone(*, home: Home = None) -> None:
     """Process images and look after what is overdue, without the API."""
-    from earmark.cli.serve import until_signalled  # noqa: PLC0415
-    from earmark.cli.services import open_services, run_worker  # noqa: PLC0415 - see serve
+    from earmark.cli.serve import until_signalled, work  # noqa: PLC0415
+    from earmark.cli.services import open_services  # noqa: PLC0415 - see serve
     from earmark.uploads.processing import load_processor  # noqa: PLC0415
 
     settings = settings_of(home)
@@ -81,12 +86,17 @@ def run_worker_alone(*, home: Home = None) -> None:
 
     processor = load_processor(settings.processor)
 
-    async def run(found: Database) -> None:
+    async def run(found: Database, listener: socket.socket | None) -> None:
         async with open_services(settings, found.url) as services:
-            await until_signalled(run_worker(services, processor, found.keep_running))
+            await until_signalled(work(services, processor, found, listener))
 
-    with database(settings) as found:
-        asyncio.run(run(found))
+    with ExitStack() as opened:
+        listener = None
+        if settings.metrics_port is not None:
+            address = (settings.metrics_host, settings.metrics_port)
+            listener = opened.enter_context(_listening(*address, "Set EARMARK_METRICS_PORT to another one."))
+        found = opened.enter_context(database(settings))
+        asyncio.run(run(found, listener))
 
 
 @app.command()
@@ -160,6 +170,16 @@ def sweep(*, home: Home = None, as_json: Json = False) -> None:
             typer.echo(f"not dealt with: {count} ({error}); run it again later", err=True)
     if report.failed:
         raise typer.Exit(1)
+
+
+def _listening(host: str, port: int, remedy: str) -> socket.socket:
+    from earmark.cli.serve import listen  # noqa: PLC0415 - see serve
+
+    try:
+        return listen(host, port)
+    except OSError as error:
+        typer.echo(f"earmark: cannot listen on {host}:{port}: {error.strerror}. {remedy}", err=True)
+        raise typer.Exit(1) from None
 
 
 def main() -> None:

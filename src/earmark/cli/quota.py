@@ -1,11 +1,8 @@
 """Commands about quota: usage, explain, rollback, log, verify, plan."""
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
-from datetime import datetime
-from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
 from uuid import UUID
@@ -13,6 +10,8 @@ from uuid import UUID
 import typer
 
 from earmark.cli.database import database
+from earmark.cli.follow import follow_journal
+from earmark.cli.json_output import print_json
 from earmark.cli.tables import print_entries, print_plans, print_usage
 from earmark.config import Settings
 from earmark.in_words import explained, told
@@ -99,15 +98,33 @@ def rollback(
 
 
 def log(
-    subject: Subject,
+    subject: Annotated[
+        str | None, typer.Argument(metavar="SUBJECT", help="A user's id; with --follow nobody's means everybody's.")
+    ] = None,
     *,
     limit: Annotated[int, typer.Option(metavar="N", min=1, max=1000, help="How many entries, newest last.")] = 50,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what comes, until Ctrl-C.")] = False,
+    after: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CURSOR", help="With --follow: from after this entry, by its cursor in --json; or `start`."
+        ),
+    ] = None,
     home: Home = None,
     as_json: Json = False,
 ) -> None:
-    """Show SUBJECT's journal: each movement of quota, with its cause."""
+    """Show SUBJECT's journal: each movement of quota, with its cause.
+
+    With --follow --json, one document a line.
+    """
+    if subject is None and not follow:
+        raise typer.BadParameter("name the SUBJECT whose journal to show, or --follow everybody's")
+    if after is not None and not follow:
+        raise typer.BadParameter("--after goes with --follow")
     with open_ledger(home) as ledger:
-        entries = ledger.history(subject, limit=limit)[::-1]
+        if follow:
+            follow_journal(ledger, subject, after, limit, as_json=as_json)
+        entries = ledger.history(subject or "", limit=limit)[::-1]
     if as_json:
         print_json([asdict(entry) for entry in entries])
     elif entries:
@@ -126,12 +143,14 @@ def verify(
     home: Home = None,
     as_json: Json = False,
 ) -> None:
-    """Check that balances, holds and journal agree; exit code 3 where they do not."""
+    """Check that balances, holds and journal agree; exit code 3 if not."""
     if repair != (reason is not None):
         raise typer.BadParameter("--repair and --reason go together")
     with open_ledger(home) as ledger:
         repaired = () if reason is None else ledger.repair(reason, subject=subject, actor="operator")
         drift = ledger.verify(subject)
+        if subject is None:
+            ledger.record_check("verify", len(drift))
     for one in () if as_json else repaired:
         typer.echo(f"{one.subject} {one.resource}: entry {one.seq}: {one.reason}")
     if as_json:
@@ -215,18 +234,6 @@ def _define(ledger: Ledger, name: str, quotas: list[tuple[str, int, str | None]]
         else:
             changed[resource] = PlanQuota(limit, period or LIFETIME, refundable=period in {None, LIFETIME})
     ledger.configure_plan(name, features=features, quotas=changed)
-
-
-def print_json(value: object) -> None:
-    """One JSON document on standard output."""
-    typer.echo(json.dumps(value, default=plain, indent=2, ensure_ascii=False))
-
-
-def plain(value: object) -> object:
-    """A value that JSON lacks, as one that it has."""
-    if isinstance(value, datetime):
-        return value.isoformat()
-    return value.value if isinstance(value, Enum) else str(value)
 
 
 def _parsed_quota(text: str) -> tuple[str, int, str | None]:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from earmark.cli.database import database
+from earmark.cli.json_output import plain
 from earmark.cli.logs import configure_logs
-from earmark.cli.quota import DRIFT_FOUND, Home, Json, plain, settings_of
+from earmark.cli.quota import DRIFT_FOUND, Home, Json, settings_of
 from earmark.config import Settings
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ async def _compare(settings: Settings, url: str, *, repair: bool, as_json: bool)
             else:
                 typer.echo(_line(drift))
             seen[drift.repaired] += 1
+        await services.ledger.record_check("reconcile", seen[False])
     if as_json:
         typer.echo("]" if seen else "[]")
     elif not seen:

@@ -1,6 +1,7 @@
 """`earmark serve`: API, page and worker, and the embedded parts where nothing else is configured."""
 
 import asyncio
+import logging
 import signal
 import socket
 from collections.abc import Callable, Coroutine
@@ -11,21 +12,25 @@ from earmark.cli.services import open_services, run_worker
 from earmark.cli.web_processes import WebProcesses
 from earmark.cli.web_server import WebServer
 from earmark.config import Settings
+from earmark.http_api.app import create_app, create_operations_app
+from earmark.http_api.services import Services
 from earmark.http_api.sign_in import SignIn
-from earmark.uploads.processing import load_processor
+from earmark.uploads.processing import Processor, load_processor
+
+_logger = logging.getLogger("earmark.service")
 
 
-def listen(settings: Settings) -> socket.socket:
+def listen(host: str, port: int) -> socket.socket:
     """The listening socket.
 
     Raises:
         OSError: The address is in use or not ours.
     """
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listener.bind((settings.host, settings.port))
+        listener.bind((host, port))
         listener.listen(2048)
     except OSError:
         listener.close()
@@ -52,7 +57,7 @@ async def serve(settings: Settings, database: Database, listener: socket.socket,
     async with open_services(settings, database.url) as services:
         await services.storage.ready()
         if settings.workers == 1:
-            server = WebServer(services)
+            server = WebServer(services, create_app(services))
             serving, stop = server.run_on(listener), server.stop
         else:
             processes = WebProcesses(settings, database.url, listener)
@@ -67,6 +72,23 @@ async def serve(settings: Settings, database: Database, listener: socket.socket,
             worker.cancel()
             with suppress(asyncio.CancelledError):
                 await worker
+
+
+async def work(services: Services, processor: Processor, database: Database, listener: socket.socket | None) -> None:
+    """The worker alone, until cancelled; with a listener it answers there how it is doing."""
+    if listener is None:
+        await run_worker(services, processor, database.keep_running)
+        return
+    host, port = listener.getsockname()[:2]
+    _logger.info("listening", extra={"host": host, "port": port})
+    server = WebServer(services, create_operations_app(services))
+    async with asyncio.TaskGroup() as group:
+        serving = group.create_task(server.run_on(listener))
+        try:
+            await run_worker(services, processor, database.keep_running)
+        finally:
+            server.stop()
+            await serving
 
 
 async def until_signalled(work: Coroutine[object, object, None]) -> None:

@@ -7,9 +7,10 @@ from dataclasses import replace
 from datetime import timedelta
 
 import httpx
+from prometheus_client import disable_created_metrics
 from psycopg_pool import AsyncConnectionPool
 
-from earmark import faults
+from earmark import faults, metrics, tracing
 from earmark.cli.token import open_sign_in, secret_of
 from earmark.config import Settings
 from earmark.http_api.answers import Answers
@@ -22,7 +23,8 @@ from earmark.uploads.process_pool import ImagePool
 from earmark.uploads.processing import Processor, load_processor
 from earmark.uploads.queue import queue_app
 from earmark.uploads.storage import LocalStorage, open_storage
-from earmark.worker import job_rescuer, pruner
+from earmark.worker import bookkeeper, job_rescuer, pruner
+from earmark.worker.bookkeeper import tally_once, verify_when_due
 from earmark.worker.duties import Duty, run_duties
 from earmark.worker.job_loop import run_jobs
 from earmark.worker.sweeper import sweep_once
@@ -33,8 +35,11 @@ ABANDONED_INTERVAL_SECONDS = 60.0
 
 @asynccontextmanager
 async def open_services(settings: Settings, database_url: str) -> AsyncIterator[Services]:
-    """The parts that API and worker share."""
+    """The parts that API and worker share; what they do is counted, and traced where that is configured."""
     faults.arm(settings.fault)
+    disable_created_metrics()  # type: ignore[no-untyped-call] # they double what is scraped, and nobody reads them
+    metrics.count_operations()
+    tracing.export_where_configured()
     secret = secret_of(settings)
     pool = AsyncConnectionPool(
         database_url, min_size=2, max_size=MAX_CONNECTIONS, open=False, kwargs={"autocommit": True}, timeout=10
@@ -75,11 +80,15 @@ async def run_worker(services: Services, processor: Processor, keep_database: Ca
     jobs = _jobs(uploads, ImageJobs(uploads, pool, processor), client)
     duties = [
         Duty("sweep", settings.sweep_interval_seconds, lambda: sweep_once(uploads)),
+        Duty("tally", settings.tally_interval_seconds, lambda: tally_once(services.ledger)),
         Duty("rescue_jobs", job_rescuer.INTERVAL_SECONDS, lambda: job_rescuer.rescue_once(uploads.queue)),
         Duty("prune_deliveries", pruner.INTERVAL_SECONDS, lambda: pruner.prune_deliveries_once(uploads)),
         Duty("prune_ledger", pruner.INTERVAL_SECONDS, lambda: pruner.prune_ledger_once(services.ledger)),
         Duty("prune_answers", pruner.INTERVAL_SECONDS, lambda: _prune_answers(services)),
     ]
+    if settings.verify_interval_seconds:
+        every = timedelta(seconds=settings.verify_interval_seconds)
+        duties.append(Duty("verify", bookkeeper.LOOK_SECONDS, lambda: verify_when_due(services.ledger, every)))
     if keep_database is not None:
         duties.append(Duty("keep_database", 1.0, lambda: _keep(keep_database), is_noted=False))
     storage = services.storage

@@ -6,7 +6,8 @@ from datetime import datetime, timedelta
 import psycopg
 
 from earmark.cli.database import database
-from earmark.cli.quota import Home, Json, print_json, settings_of
+from earmark.cli.json_output import print_json
+from earmark.cli.quota import Home, Json, settings_of
 from earmark.cli.tables import print_rows
 from earmark.config import Settings
 from earmark.uploads.status import Backlog, DutyRun, RollbackFailures, Status, read_status

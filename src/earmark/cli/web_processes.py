@@ -17,6 +17,7 @@ from earmark.cli.services import open_services
 from earmark.cli.web_server import WebServer, grace_seconds, run
 from earmark.config import Settings
 from earmark.errors import EarmarkError
+from earmark.http_api.app import create_app
 
 SHORT_SECONDS = 5.0
 """A process that lived for less was not able to serve."""
@@ -121,7 +122,7 @@ def _serve_in_process(settings: Settings, database_url: str, listener: socket, l
 
 async def _serve(settings: Settings, database_url: str, listener: socket, lifeline: Connection) -> None:
     async with open_services(settings, database_url) as services:
-        server = WebServer(services)
+        server = WebServer(services, create_app(services))
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, server.stop)
         loop.add_reader(lifeline.fileno(), _orphaned, server, lifeline)

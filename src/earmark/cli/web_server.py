@@ -8,9 +8,9 @@ from socket import socket
 from typing import TypeVar
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from earmark.config import Settings
-from earmark.http_api.app import create_app
 from earmark.http_api.services import Services
 
 T = TypeVar("T")
@@ -19,11 +19,11 @@ T = TypeVar("T")
 class WebServer(uvicorn.Server):
     """uvicorn without its own signal handling: stopping is ours to order."""
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, app: ASGIApp) -> None:
         self._services = services
         super().__init__(
             uvicorn.Config(
-                create_app(services),
+                app,
                 log_config=None,
                 access_log=False,
                 timeout_graceful_shutdown=services.settings.shutdown_grace_seconds,

@@ -71,3 +71,8 @@ class _Application(Starlette):
         for kind, arguments, options in reversed(self.user_middleware):
             app = kind(app, *arguments, **options)
         return app
+
+
+def create_operations_app(services: Services) -> Starlette:
+    """Only what an operator asks: alive, ready, metrics; for a process that serves nothing else."""
+    return _Application(routes=operations.routes(services), middleware=[Middleware(Frame)])

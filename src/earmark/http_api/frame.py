@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from earmark.http_api.problems import Problem, problem_of
 from earmark.http_api.services import SUBJECT_IN_SCOPE
+from earmark.observing import Operation
 
 REQUEST_ID = "X-Request-Id"
 CLIENT_CLOSED_REQUEST = 499
@@ -28,6 +29,7 @@ LINGER_SECONDS = 2.0
 its connection reset and not the answer (RFC 9112, section 9.6). More than the sockets' own buffers hold, which are full
 by the time the answer comes."""
 
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _DEFAULT_HEADERS = tuple(
     (name.lower().encode(), value.encode())
@@ -55,6 +57,10 @@ class Frame:
             await self.app(scope, receive, send)
             return
         exchange = _Exchange(scope, receive, send)
+        with exchange.operation:
+            await self._answer(exchange)
+
+    async def _answer(self, exchange: "_Exchange") -> None:
         try:
             await self.app(exchange.scope, exchange.receive, exchange.send)
         except ClientDisconnect:
@@ -79,6 +85,8 @@ class _Exchange:
         self.scope = {name: value for name, value in scope.items() if name != "route"}
         self.request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
         self.status: int | None = None
+        method = scope["method"] if scope["method"] in _METHODS else "other"
+        self.operation = Operation("http_request", headers=headers, method=method)
         self._receive = receive
         self._send = send
         self._started = time.perf_counter()
@@ -140,4 +148,5 @@ class _Exchange:
             "subject": self.scope.get(SUBJECT_IN_SCOPE),
             "request_id": self.request_id,
         }
+        self.operation.ended(str(extra["status"]), **{name: extra[name] for name in ("route", "subject", "request_id")})
         _logger.info("request", extra=extra)

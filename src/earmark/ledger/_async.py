@@ -10,6 +10,7 @@ from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
 
 from earmark.ledger import _calls, _stories
+from earmark.ledger._async_operations import AsyncOperations
 from earmark.ledger._async_reservation import AsyncReservation
 from earmark.ledger._batching import AsyncTransport
 from earmark.ledger.retrying import UNREACHABLE, insist
@@ -37,9 +38,10 @@ from earmark.model import (
     Usage,
     UsageLevel,
 )
+from earmark.observing import Operation
 
 
-class AsyncLedger:
+class AsyncLedger(AsyncOperations):
     """Quota of subjects: reserve, settle, look. Decided in PostgreSQL; this class carries the calls.
 
     Under load the calls that arrive while one is in flight are sent together as the next batch. Every method takes
@@ -114,7 +116,10 @@ class AsyncLedger:
         """
         named = items if items is not None else {"1": amounts or {}}
         call = _calls.reserve(subject, named, key=key, ttl=ttl, actor=actor)
-        return AsyncReservation(self, subject, await self._transport.run(call, connection), on_error, connection)
+        with Operation("reserve", subject=subject) as operation:
+            grant = await self._transport.run(call, connection)
+            operation.ended("replayed" if grant.replayed else grant.outcome, reservation=grant.reservation)
+        return AsyncReservation(self, subject, grant, on_error, connection)
 
     async def commit(
         self,
@@ -149,7 +154,10 @@ class AsyncLedger:
         call = _calls.commit(
             reservation, subject=subject, items=items, amounts=amounts, late=late, grow=grow, actor=actor, reason=reason
         )
-        return await self._transport.run(call, connection)
+        with Operation("commit", reservation=reservation) as operation:
+            settlement = await self._transport.run(call, connection)
+            operation.ended(settlement.outcome, subject=settlement.subject)
+        return settlement
 
     async def rollback(
         self,
@@ -172,10 +180,12 @@ class AsyncLedger:
         """
         call = _calls.rollback(reservation, cause=cause, subject=subject, items=items, actor=actor, reason=reason)
         try:
-            if connection is not None:
-                settlement = await self._transport.run(call, connection)
-            else:
-                settlement = await insist(lambda: self._transport.run(call))
+            with Operation("rollback", reservation=reservation, cause=cause) as operation:
+                if connection is not None:
+                    settlement = await self._transport.run(call, connection)
+                else:
+                    settlement = await insist(lambda: self._transport.run(call))
+                operation.ended(settlement.outcome, subject=settlement.subject)
         except UNREACHABLE as error:
             log_failed_rollback(reservation, cause, error, subject=subject, items=items, actor=actor)
             raise
@@ -195,7 +205,9 @@ class AsyncLedger:
     ) -> tuple[Returned, ...]:
         """The count form: gives back the subject's own open items, newest first, up to `max_amount` of the resource."""
         call = _calls.rollback_newest(subject, resource, max_amount, cause=cause, actor=actor, reason=reason)
-        returned = await self._transport.run(call, connection)
+        with Operation("rollback_newest", subject=subject, cause=cause) as operation:
+            returned = await self._transport.run(call, connection)
+            operation.ended("rolled_back" if returned else "nothing_held")
         for one in returned:
             log_rollback(subject, one.reservation, one.item, one.amounts, cause, actor or subject, reason or "count")
         return returned
@@ -212,7 +224,10 @@ class AsyncLedger:
     ) -> Settlement:
         """Gives back committed use of what was deleted: once per item, and only what the plan marks as refundable."""
         call = _calls.refund(reservation, subject=subject, items=items, actor=actor, reason=reason)
-        return await self._transport.run(call, connection)
+        with Operation("refund", reservation=reservation) as operation:
+            settlement = await self._transport.run(call, connection)
+            operation.ended(settlement.outcome, subject=settlement.subject)
+        return settlement
 
     async def extend(
         self,
@@ -225,7 +240,10 @@ class AsyncLedger:
     ) -> Settlement:
         """Moves the deadline to `ttl` from now; never to an earlier time."""
         call = _calls.extend(reservation, ttl=ttl, subject=subject, items=items)
-        return await self._transport.run(call, connection)
+        with Operation("extend", reservation=reservation) as operation:
+            settlement = await self._transport.run(call, connection)
+            operation.ended(settlement.outcome, subject=settlement.subject)
+        return settlement
 
     async def adjust(
         self,

@@ -16,13 +16,17 @@ from earmark.model import (
     AdjustedLevel,
     Adjustment,
     AdjustmentBound,
+    Adopted,
     Amounts,
     Cause,
+    Check,
+    Counted,
     Drift,
     Entry,
     Expired,
     Followed,
     Grant,
+    Health,
     Item,
     Late,
     Plan,
@@ -35,6 +39,7 @@ from earmark.model import (
     Settlement,
     Shortage,
     Subject,
+    Tally,
     Usage,
     UsageLevel,
 )
@@ -335,6 +340,61 @@ def prune_journal(before: datetime | None, max_entries: int, after: str | None) 
 def configure_retention(reservations: timedelta | None, journal: timedelta | None) -> Query[None]:
     """How long to keep what is settled."""
     return Query("SELECT earmark.configure_retention(%s, %s)", (reservations, journal), lambda _: None)
+
+
+def adopt(
+    counted: Sequence[Counted], *, key: str, reason: str, actor: str, dry_run: bool
+) -> Query[tuple[Adopted, ...]]:
+    """Take over what another system has counted."""
+    requests = [
+        _with(
+            {"subject": one.subject, "resource": one.resource, "used": one.used}, plan=one.plan, quota=one.quota_limit
+        )
+        for one in counted
+    ]
+    return Query(
+        "SELECT outcome, detail FROM earmark.adopt(%s, %s, %s, %s, %s)",
+        (Jsonb(requests), key, reason, actor, dry_run),
+        lambda rows: tuple(Adopted(outcome, tuple(detail.get("differs", ()))) for outcome, detail in rows),
+    )
+
+
+def journal_position() -> Query[str]:
+    """Where the journal ends."""
+    return Query("SELECT earmark.journal_position()", (), lambda rows: str(rows[0][0]))
+
+
+def tally(max_entries: int) -> Query[int]:
+    """Count what was added to the journal."""
+    return Query("SELECT earmark.tally(%s)", (max_entries,), lambda rows: int(rows[0][0]))
+
+
+def record_check(name: str, findings: int) -> Query[None]:
+    """Note what a check found."""
+    return Query("SELECT earmark.record_check(%s, %s)", (name, findings), lambda _: None)
+
+
+def health() -> Query[Health]:
+    """How the ledger and the uploads are doing."""
+
+    def decode(rows: list[Row]) -> Health:
+        found: Json = rows[0][0]
+        return Health(
+            holds=found["holds"],
+            holds_overdue=found["holds_overdue"],
+            holds_overdue_seconds=float(found["holds_overdue_seconds"] or 0),
+            set_aside=found["set_aside"],
+            images=found["images"],
+            images_overdue=found["images_overdue"],
+            images_overdue_seconds=float(found["images_overdue_seconds"] or 0),
+            images_to_remove=found["images_to_remove"],
+            tallies=tuple(Tally(**one) for one in found["tallies"]),
+            checks=tuple(
+                Check(one["name"], one["findings"], datetime.fromisoformat(one["at"])) for one in found["checks"]
+            ),
+        )
+
+    return Query("SELECT earmark.health()", (), decode)
 
 
 def plans() -> Query[tuple[Plan, ...]]:

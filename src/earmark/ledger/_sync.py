@@ -11,6 +11,7 @@ from psycopg_pool import ConnectionPool
 
 from earmark.ledger import _calls, _stories
 from earmark.ledger._batching import Transport
+from earmark.ledger._sync_operations import Operations
 from earmark.ledger._sync_reservation import Reservation
 from earmark.ledger.retrying import UNREACHABLE, insist_sync
 from earmark.ledger.rollback_log import log_failed_rollback, log_rollback, log_settlement
@@ -37,9 +38,10 @@ from earmark.model import (
     Usage,
     UsageLevel,
 )
+from earmark.observing import Operation
 
 
-class Ledger:
+class Ledger(Operations):
     """Quota of subjects: reserve, settle, look. Decided in PostgreSQL; this class carries the calls.
 
     Every method takes the caller's own `connection`: then it is part of his transaction.
@@ -113,7 +115,10 @@ class Ledger:
         """
         named = items if items is not None else {"1": amounts or {}}
         call = _calls.reserve(subject, named, key=key, ttl=ttl, actor=actor)
-        return Reservation(self, subject, self._transport.run(call, connection), on_error, connection)
+        with Operation("reserve", subject=subject) as operation:
+            grant = self._transport.run(call, connection)
+            operation.ended("replayed" if grant.replayed else grant.outcome, reservation=grant.reservation)
+        return Reservation(self, subject, grant, on_error, connection)
 
     def commit(
         self,
@@ -148,7 +153,10 @@ class Ledger:
         call = _calls.commit(
             reservation, subject=subject, items=items, amounts=amounts, late=late, grow=grow, actor=actor, reason=reason
         )
-        return self._transport.run(call, connection)
+        with Operation("commit", reservation=reservation) as operation:
+            settlement = self._transport.run(call, connection)
+            operation.ended(settlement.outcome, subject=settlement.subject)
+        return settlement
 
     def rollback(
         self,
@@ -171,10 +179,12 @@ class Ledger:
         """
         call = _calls.rollback(reservation, cause=cause, subject=subject, items=items, actor=actor, reason=reason)
         try:
-            if connection is not None:
-                settlement = self._transport.run(call, connection)
-            else:
-                settlement = insist_sync(lambda: self._transport.run(call))
+            with Operation("rollback", reservation=reservation, cause=cause) as operation:
+                if connection is not None:
+                    settlement = self._transport.run(call, connection)
+                else:
+                    settlement = insist_sync(lambda: self._transport.run(call))
+                operation.ended(settlement.outcome, subject=settlement.subject)
         except UNREACHABLE as error:
             log_failed_rollback(reservation, cause, error, subject=subject, items=items, actor=actor)
             raise
@@ -194,7 +204,9 @@ class Ledger:
     ) -> tuple[Returned, ...]:
         """The count form: gives back the subject's own open items, newest first, up to `max_amount` of the resource."""
         call = _calls.rollback_newest(subject, resource, max_amount, cause=cause, actor=actor, reason=reason)
-        returned = self._transport.run(call, connection)
+        with Operation("rollback_newest", subject=subject, cause=cause) as operation:
+            returned = self._transport.run(call, connection)
+            operation.ended("rolled_back" if returned else "nothing_held")
         for one in returned:
             log_rollback(subject, one.reservation, one.item, one.amounts, cause, actor or subject, reason or "count")
         return returned
@@ -211,7 +223,10 @@ class Ledger:
     ) -> Settlement:
         """Gives back committed use of what was deleted: once per item, and only what the plan marks as refundable."""
         call = _calls.refund(reservation, subject=subject, items=items, actor=actor, reason=reason)
-        return self._transport.run(call, connection)
+        with Operation("refund", reservation=reservation) as operation:
+            settlement = self._transport.run(call, connection)
+            operation.ended(settlement.outcome, subject=settlement.subject)
+        return settlement
 
     def extend(
         self,
@@ -224,7 +239,10 @@ class Ledger:
     ) -> Settlement:
         """Moves the deadline to `ttl` from now; never to an earlier time."""
         call = _calls.extend(reservation, ttl=ttl, subject=subject, items=items)
-        return self._transport.run(call, connection)
+        with Operation("extend", reservation=reservation) as operation:
+            settlement = self._transport.run(call, connection)
+            operation.ended(settlement.outcome, subject=settlement.subject)
+        return settlement
 
     def adjust(
         self,

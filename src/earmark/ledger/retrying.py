@@ -9,6 +9,8 @@ from typing import TypeVar
 import psycopg
 from psycopg_pool import PoolTimeout
 
+from earmark.observing import happened
+
 T = TypeVar("T")
 UNREACHABLE = (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout)
 """What is raised when the database is gone or its answer was lost."""
@@ -55,4 +57,5 @@ def insist_sync(attempt: Callable[[], T]) -> T:
 
 
 def _note(error: Exception, delay: float) -> None:
+    happened("rollback_retried")
     _logger.warning("database_unreachable", extra={"error": type(error).__name__, "retry_seconds": delay})

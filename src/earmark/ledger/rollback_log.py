@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from earmark.model import Amounts, Cause, Settlement
+from earmark.observing import happened
 
 _logger = logging.getLogger("earmark.rollback")
 
@@ -52,6 +53,7 @@ def log_failed_rollback(
     target: UUID, cause: Cause, error: Exception, *, subject: str | None, items: Sequence[str] | None, actor: str | None
 ) -> None:
     """A rollback could not be carried out; all that is needed to act."""
+    happened("rollback_failed", cause=cause)
     _logger.error(
         "rollback_failed",
         extra={

@@ -14,6 +14,7 @@ from psycopg.types.json import Jsonb
 
 from earmark.errors import translated
 from earmark.model import Amounts, Cause
+from earmark.observing import observed
 from earmark.uploads.model import File, Image, StoredOutput
 
 Connection = AsyncConnection[Any]
@@ -60,6 +61,24 @@ def image_of(document: object) -> Image | None:
     return None if document is None else msgspec.convert(document, Image)
 
 
+def _about(moved: Transition) -> tuple[str, Mapping[str, object]]:
+    image = moved.image
+    if image is None:
+        return moved.outcome, {}
+    return moved.outcome, {
+        "subject": image.subject,
+        "reservation": image.reservation,
+        "image": image.image,
+        "attempt": image.attempt,
+        "cause": image.cause,
+    }
+
+
+def _about_reserved(answer: Reserved) -> tuple[str, Mapping[str, object]]:
+    return "replayed" if answer.replayed else answer.outcome, {"reservation": answer.reservation}
+
+
+@observed("images_reserve", _about_reserved)
 async def reserve(
     connection: Connection,
     subject: str,
@@ -85,23 +104,27 @@ async def reserve(
     return Reserved(row[0], row[1], row[2], row[3] or {}, msgspec.convert(row[4] or (), tuple[Image, ...]))
 
 
+@observed("image_in_parts", _about)
 async def in_parts(connection: Connection, image: UUID, upload_id: str) -> Transition:
     """The file comes in parts, under this name of the store's."""
     query = "SELECT outcome, document FROM earmark.image_in_parts(%s, %s)"
     return _moved(await _one(connection, query, image, upload_id))
 
 
+@observed("image_uploading", _about)
 async def uploading(connection: Connection, image: UUID) -> Transition:
     """The first byte has come."""
     return _moved(await _one(connection, "SELECT outcome, document FROM earmark.image_uploading(%s)", image))
 
 
+@observed("image_uploaded", _about)
 async def uploaded(connection: Connection, image: UUID, subject: str | None, deadline: Deadline) -> Transition:
     """The object is there and passed the first look."""
     query = "SELECT outcome, document FROM earmark.image_uploaded(%s, %s, %s, %s)"
     return _moved(await _one(connection, query, image, subject, deadline.ttl_seconds, deadline.evidence_seconds))
 
 
+@observed("image_start", _about)
 async def start(connection: Connection, image: UUID, deadline: Deadline) -> Transition:
     """A worker begins, under the next fencing number."""
     query = "SELECT outcome, document FROM earmark.image_start(%s, %s, %s)"
@@ -138,6 +161,7 @@ async def heartbeat(connection: Connection, image: UUID, attempt: int, deadline:
     return _moved(await _one(connection, query, image, attempt, deadline.ttl_seconds, deadline.evidence_seconds))
 
 
+@observed("image_wait", _about)
 async def wait(
     connection: Connection,
     image: UUID,
@@ -156,6 +180,7 @@ async def wait(
     )
 
 
+@observed("image_complete", _about)
 async def complete(
     connection: Connection,
     image: UUID,
@@ -180,6 +205,7 @@ async def complete(
     return _moved(row)
 
 
+@observed("image_roll_back", _about)
 async def roll_back(
     connection: Connection,
     image: UUID,
@@ -216,6 +242,7 @@ async def record_duty(connection: Connection, duty: str, error: str | None) -> N
     await _one(connection, "SELECT earmark.record_duty(%s, %s)", duty, error)
 
 
+@observed("image_delete", _about)
 async def delete(connection: Connection, image: UUID, subject: str, *, actor: str | None) -> Transition:
     """Delete it, and refund what its plan refunds."""
     query = "SELECT outcome, document, returned FROM earmark.image_delete(%s, %s, %s)"

@@ -16,6 +16,7 @@ from earmark.config import Settings
 from earmark.faults import reached
 from earmark.ledger.retrying import UNREACHABLE
 from earmark.model import Cause
+from earmark.observing import Operation
 from earmark.uploads import _calls
 from earmark.uploads._calls import Transition
 from earmark.uploads.flow import Uploads, log_transition
@@ -58,13 +59,15 @@ class ImageJobs:
         Raises:
             psycopg.OperationalError: The database went away; the image's deadline brings it back here or ends it.
         """
-        moved = await self._start(image_id)
-        reached("started")
-        image = moved.image
-        if moved.outcome != "started" or image is None:
-            outcome = moved.outcome
-        else:
-            outcome = await self._attempt_while_wanted(image)
+        with Operation("process", image=image_id) as operation:
+            moved = await self._start(image_id)
+            reached("started")
+            image = moved.image
+            if moved.outcome != "started" or image is None:
+                outcome = moved.outcome
+            else:
+                outcome = await self._attempt_while_wanted(image)
+            operation.ended(outcome, attempt=image.attempt if image else None, subject=image.subject if image else None)
         fields = {"image": str(image_id), "outcome": outcome, "attempt": image.attempt if image else None}
         _logger.info("job", extra=fields)
         return outcome

@@ -5,6 +5,7 @@ hangs on it: a job that is lost, repeated or late finds the image's state and fe
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
@@ -16,6 +17,32 @@ QUEUE = "images"
 TASK = "earmark.process_image"
 SCHEMA = "procrastinate"
 _LOCK = 0x6561726D71756575  # "earmqueu" in ASCII
+
+
+@dataclass(frozen=True, slots=True)
+class QueueHealth:
+    """How many jobs wait for a worker and how many are worked on; how long the oldest could have been started on."""
+
+    waiting: int
+    working: int
+    oldest_waiting_seconds: float
+
+
+async def queue_health(connection: AsyncConnection[Any]) -> QueueHealth:
+    """How the queue is doing now."""
+    cursor = await connection.execute(
+        f"""
+        SELECT count(*) FILTER (WHERE j.status = 'todo'), count(*) FILTER (WHERE j.status = 'doing'),
+            coalesce(extract(epoch FROM clock_timestamp() - min(coalesce(j.scheduled_at, e.at))
+                FILTER (WHERE j.status = 'todo'))::float8, 0)
+        FROM {SCHEMA}.procrastinate_jobs j
+        LEFT JOIN {SCHEMA}.procrastinate_events e ON e.job_id = j.id AND e.type = 'deferred'
+        WHERE j.queue_name = %s AND j.status IN ('todo', 'doing')
+        """,  # noqa: S608 - our own schema's name
+        (QUEUE,),
+    )
+    waiting, working, oldest = await cursor.fetchone() or (0, 0, 0.0)
+    return QueueHealth(waiting, working, max(oldest, 0.0))
 
 
 def migrate_queue(connection: psycopg.Connection[Any]) -> bool:

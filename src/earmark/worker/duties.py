@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
+from earmark.observing import Operation
+
 _logger = logging.getLogger("earmark.duties")
 
 
@@ -39,7 +41,9 @@ async def _repeat(duty: Duty, note: Note | None) -> None:
     while True:
         failure: str | None = None
         try:
-            report = await duty.run_once()
+            with Operation("duty", duty=duty.name) as operation:
+                report = await duty.run_once()
+                operation.ended("done")
             if report:
                 _logger.info(duty.name, extra=dict(report))
         except Exception as error:  # noqa: BLE001 - a duty that fails now is due again later

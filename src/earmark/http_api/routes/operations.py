@@ -1,26 +1,35 @@
-"""For whoever runs the service: alive, and ready."""
+"""For whoever runs the service: alive, ready, and its metrics."""
 
+import logging
 from collections.abc import Awaitable, Callable
 
 import anyio
+from prometheus_client.core import Metric
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from earmark import metrics
 from earmark.errors import EarmarkError
 from earmark.http_api.problems import problem_of
-from earmark.http_api.routing import Access, operation, resource
+from earmark.http_api.routing import Access, Media, operation, resource
 from earmark.http_api.services import Services
 from earmark.http_api.wire import HealthAnswer, ReadyAnswer, answer
+from earmark.uploads.queue import queue_health
 
+_logger = logging.getLogger("earmark.http")
 CHECK_SECONDS = 3.0
-"""How long one check of readiness may take."""
+"""How long one check of readiness, or the database's part of a scrape, may take."""
 
 
 def routes(services: Services) -> list[Route]:
     """The calls of this noun."""
     calls = Operations(services)
-    return [resource("/healthz", GET=calls.alive), resource("/readyz", GET=calls.ready)]
+    return [
+        resource("/healthz", GET=calls.alive),
+        resource("/readyz", GET=calls.ready),
+        resource("/metrics", GET=calls.metrics),
+    ]
 
 
 class Operations:
@@ -46,6 +55,27 @@ class Operations:
         checks["service"] = "stopping" if self._services.stopping.is_set() else "ok"
         fine = all(check == "ok" for check in checks.values())
         return answer(ReadyAnswer("ok" if fine else "unavailable", checks), 200 if fine else 503)
+
+    @operation(answers={200: Media("text/plain")}, access=Access.OPEN)
+    async def metrics(self, _: Request) -> Response:
+        """Prometheus' text format; while the database is away, without what only the database knows."""
+        families = [metrics.database_up(up=False)]
+        try:
+            with anyio.fail_after(CHECK_SECONDS):
+                families = await self._of_database()
+        except Exception as error:  # noqa: BLE001 - whatever it is, the rest is told all the same
+            _logger.warning("metrics_without_database", extra={"error": type(error).__name__})
+        return Response(metrics.exposition(families), media_type=metrics.CONTENT_TYPE)
+
+    async def _of_database(self) -> list[Metric]:
+        health = await self._services.ledger.health()
+        async with self._services.uploads.pool.connection() as connection:
+            queue = await queue_health(connection)
+        return [
+            metrics.database_up(up=True),
+            *metrics.of_database(health),
+            *metrics.of_queue(queue.waiting, queue.working, queue.oldest_waiting_seconds),
+        ]
 
 
 async def _checked(check: Callable[[], Awaitable[object]]) -> str:
