@@ -8,7 +8,7 @@ from pathlib import Path
 
 from botocore.session import Session  # type: ignore[import-untyped] # botocore has no types
 
-from earmark.cli import main
+from earmark.cli import run as run_earmark
 from earmark.config import Settings
 from seaweedfs import BUCKET, REGION, SeaweedFS
 
@@ -25,7 +25,7 @@ def run() -> None:
         _allow_browsers()
         _tell(folder, store)
         sys.argv[1:1] = ["serve"]
-        main()
+        run_earmark()
     finally:
         store.kill()
 

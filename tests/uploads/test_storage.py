@@ -152,6 +152,19 @@ async def test_parts_become_an_object(storage: Storage, tmp_path: Path):
     assert await keys(storage) == ["images/one"]
 
 
+async def test_many_uploads_in_parts_begin_at_once(storage: Storage):
+    begun: set[str] = set()
+
+    async def begin(number: int) -> None:
+        begun.add(await storage.begin_parts(f"images/{number}", content_type="image/png"))
+
+    async with anyio.create_task_group() as group:
+        for number in range(20):
+            group.start_soon(begin, number)
+    assert len(begun) == 20
+    assert await keys(storage) == []
+
+
 async def test_parts_are_not_joined_before_all_have_come(storage: Storage):
     upload_id = await storage.begin_parts("images/one", content_type="image/png")
     await storage.join_parts("images/one", upload_id, len(WHOLE))

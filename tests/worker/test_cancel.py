@@ -19,6 +19,11 @@ JPEG = picture()
 NOTHING = (0, 0, 0, 0)
 UPLOAD_TTL = 900
 ROUNDS = 12
+HOW_IT_ENDED = """
+SELECT i.state, ARRAY(SELECT j.kind FROM earmark._private_journal j
+    WHERE j.reservation = i.reservation AND j.item = i.item AND j.resource = 'images' ORDER BY j.seq)
+FROM earmark._private_image i WHERE i.image = %s
+"""
 
 
 def never_called(source: Source) -> Processed:
@@ -148,16 +153,7 @@ def test_cancelled_in_the_same_instant_as_completion(flow_of, connections):
                 ]
             )
         )
-        state, kinds = (
-            connections[2]
-            .execute(
-                "SELECT i.state, ARRAY(SELECT j.kind FROM earmark._private_journal j "
-                "WHERE j.reservation = i.reservation AND j.item = i.item AND j.resource = 'images' ORDER BY j.seq) "
-                "FROM earmark._private_image i WHERE i.image = %s",
-                (image.image,),
-            )
-            .fetchone()
-        )
+        state, kinds = connections[2].execute(HOW_IT_ENDED, (image.image,)).fetchone()
         ends.add((told, state, tuple(kinds)))
     assert ends <= {
         (("rolled_back", "stale"), "cancelled", ("reserve", "rollback")),

@@ -6,7 +6,7 @@ import os
 import socket
 import sys
 import tempfile
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from datetime import timedelta
 from typing import Annotated
@@ -183,7 +183,25 @@ def _listening(host: str, port: int, remedy: str) -> socket.socket:
 
 
 def main() -> None:
-    """Entry point: errors that a person can act on are one line; exit code 2 if he asked wrongly, else 1."""
+    """Entry point: `run`, and the end of the process.
+
+    The threads of obstore's runtime cannot be stopped; one that lets go of a Python object while the interpreter is
+    being taken down aborts the process (PyO3/pyo3-async-runtimes issue 40), and the exit code is lost. By then all is
+    closed, so the interpreter is left standing.
+    """
+    try:
+        run()
+    except SystemExit as end:
+        if "obstore" not in sys.modules or not isinstance(end.code, int | None):
+            raise
+        with suppress(BrokenPipeError):
+            sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(end.code or 0)
+
+
+def run() -> None:
+    """The command: errors that a person can act on are one line; exit code 2 if he asked wrongly, else 1."""
     try:
         app(prog_name="earmark")
     except pydantic.ValidationError as error:

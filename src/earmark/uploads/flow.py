@@ -3,6 +3,7 @@
 reserve -> (PUT) -> complete -> job (see job.py) -> completed; fail, cancel, retry and delete from the side.
 """
 
+import asyncio
 import math
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -142,7 +143,7 @@ class Uploads:
         reached("reserved")
         reservation = _granted(subject, answer)
         try:
-            uploads = tuple([await self._permitted(image) for image in answer.images])
+            uploads = await asyncio.gather(*(self._permitted(image) for image in answer.images))
         except StorageError:
             if key is None:  # nobody can ask for this reservation again
                 images = [image.image for image in answer.images]
@@ -152,7 +153,7 @@ class Uploads:
             reservation,
             min(image.upload_expires_at for image in answer.images),
             answer.replayed,
-            uploads,
+            tuple(uploads),
         )
 
     async def _permitted(self, image: Image) -> Upload:

@@ -5,6 +5,7 @@ obstore's own signing covers only the host, so it could bind neither size nor ty
 
 import os
 import re
+import threading
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -113,6 +114,7 @@ class S3Storage:
             credential_provider=self._current_credentials,
         )
         self._endpoint = endpoint
+        self._making_client = threading.Lock()
         self._client_config = _CLIENT.merge(Config(s3={"addressing_style": "path" if endpoint else "auto"}))
         self._prefix = f"{prefix}/" if prefix else ""
         self._base = _address(self._bucket, self._region, endpoint) + self._prefix
@@ -240,9 +242,10 @@ class S3Storage:
 
     def _call(self, operation: str, parameters: dict[str, object]) -> dict[str, Any]:
         """One blocking call that obstore does not have; few enough that each may open its own connection."""
-        client = self._session.create_client(
-            "s3", region_name=self._region, endpoint_url=self._endpoint, config=self._client_config
-        )
+        with self._making_client:  # a session is not made for threads, a client is
+            client = self._session.create_client(
+                "s3", region_name=self._region, endpoint_url=self._endpoint, config=self._client_config
+            )
         with closing(client):
             try:
                 answer: dict[str, Any] = getattr(client, operation)(**parameters)
