@@ -1,5 +1,6 @@
 // The client in Node, against a running service. Each test is a subject of its own; see test_client.py.
 import assert from "node:assert/strict";
+import { File } from "node:buffer";
 import { readFile } from "node:fs/promises";
 import { test } from "node:test";
 
