@@ -1,5 +1,6 @@
 // The client in Node, against a running service. Each test is a subject of its own; see test_client.py.
 import assert from "node:assert/strict";
+import { File } from "node:buffer";
 import { readFile } from "node:fs/promises";
 import { test } from "node:test";
 
@@ -24,7 +25,8 @@ const isImage = (imageId, state) => (event) =>
 
 test("reserve, upload with progress, and the events of it", async () => {
   const events = client.events();
-  assert.deepEqual((await events.next()).value, { type: "ready", resumed: false });
+  const ready = (await events.next()).value;
+  assert.deepEqual([ready.type, ready.resumed], ["ready", false]);
   const { images, usage } = await client.reserve([file("a.png")]);
   assert.equal(usage.resources.images.held, 1);
   await until(events, isHolding(1));
@@ -87,12 +89,12 @@ test("resume after a reload", async () => {
 
 test("events go on where they were", async () => {
   const first = client.events();
-  await until(first, isHolding(0));
+  const { id } = await until(first, isHolding(0));
   await first.return();
   const { images } = await client.reserve([file("a.png")]);
   const abort = new AbortController();
-  const second = client.events({ lastEventId: "0-0", signal: abort.signal });
-  assert.deepEqual((await second.next()).value, { type: "ready", resumed: true });
+  const second = client.events({ lastEventId: id, signal: abort.signal });
+  assert.deepEqual((await second.next()).value, { type: "ready", id, resumed: true });
   await until(second, isImage(images[0].imageId, "reserved"));
   await client.release([images[0].imageId]);
   await until(second, isImage(images[0].imageId, "cancelled"));

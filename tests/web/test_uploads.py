@@ -45,6 +45,7 @@ def test_good_and_bad_files_end_as_the_api_says(user):
     cases = {Path(case["file"]).name: case for case in json.loads((CASES / "manifest.json").read_text())["files"]}
     page = user.open()
     page.locator("#picker").set_input_files([CASES / case["file"] for case in cases.values()])
+    page.get_by_role("button", name="Upload in 2 batches").click()
     expect(page.locator("#closing")).to_be_hidden()
     shown = dict(
         page.locator("#upload-list > li").evaluate_all(
@@ -91,6 +92,7 @@ def test_cancelling_in_the_middle_of_an_upload(user, slow_uploads):
     assert user.usage()["held"] == 1
     expect(page.locator("#meters")).to_contain_text("1 held")
     expect(row(page, "01.png")).to_contain_text(re.compile(r"Uploading, [1-9]\d? %"))
+    expect(row(page, "01.png")).to_contain_text(re.compile(r"\d\s[kM]B/s, \d+ \w+ left"))
     page.get_by_role("button", name="Cancel 01.png").click()
     expect_state(page, "01.png", "cancelled")
     assert (user.usage()["used"], user.usage("storage_bytes")["used"]) == (0, 0)
@@ -153,14 +155,31 @@ def test_more_files_than_the_quota_has_room_for(user):
 
 def test_more_files_than_the_plan_takes_at_once(user):
     page = user.open()
-    expect(page.locator("#meters")).to_contain_text("0 of 500 images used")
     page.locator("#picker").set_input_files(files(23))
-    expect(page.locator("#notice-text")).to_contain_text("your plan takes 20 at once")
+    expect(page.locator("#notice-text")).to_contain_text(
+        "You chose 23 files; your plan takes up to 20 at once. Nothing has been sent yet."
+    )
+    expect_all(page, 23, "undecided")
+    assert (user.images(), user.entries()) == ([], [])
+    page.get_by_role("button", name="Upload in 2 batches").click()
     expect_all(page, 23, "completed")
     images = user.images()
     batches = [sum(image["reservationId"] == one for image in images) for one in {i["reservationId"] for i in images}]
     assert sorted(batches) == [3, 20]
     assert (user.usage()["committed"], user.usage()["held"]) == (23, 0)
+
+
+def test_only_as_many_files_as_the_plan_takes_at_once(user):
+    page = user.open()
+    page.locator("#picker").set_input_files(files(22))
+    page.get_by_role("button", name="Only the first 20").click()
+    expect_all(page, 20, "completed")
+    expect(page.locator("#uploads-count")).to_have_text("22 of 22 finished")
+    expect(row(page, "21.png")).to_contain_text("Left out: more than your plan takes at once.")
+    assert user.usage()["committed"] == 20
+    page.get_by_role("button", name="Retry 21.png").click()
+    expect_all(page, 21, "completed")
+    expect(page.locator("#notice")).to_be_hidden()
 
 
 def test_cancelling_what_is_being_processed(user, gate):

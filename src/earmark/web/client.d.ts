@@ -119,9 +119,9 @@ export interface UploadOptions {
 }
 
 export type Event =
-  | { type: "ready"; resumed: boolean }
-  | { type: "image"; image: Image }
-  | { type: "usage"; usage: Usage }
+  | { type: "ready"; id: string; resumed: boolean }
+  | { type: "image"; id: string; image: Image }
+  | { type: "usage"; id: string; usage: Usage }
   | { type: "lost"; error: Problem | Unreachable };
 
 export interface PageOptions {

@@ -151,7 +151,8 @@ export class EarmarkClient {
    * What changes, as it changes, without end: `{type: "ready", resumed}`, `{type: "image", image}`,
    * `{type: "usage", usage}`, and `{type: "lost", error}` when the connection is gone. It connects again by itself and
    * goes on where it was; only after a `ready` that was not `resumed` something may have been missed, so read the lists
-   * then. Ends when `signal` is aborted; throws when the service refuses (401: the token is over).
+   * then. A later `events({lastEventId})` goes on after the event with that `id`. Ends when `signal` is aborted; throws
+   * when the service refuses (401: the token is over).
    */
   async *events({ signal, lastEventId = null } = {}) {
     const place = { id: lastEventId };
@@ -189,8 +190,8 @@ export class EarmarkClient {
         timer = setTimeout(() => silence.abort(), SILENCE_MAX_MS);
       })) {
         place.id = event.id ?? place.id;
-        if (event.name === "ready") yield { type: "ready", ...event.data };
-        else yield { type: event.name, [event.name]: event.data };
+        if (event.name === "ready") yield { type: "ready", id: event.id, ...event.data };
+        else yield { type: event.name, id: event.id, [event.name]: event.data };
       }
     } catch (error) {
       throw error instanceof Problem ? error : new Unreachable("The connection was lost.", { cause: error });

@@ -20,23 +20,24 @@ export class ImagesView {
     return images.find((image) => image.reservationId === reservationId && image.item === item)?.filename ?? null;
   }
 
-  get open() {
-    return [...this.#images.values()].some((image) => OPEN_STATES.has(image.state));
+  get ids() {
+    return new Set(this.#images.keys());
   }
 
-  /** What the newest page of the list no longer has was deleted, perhaps in another tab. */
-  drop({ images, nextCursor }) {
+  /** What the newest page of the list no longer has was deleted; `before`: what was there when it was asked for. */
+  drop({ images, nextCursor }, before) {
     const listed = new Set(images.map((image) => image.imageId));
     const oldest = nextCursor ? images.at(-1).imageId : "";
-    for (const [imageId, image] of this.#images) {
-      if (imageId >= oldest && !listed.has(imageId)) this.#images.set(imageId, { ...image, state: "deleted" });
+    for (const imageId of before) {
+      if (imageId >= oldest && !listed.has(imageId)) this.#take({ imageId, state: "deleted" });
     }
   }
 
   /** `elsewhere(imageId)`: whether the list of uploads already shows that image. */
   show(images, elsewhere) {
-    for (const image of images) this.#images.set(image.imageId, image);
-    const ordered = [...this.#images.values()].sort((left, right) => right.createdAt.localeCompare(left.createdAt));
+    for (const image of images) if (!isOlder(image, this.#images.get(image.imageId))) this.#take(image);
+    const known = [...this.#images.values()].filter((image) => image.createdAt);
+    const ordered = known.sort((left, right) => right.createdAt.localeCompare(left.createdAt));
     const shown = ordered.filter(
       (image) => image.state === "completed" || (OPEN_STATES.has(image.state) && !elsewhere(image.imageId)),
     );
@@ -47,6 +48,12 @@ export class ImagesView {
     );
     show(find("images-empty"), shown.length === 0);
     this.#showUnfinished(ordered.filter((image) => UNFINISHED_STATES.has(image.state) && !elsewhere(image.imageId)));
+  }
+
+  /** A deleted one is remembered, so that an older answer does not bring it back, and movements keep its name. */
+  #take(image) {
+    if (image.state === "deleted") this.#cards.delete(image.imageId);
+    this.#images.set(image.imageId, { ...this.#images.get(image.imageId), ...image });
   }
 
   #showUnfinished(images) {
@@ -74,6 +81,10 @@ export class ImagesView {
   }
 }
 
+function isOlder(image, known) {
+  return known !== undefined && Date.parse(image.updatedAt) < Date.parse(known.updatedAt);
+}
+
 function makeCard(actions) {
   let current;
   const picture = element("img", { alt: "", loading: "lazy", hidden: true });
@@ -89,6 +100,7 @@ function makeCard(actions) {
   const update = (image) => {
     current = image;
     const done = image.state === "completed";
+    tile.classList.toggle("open", !done);
     setText(name, image.filename);
     if (image.url) name.href = image.url;
     // Each answer signs a new address; the picture that is already there stays.

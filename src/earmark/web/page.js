@@ -4,7 +4,7 @@ import { EarmarkClient, isTransient } from "./client.js";
 import { HistoryView } from "./history.js";
 import { ImagesView } from "./images.js";
 import { find, setText, show } from "./dom.js";
-import { Poller } from "./poller.js";
+import { Live } from "./live.js";
 import { Uploads } from "./uploads.js";
 import { UsageView } from "./usage.js";
 import { stateWord } from "./words.js";
@@ -12,43 +12,62 @@ import { stateWord } from "./words.js";
 const TOKEN = "earmark.token";
 const MISSING_IMAGES_PER_REFRESH = 10;
 const ANNOUNCE_AFTER_MS = 800;
+const HISTORY_AFTER_MS = 400;
 
 const client = new EarmarkClient();
 const usageView = new UsageView();
 const historyView = new HistoryView();
 const imagesView = new ImagesView({ cancel: (image) => act(() => client.cancel(image.imageId)), remove: askToRemove });
-const uploads = new Uploads(client, { outcome: announce, changed: () => poller.nudge(), say });
-const poller = new Poller(refresh, () => uploads.open || imagesView.open);
+const uploads = new Uploads(client, { outcome: announce, changed: () => live.nudge(), say });
+const live = new Live(client, {
+  refresh,
+  image: takeImage,
+  usage: takeUsage,
+  connected: () => setText(find("connection"), ""),
+  refused: showTrouble,
+  isBusy: () => uploads.open,
+});
 const cursors = { images: undefined, history: undefined };
 let subject = null;
-let lastSeen = "";
+let usageEvents = 0;
+let historyTimer = null;
 let outcomes = [];
 
-/** Reads what may have changed and shows it; returns whether anything has. */
+/** Reads everything anew. What an event has told meanwhile is newer and stays. */
 async function refresh() {
+  const before = { usageEvents, images: imagesView.ids };
   try {
     const [usage, page] = await Promise.all([client.usage(), client.images()]);
     if (subject && subject !== usage.subject) return location.reload();
     subject = usage.subject;
     const missing = await missingFrom(page.images);
-    const images = page.images.concat(missing.filter((image) => image.state !== "deleted"));
     show(find("sign-in"), false);
     show(find("content"), true);
     setText(find("connection"), "");
-    uploads.follow(page.images.concat(missing), usage);
-    usageView.show(usage);
-    imagesView.drop(page);
-    imagesView.show(images, (imageId) => uploads.has(imageId));
+    if (before.usageEvents === usageEvents) takeUsage(usage);
+    imagesView.drop(page, before.images);
+    takeImages([...page.images, ...missing]);
     setMore("images", page.nextCursor);
-    const seen = JSON.stringify([usage, images.map((image) => [image.imageId, image.state])]);
-    if (seen === lastSeen) return false;
     await showHistory();
-    lastSeen = seen;
-    return true;
   } catch (error) {
     showTrouble(error);
-    throw error;
   }
+}
+
+function takeUsage(usage) {
+  usageEvents += 1;
+  usageView.show(usage);
+  uploads.follow([], usage);
+  historyTimer ??= setTimeout(() => showHistory().catch(showTrouble), HISTORY_AFTER_MS);
+}
+
+function takeImage(image) {
+  takeImages([image]);
+}
+
+function takeImages(images) {
+  uploads.follow(images);
+  imagesView.show(images, (imageId) => uploads.has(imageId));
 }
 
 /** Followed images that newer ones have pushed off the first page, or that are deleted. */
@@ -68,6 +87,8 @@ async function imageOrDeleted(imageId) {
 }
 
 async function showHistory(cursor = null) {
+  clearTimeout(historyTimer);
+  historyTimer = null;
   const page = await client.history({ cursor });
   historyView.show(page.entries, (entry) => imagesView.nameOf(entry));
   if (cursor) cursors.history = undefined;
@@ -90,7 +111,7 @@ async function moreImages() {
 
 function showTrouble(error) {
   if (error.status === 401) {
-    poller.stop();
+    live.stop();
     show(find("content"), false);
     show(find("sign-in"), true);
     setText(find("connection"), "");
@@ -108,7 +129,7 @@ async function act(action) {
   } catch (error) {
     showTrouble(error);
   }
-  poller.nudge();
+  live.nudge();
 }
 
 function askToRemove(image) {
@@ -180,12 +201,14 @@ function wirePage() {
   find("more-images").onclick = () => act(moreImages);
   find("more-history").onclick = () => act(() => showHistory(cursors.history));
   window.addEventListener("hashchange", () => takeToken() && location.reload());
-  for (const change of ["online", "offline"]) window.addEventListener(change, () => poller.nudge());
-  window.addEventListener("pagehide", () => (released = uploads.release()));
-  window.addEventListener("pageshow", (event) => event.persisted && released && location.reload());
+  window.addEventListener("pagehide", () => {
+    released = uploads.release();
+    live.stop();
+  });
+  window.addEventListener("pageshow", (event) => event.persisted && (released ? location.reload() : live.start()));
 }
 
 takeToken();
 wireDrops();
 wirePage();
-poller.nudge();
+live.start();

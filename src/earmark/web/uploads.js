@@ -7,11 +7,13 @@
 
 import { isTransient } from "./client.js";
 import { element, find, setText, show } from "./dom.js";
+import { Speed } from "./speed.js";
 import { amount, bytes, clock, dayAndMonth, number, OPEN_STATES, stateWord, UNFINISHED_STATES } from "./words.js";
 
 const PARALLEL_UPLOADS = 3;
 const BATCH_WITHOUT_LIMIT = 50;
-const BEFORE_THE_END = new Set(["waiting", "reserving", "checking", "cancelling", ...OPEN_STATES]);
+const UNASKED = new Set(["waiting", "undecided"]);
+const BEFORE_THE_END = new Set([...UNASKED, "reserving", "checking", "cancelling", ...OPEN_STATES]);
 const FOLLOWED = new Set(["uploaded", "processing"]);
 const REPEATABLE = new Set(["failed", "cancelled", "expired", "short", "unsent"]);
 const heading = find("uploads-heading");
@@ -20,6 +22,7 @@ export class Uploads {
   #client;
   #events;
   #rows = [];
+  #unchecked = [];
   #reserving = false;
   #closed = false;
   #usage = null;
@@ -29,7 +32,10 @@ export class Uploads {
     this.#client = client;
     this.#events = events;
     find("clear").onclick = () => this.#clear();
-    find("cancel-all").onclick = () => this.#rows.forEach((row) => this.#cancel(row));
+    find("cancel-all").onclick = () => {
+      this.#notice("");
+      this.#rows.forEach((row) => this.#cancel(row));
+    };
   }
 
   get open() {
@@ -47,13 +53,15 @@ export class Uploads {
 
   add(files) {
     this.#notice("");
-    this.#rows.push(...[...files].map((file) => this.#makeRow(file)));
-    this.#sayBatches(files.length);
+    const rows = [...files].map((file) => this.#makeRow(file));
+    this.#rows.push(...rows);
+    this.#unchecked.push(rows);
+    this.#showSection();
     this.#pump();
   }
 
   /** Takes in what the service says; answers older than what this tab already knows change nothing. */
-  follow(images, usage) {
+  follow(images, usage = this.#usage) {
     this.#usage = usage;
     for (const image of images) {
       const row = this.#rows.find((each) => each.target?.imageId === image.imageId);
@@ -61,6 +69,7 @@ export class Uploads {
       const ended = !OPEN_STATES.has(image.state);
       if (FOLLOWED.has(row.state) && (ended || FOLLOWED.has(image.state))) this.#settle(row, image);
       else if (row.state === "reserved" && ended) this.#settle(row, image);
+      else if (row.state === "completed" && image.state === "deleted") this.#settle(row, image);
       else if (row.state === "uploading" && ended) row.abort.abort();
       else if (row.untold) this.#reconcile(row, image, ended);
     }
@@ -86,6 +95,7 @@ export class Uploads {
 
   #pump() {
     if (this.#closed || !this.#usage) return;
+    this.#unchecked.splice(0).forEach((rows) => this.#checkBulk(rows));
     const ready = this.#rows.filter((row) => row.state === "reserved");
     const active = this.#rows.filter((row) => row.state === "uploading" || row.state === "checking").length;
     ready.splice(0, Math.max(PARALLEL_UPLOADS - active, 0)).forEach((row) => this.#send(row));
@@ -145,14 +155,18 @@ export class Uploads {
     const end = this.#usage.resources?.[resource]?.period_end;
     const again = end ? ` The count starts again on ${dayAndMonth(end)}.` : "";
     const fitting = howManyFit(rows, resource, remaining);
-    this.#notice(
-      `Not enough quota for ${files(rows.length)}: ${left}.${again} Nothing was sent.`,
-      rows.slice(0, fitting),
-    );
+    const first = rows.slice(0, fitting);
+    const upload = {
+      text: fitting === 1 ? "Upload only the first" : `Upload the first ${fitting}`,
+      act: () => first.filter((row) => row.state === "short").forEach((row) => this.#set(row, "waiting")),
+    };
+    const message = `Not enough quota for ${files(rows.length)}: ${left}.${again} Nothing was sent.`;
+    this.#notice(message, first.length > 0 ? [upload] : []);
   }
 
   async #send(row) {
     row.abort = new AbortController();
+    row.speed = new Speed();
     this.#set(row, "uploading");
     const onProgress = (sent) => row.state === "uploading" && this.#progress(row, sent);
     const onStored = () => row.state === "uploading" && this.#set(row, "checking");
@@ -168,7 +182,7 @@ export class Uploads {
   }
 
   #cancel(row) {
-    if (row.state === "waiting") this.#end(row, "cancelled", "Nothing was reserved.");
+    if (UNASKED.has(row.state)) this.#end(row, "cancelled", "Nothing was reserved.");
     else if (row.state === "reserving") this.#set(row, "cancelling");
     else if (row.state === "uploading" || row.state === "checking") {
       this.#set(row, "cancelling");
@@ -224,7 +238,7 @@ export class Uploads {
   }
 
   #makeRow(file) {
-    const row = { file, state: "waiting", target: null, reason: null, untold: null, abort: null };
+    const row = { file, state: "waiting", target: null, reason: null, untold: null, abort: null, speed: null };
     row.view = makeView(file);
     row.view.button.onclick = () => (REPEATABLE.has(row.state) ? this.#again(row) : this.#cancel(row));
     find("upload-list").append(row.view.root);
@@ -233,8 +247,10 @@ export class Uploads {
   }
 
   #progress(row, sent) {
-    row.view.progress.value = Math.min(sent, row.file.size);
-    setText(row.view.state, `Uploading, ${Math.floor((100 * sent) / Math.max(row.file.size, sent, 1))} %`);
+    const { size } = row.file;
+    row.view.progress.value = Math.min(sent, size);
+    setText(row.view.state, `Uploading, ${Math.floor((100 * sent) / Math.max(size, sent, 1))} %`);
+    setText(row.view.reason, row.speed.inWords(sent, size));
   }
 
   #set(row, state, reason = null) {
@@ -245,8 +261,8 @@ export class Uploads {
     root.dataset.state = state;
     setText(word, stateWord(state));
     setText(note, reason ?? "");
-    show(progress, open && state !== "waiting");
-    if (state === "uploading") progress.value = 0;
+    show(progress, open && !UNASKED.has(state));
+    if (state === "uploading" || state === "reserved") progress.value = 0;
     else progress.removeAttribute("value");
     setText(button, open ? "Cancel" : "Retry");
     button.setAttribute("aria-label", `${button.textContent} ${row.file.name}`);
@@ -257,6 +273,8 @@ export class Uploads {
 
   #showSection() {
     const open = this.#rows.filter((row) => BEFORE_THE_END.has(row.state)).length;
+    const ended = this.#rows.length - open;
+    setText(find("uploads-count"), this.#rows.length > 1 ? `${ended} of ${this.#rows.length} finished` : "");
     show(find("uploads"), this.#rows.length > 0, find("picker"));
     show(find("cancel-all"), open > 1, heading);
     show(find("clear"), open < this.#rows.length, heading);
@@ -266,7 +284,7 @@ export class Uploads {
   #clear() {
     this.#rows.filter((row) => !BEFORE_THE_END.has(row.state)).forEach((row) => row.view.root.remove());
     this.#rows = this.#rows.filter((row) => BEFORE_THE_END.has(row.state));
-    this.#notice("");
+    if (!this.#rows.some((row) => row.state === "undecided")) this.#notice("");
     this.#showSection();
     this.#events.changed();
   }
@@ -276,25 +294,44 @@ export class Uploads {
     return limit > 0 ? limit : BATCH_WITHOUT_LIMIT;
   }
 
-  #sayBatches(count) {
-    if (!this.#usage || count <= this.#batchSize()) return;
-    const size = this.#batchSize();
-    const each = size === 1 ? "one at a time" : `in batches of up to ${size}`;
-    this.#notice(`${files(count)}: your plan takes ${size} at once, so they are sent ${each}.`);
+  /** More files at once than the plan takes: nothing is sent before the user has said how. */
+  #checkBulk(rows) {
+    const limit = this.#batchSize();
+    if (rows.length <= limit) return;
+    rows.forEach((row) => this.#set(row, "undecided"));
+    const undecided = () => rows.filter((row) => row.state === "undecided");
+    const atOnce = limit === 1 ? "one" : `up to ${limit}`;
+    const inBatches = limit === 1 ? "one after another" : `in ${Math.ceil(rows.length / limit)} batches`;
+    this.#notice(`You chose ${files(rows.length)}; your plan takes ${atOnce} at once. Nothing has been sent yet.`, [
+      { text: `Upload ${inBatches}`, act: () => undecided().forEach((row) => this.#set(row, "waiting")) },
+      {
+        text: limit === 1 ? "Only the first" : `Only the first ${limit}`,
+        act: () => {
+          const chosen = new Set(rows.slice(0, limit));
+          for (const row of undecided()) {
+            if (chosen.has(row)) this.#set(row, "waiting");
+            else this.#end(row, "unsent", "Left out: more than your plan takes at once.");
+          }
+        },
+      },
+    ]);
   }
 
-  /** A notice with `rows` offers to send just those. */
-  #notice(text, rows = []) {
-    const button = find("notice-button");
+  /** A notice with what can be done about it: `choices`: [{text, act}]. */
+  #notice(text, choices = []) {
     show(find("notice"), text !== "", heading);
     setText(find("notice-text"), text);
-    show(button, rows.length > 0, heading);
-    setText(button, rows.length === 1 ? "Upload only the first" : `Upload the first ${rows.length}`);
-    button.onclick = () => {
-      this.#notice("");
-      rows.filter((row) => row.state === "short").forEach((row) => this.#set(row, "waiting"));
-      this.#pump();
-    };
+    const buttons = choices.map(({ text: label, act }) => {
+      const button = element("button", { type: "button" }, label);
+      button.onclick = () => {
+        this.#notice("");
+        act();
+        this.#pump();
+      };
+      return button;
+    });
+    find("notice-buttons").replaceChildren(...buttons);
+    if (choices.length > 0) find("notice").scrollIntoView({ block: "nearest" });
     if (text) this.#events.say(text);
   }
 }

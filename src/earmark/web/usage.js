@@ -31,12 +31,14 @@ export class UsageView {
       const scale = Math.max(balance.quota_limit, balance.used, 1);
       committed.style.width = `${(100 * balance.committed) / scale}%`;
       held.style.width = `${(100 * balance.held) / scale}%`;
+      committed.classList.toggle("some", balance.committed > 0);
+      held.classList.toggle("some", balance.held > 0);
       bar.hidden = unlimited;
       meter.classList.toggle("over", balance.over_by > 0);
       bar.setAttribute("aria-valuemax", scale);
       bar.setAttribute("aria-valuenow", balance.used);
       bar.setAttribute("aria-valuetext", `${inWords(resource, balance)}, ${amount(resource, balance.held)} held`);
-      setText(headline, inWords(resource, balance));
+      headline.replaceChildren(element("strong", {}, number(resource, balance.used)), ` ${ofHowMuch(resource, balance)}`);
       details.replaceChildren(...parts(resource, balance));
       warning.hidden = !(balance.over_by > 0);
       if (balance.over_by > 0) {
@@ -48,9 +50,13 @@ export class UsageView {
 }
 
 function inWords(resource, balance) {
-  const used = number(resource, balance.used);
-  if (balance.quota_limit < 0) return `${amount(resource, balance.used)} used, no limit`;
-  return `${used} of ${amount(resource, balance.quota_limit)} used`;
+  return `${number(resource, balance.used)} ${ofHowMuch(resource, balance)}`;
+}
+
+function ofHowMuch(resource, { used, quota_limit: limit }) {
+  if (limit >= 0) return `of ${amount(resource, limit)} used`;
+  const unit = resource.endsWith("_bytes") ? "" : `${amount(resource, used).split(" ").slice(1).join(" ")} `;
+  return `${unit}used, no limit`;
 }
 
 function parts(resource, balance) {

@@ -1,6 +1,7 @@
 /** What the API's states, causes and numbers are called on the page. */
 
 const STATES = {
+  undecided: "Not sent yet",
   waiting: "Waiting",
   reserving: "Reserving quota",
   reserved: "Quota held, waiting to upload",
@@ -77,6 +78,12 @@ export function bytes(value) {
   return new Intl.NumberFormat(undefined, { ...options, maximumFractionDigits: scaled < 10 ? 1 : 0 })
     .format(scaled)
     .replace(" ", "\u00a0");
+}
+
+/** 90 → "2 min", 12 → "12 s". */
+export function duration(seconds) {
+  const [value, unit] = seconds < 60 ? [seconds, "second"] : [seconds / 60, "minute"];
+  return new Intl.NumberFormat(undefined, { style: "unit", unit, unitDisplay: "short" }).format(Math.ceil(value));
 }
 
 export function dayAndMonth(instant) {
