@@ -253,3 +253,20 @@ def test_a_job_whose_worker_died_before_it_began_goes_back_on_the_queue(flow_of,
             assert await rescue_once(queue) == {}
 
     asyncio.run(run())
+
+
+def test_an_image_that_is_deleted_while_leftovers_are_removed_loses_its_own_objects_too(flow_of, clock):
+    async def run():
+        async with flow_of() as flow:
+            image = await flow.uploaded(JPEG)
+            async with flow.uploads.pool.connection() as connection:
+                await _calls.start(connection, image.image, flow.uploads.deadline(image.state))
+                clock.advance(QUEUE_TTL)
+                assert await flow.jobs().run(image.image) == "completed"
+                (listed,) = await _calls.to_remove(connection, 10)
+                await flow.uploads.delete(image.image, subject="alice")
+                await _calls.removed(connection, [listed.image])
+            assert (await sweep(flow.uploads)).removed == 1
+            assert [stored async for stored in flow.storage.list()] == []
+
+    asyncio.run(run())
