@@ -3,8 +3,12 @@
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from itertools import groupby
+from uuid import UUID
 
 from earmark.model import UNLIMITED, Cause, Entry, Explanation, Item, OpenItem, ResourceUsage, Story, StoryImage
+
+Files = Mapping[tuple[UUID | None, str | None], str]
+"""Name of the file that an item of a reservation is."""
 
 CAUSES: Mapping[Cause, str] = {
     Cause.UPLOAD_FAILED: "the upload failed",
@@ -31,7 +35,8 @@ def explained(explanation: Explanation) -> list[str]:
         said.append("Nothing holds quota now.")
     if explanation.changes:
         said.append("What changed of late, newest first:")
-    return said + [_change(list(entries)) for entries in _together(explanation.changes)]
+    files = {(one.reservation, one.item): one.filename for one in explanation.changes if one.filename}
+    return said + [_change(list(entries), files) for entries in _together(explanation.changes)]
 
 
 def told(story: Story) -> list[str]:
@@ -47,7 +52,8 @@ def told(story: Story) -> list[str]:
         ]
         return said
     said.append(f"{_when(story.created_at)}: {story.subject} was granted reservation {story.reservation}{key}.")
-    said += [_change(list(entries)) for entries in _together(story.entries)]
+    names: Files = {(story.reservation, image.item): image.filename for image in story.images}
+    said += [_change(list(entries), names) for entries in _together(story.entries)]
     files = {image.item: image for image in story.images}
     said += [_item(name, item, files.get(name)) for name, item in story.items.items()]
     said += [_image(image) for image in story.images]
@@ -86,7 +92,7 @@ def _together(entries: Iterable[Entry]) -> Iterable[Iterable[Entry]]:
     )
 
 
-def _change(entries: list[Entry]) -> str:
+def _change(entries: list[Entry], files: Files) -> str:
     one = entries[0]
     held = {entry.resource: entry.held for entry in entries}
     committed = {entry.resource: entry.committed for entry in entries}
@@ -101,7 +107,7 @@ def _change(entries: list[Entry]) -> str:
     }[one.kind]
     because = f", because {CAUSES[one.cause]}" if one.cause else ""
     note = f" ({one.reason})" if one.reason else ""
-    where = f" for item {one.item}" if one.item else ""
+    where = f" for {files.get((one.reservation, one.item), f'item {one.item}')}" if one.item else ""
     return f"{_when(one.at)}: {one.actor} {done}{where}{because}{note}."
 
 

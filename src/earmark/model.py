@@ -295,6 +295,13 @@ class OpenItem:
 
 
 @dataclass(frozen=True, slots=True)
+class Change(Entry):
+    """A journal entry, and the file that it is about, where it is about an upload."""
+
+    filename: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Explanation:
     """Why a subject's quota is what it is, in one snapshot.
 
@@ -309,7 +316,7 @@ class Explanation:
     levels: tuple[UsageLevel, ...]
     open: tuple[OpenItem, ...]
     open_total: int
-    changes: tuple[Entry, ...]
+    changes: tuple[Change, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,7 +43,9 @@ def test_what_is_open_adds_up_to_what_is_held(books: Books, scratch: psycopg.Con
     assert (found.overdue, found.earlier_period, explanation.open_total) == (False, False, 2)
     assert sum(one.amounts["images"] for one in explanation.open) == explanation.levels[0].resources["images"].held
     assert explanation.levels == books.usage_levels("alice")
-    assert explanation.changes == books.history("alice", limit=20)
+    assert [one.seq for one in explanation.changes] == [entry.seq for entry in books.history("alice", limit=20)]
+    assert {one.filename for one in explanation.changes if one.reservation == reservation} == {"holiday.jpg"}
+    assert "alice reserved 7 storage_bytes, 1 images for holiday.jpg" in words(explained(explanation))
     assert "holiday.jpg, which is reserved, holds 1 images, 7 storage_bytes since" in words(explained(explanation))
     assert "alice, on plan pro: 6 of 500 images used until" in words(explained(explanation))
 

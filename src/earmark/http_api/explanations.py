@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from uuid import UUID
 
+import msgspec
 from msgspec import Struct
 
 from earmark.http_api.wire import EntryAnswer, ItemAnswer, LevelAnswer, entry_answer, item_answers
@@ -28,6 +29,12 @@ class OpenItemAnswer(Struct, frozen=True, rename="camel"):
     image_state: str | None
 
 
+class ChangeAnswer(EntryAnswer, frozen=True, rename="camel", kw_only=True):
+    """A journal entry, and the file that it is about, where it is about an upload."""
+
+    filename: str | None
+
+
 class ExplanationAnswer(Struct, frozen=True, rename="camel"):
     """Why a subject's quota is what it is; `sentences` says the same in English."""
 
@@ -35,7 +42,7 @@ class ExplanationAnswer(Struct, frozen=True, rename="camel"):
     levels: Sequence[LevelAnswer]
     open: Sequence[OpenItemAnswer]
     open_total: int
-    changes: Sequence[EntryAnswer]
+    changes: Sequence[ChangeAnswer]
     sentences: Sequence[str]
 
 
@@ -89,7 +96,10 @@ def explanation_answer(explanation: Explanation) -> ExplanationAnswer:
             for one in explanation.open
         ],
         open_total=explanation.open_total,
-        changes=[entry_answer(entry) for entry in explanation.changes],
+        changes=[
+            ChangeAnswer(**msgspec.structs.asdict(entry_answer(change)), filename=change.filename)
+            for change in explanation.changes
+        ],
         sentences=explained(explanation),
     )
 

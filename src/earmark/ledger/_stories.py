@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from earmark.ledger._calls import Json, Query, Row, items_of, levels_of, shortages_of
-from earmark.model import Cause, Entry, Explanation, OpenItem, Story, StoryImage
+from earmark.model import Cause, Change, Entry, Explanation, OpenItem, Story, StoryImage
 
 _LEVEL = (
     "holder", "plan", "resource", "quota_limit", "committed", "held", "used", "remaining", "over_by", "period",
@@ -30,8 +30,9 @@ def explain(subject: str, *, max_items: int, max_changes: int) -> Query[Explanat
     def decode(rows: list[Row]) -> Explanation:
         told = rows[0][0]
         levels = levels_of([tuple(_typed(level)[name] for name in _LEVEL) for level in told["levels"]])
+        changes = tuple(Change(**_typed(change)) for change in told["changes"])
         found = tuple(_open_item(_typed(one)) for one in told["open"])
-        return Explanation(subject, levels, found, told["open_total"], _entries(told["changes"]))
+        return Explanation(subject, levels, found, told["open_total"], changes)
 
     return Query("SELECT earmark.explain(%s, %s, %s)", (subject, max_items, max_changes), decode)
 

@@ -13,9 +13,11 @@ BEGIN
             FROM _private_usage(explain.subject, top => 32767::smallint) u),
         'open', items,
         'open_total', total,
-        'changes', (SELECT coalesce(jsonb_agg(to_jsonb(c) ORDER BY c.seq DESC), '[]')
-            FROM history(explain.subject, max_entries => explain.max_changes) c));
+        'changes', (SELECT coalesce(jsonb_agg(to_jsonb(c) || jsonb_build_object('filename', i.filename) ORDER BY c.seq DESC), '[]')
+            FROM history(explain.subject, max_entries => explain.max_changes) c
+            LEFT JOIN _private_subject s ON s.subject = explain.subject
+            LEFT JOIN _private_image i ON (i.root, i.reservation, i.item) = (s.root, c.reservation, c.item)));
 END $$;
 COMMENT ON FUNCTION earmark.explain IS
 'Why the subject''s quota is what it is, in one snapshot: levels (as usage_levels), open (what holds quota now: since when, until when, for what;
-the oldest max_items of open_total) and changes (the newest of his journal, as history). Errors: QT002, QT005.';
+the oldest max_items of open_total) and changes (the newest of his journal, as history, with the file each is about). Errors: QT002, QT005.';
