@@ -1,5 +1,6 @@
 """Every route, asked by nobody, by somebody else, and by a service."""
 
+import json
 from typing import Any
 from uuid import uuid4
 
@@ -8,6 +9,7 @@ import pytest
 from starlette.routing import Route
 
 from earmark.http_api.caller import Role
+from earmark.http_api.routing import SUBJECT, Access, Resource
 from earmark.http_api.sign_in import SignIn
 from http_api.harness import SECRET, Api, described
 
@@ -50,6 +52,9 @@ async def test_nobody_gets_anything(api: Api):
         {"Authorization": "Bearer nonsense"},
         {"Authorization": f"Bearer {SignIn(b'x' * 32).issue('alice', Role.SERVICE)}"},
         {"Authorization": SignIn(SECRET).issue("alice")},
+        {
+            "Authorization": f"Bearer {SignIn(SECRET, now=lambda: 1_000_000_000).issue('alice', Role.SERVICE)}"
+        },  # expired
     ]
     for method, path in calls(api):
         for headers in wrong:
@@ -100,6 +105,21 @@ async def test_somebody_elses_id_is_like_a_missing_one(api: Api, alice: httpx.As
     assert (await bob.post("/api/quota/rollback", json=body)).status_code == 404
     assert (await bob.post("/api/quota/rollback", json={"count": 1000})).json()["rolledBack"] == {}
     assert (await api.used(alice), await api.history(alice)) == before
+
+
+async def test_whatever_takes_a_subject_refuses_a_user_who_names_another(api: Api):
+    bob, some = api.client("bob"), str(uuid4())
+    walked = set()
+    for route in api.app.routes:
+        for method, (_, one) in route.described().items() if isinstance(route, Resource) else ():
+            if one.access is not Access.SERVICE and SUBJECT not in one.query:
+                continue
+            address = route.path.replace("{id}", some).replace("{subject:path}", "bob") + "?subject=alice"
+            body = json.dumps(BODIES.get(route.path, {})).replace("{id}", some)
+            response = await bob.request(method, address, content=body)
+            assert (response.status_code, response.json()["type"]) == (403, "/problems/forbidden"), (method, address)
+            walked.add((method, route.path))
+    assert len(walked) >= 20
 
 
 async def test_a_user_cannot_name_somebody_else(api: Api, alice: httpx.AsyncClient):
