@@ -67,6 +67,47 @@ def test_two_tabs_see_each_other(user):
     assert (user.usage()["committed"], user.usage("storage_bytes")["committed"]) == (1, 0)
 
 
+def test_what_others_change_is_seen_as_it_happens(user):
+    page = user.open()
+    expect(page.locator("#meters")).to_contain_text("0 of 500 images used")
+    user.service.run("plan", user.subject, "--quota", "images=7")
+    expect(page.locator("#meters")).to_contain_text("0 of 7 images used")
+    upload(user, "elsewhere.png")
+    picture_of_it = page.locator("#images > li").filter(has_text="elsewhere.png").locator("img")
+    expect(picture_of_it).to_be_visible()
+    user.wait_until(page, lambda: picture_of_it.evaluate("img => img.naturalWidth") > 0)
+    expect(page.locator("#history tbody tr").first).to_contain_text("Committed")
+
+
+def test_a_hidden_tab_lets_go_of_its_stream_and_is_up_to_date_when_it_is_looked_at(user):
+    page = user.open()
+    expect(page.locator("#meters")).to_contain_text("0 of 500 images used")
+    pretend(page, hidden=True)
+    user.wait_until(page, lambda: "/api/events" in {line["route"] for line in requests(user)})
+    upload(user, "meanwhile.png")
+    pretend(page, hidden=False)
+    expect(page.locator("#images > li")).to_contain_text("meanwhile.png")
+
+
+def upload(user, name):
+    with user.service.client(user.token) as client:
+        declared = {"filename": name, "contentType": "image/png", "size": len(PNG)}
+        (target,) = client.post("/api/images/preupload", json=declared).raise_for_status().json()["images"]
+        client.put(target["uploadUrl"], content=PNG, headers=target["headers"]).raise_for_status()
+        client.post("/api/images/complete", json={"imageId": target["imageId"]}).raise_for_status()
+
+
+def requests(user):
+    """The lines of his requests that have ended."""
+    return [line for line in user.service.log_lines("request") if line["subject"] == user.subject]
+
+
+def pretend(page, *, hidden):
+    value = "true" if hidden else "false"
+    page.evaluate(f"Object.defineProperty(document, 'hidden', {{value: {value}, configurable: true}})")
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+
+
 def test_the_quota_movements_name_the_file(user):
     page = user.open()
     page.locator("#picker").set_input_files(file("named.png"))
