@@ -137,8 +137,7 @@ def test_everything_is_right_after_deaths_at_any_moment(seed, service_of, own_ob
             service.wait_until(lambda at=progress: here.over() or (here.asked(PROGRESS) or 0) >= at, tries=PATIENCE)
             here.kill(victim)
         service.wait_until(here.over, tries=PATIENCE)
-        held = "SELECT count(*) FROM earmark._private_hold WHERE state = 'held'"
-        service.wait_until(lambda: here.asked(held) == 0, tries=PATIENCE)
+        service.wait_until(lambda: service.is_at_rest(workers=2), tries=PATIENCE)
         sweep_after_the_last_upload_url_has_expired(here)
         assert_what_is_there_is_what_is_used(service, bucket(own_object_store))
         service.run("reconcile")

@@ -8,7 +8,7 @@ import pytest
 
 from earmark.errors import InvalidRequest
 from earmark.faults import POINTS, FaultInjected, arm, reached
-from fixtures.life import assert_what_is_there_is_what_is_used, complete, preupload, put, settled
+from fixtures.life import assert_what_is_there_is_what_is_used, complete, preupload, put
 from fixtures.pictures import picture
 
 JPEG = picture(320, 240)
@@ -87,8 +87,7 @@ def test_killed_after_a_commit(service_of, point):
         service.kill()
     del service.environment["EARMARK_FAULT"]
     service.start()
-    service.wait_until(lambda: settled(service))
-    service.wait_until(lambda: not service.to_be_removed())
+    service.wait_until(service.is_at_rest, tries=4800)
     assert_what_is_there_is_what_is_used(service)
 
 

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from fixtures.life import assert_what_is_there_is_what_is_used, complete, preupload, put, settled
+from fixtures.life import assert_what_is_there_is_what_is_used, complete, preupload, put
 from fixtures.object_store import bucket
 from fixtures.pictures import picture
 
@@ -44,7 +44,7 @@ def test_gone_when_an_upload_is_complete(on_s3, own_object_store):
     assert service.usage()["images"]["held"] == 1
     own_object_store.start()
     assert complete(service, image).status_code == 202
-    service.wait_until(lambda: settled(service))
+    service.wait_until(service.is_at_rest)
     assert [one["state"] for one in service.images()] == ["completed"]
     assert_what_is_there_is_what_is_used(service, bucket(own_object_store))
 
@@ -62,9 +62,8 @@ def test_gone_when_outputs_are_to_be_stored(on_s3, own_object_store, tmp_path):
     service.wait_until(lambda: service.log_lines("attempt_failed"))
     assert service.usage()["images"]["held"] == 1
     own_object_store.start()
-    service.wait_until(lambda: settled(service))
+    service.wait_until(service.is_at_rest)
     assert [one["state"] for one in service.images()] == ["completed"]
-    service.wait_until(lambda: not service.to_be_removed())
     assert_what_is_there_is_what_is_used(service, bucket(own_object_store))
 
 
@@ -77,7 +76,7 @@ def test_gone_at_a_deadline(on_s3, own_object_store):
     assert service.usage()["images"]["held"] == 1
     assert service.images()[0]["state"] == "reserved"
     own_object_store.start()
-    service.wait_until(lambda: settled(service))
+    service.wait_until(service.is_at_rest)
     assert service.images()[0]["state"] == "expired"
     assert_what_is_there_is_what_is_used(service, bucket(own_object_store))
 
@@ -100,7 +99,7 @@ def test_silent(on_s3, own_object_store):
         own_object_store.signal(signal.SIGCONT)
     waiting.join(60)
     assert answers == [202]
-    service.wait_until(lambda: settled(service))
+    service.wait_until(service.is_at_rest)
     assert {one["state"] for one in service.images()} == {"cancelled", "completed"}
 
 
@@ -114,6 +113,6 @@ def test_full(service_of, small_disk):
         client.post(f"/api/images/{image['imageId']}/failed", json={"error": "507"}).raise_for_status()
     assert put(second, small).status_code == 201
     assert complete(service, second).status_code == 202
-    service.wait_until(lambda: settled(service))
+    service.wait_until(service.is_at_rest)
     assert {one["state"] for one in service.images()} == {"failed", "completed"}
     assert service.usage()["storage_bytes"]["committed"] == len(small)
