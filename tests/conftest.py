@@ -15,7 +15,13 @@ from earmark.local_postgres import LocalPostgres
 from earmark.migrate import migrate
 from earmark.uploads.queue import migrate_queue
 
-pytest_plugins = ["fixtures.object_store", "fixtures.races", "fixtures.service", "fixtures.small_disk"]
+pytest_plugins = [
+    "fixtures.object_store",
+    "fixtures.breakable",
+    "fixtures.races",
+    "fixtures.service",
+    "fixtures.small_disk",
+]
 
 TEMPLATE = "earmark_template"
 _numbers = count()

@@ -1,5 +1,6 @@
 """The four failures of the requirement, over HTTP: each once, each again, in usage and in the journal."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 from uuid import UUID
@@ -8,7 +9,10 @@ import httpx
 import psycopg
 import pytest
 
+from earmark.uploads import failed_rollbacks
+from earmark.uploads.status import read_status
 from earmark.uploads.storage import LocalStorage, StoredObject
+from fixtures.breakable import UNREACHABLE
 from http_api.harness import ADDRESS, JPEG, SECRET, Api, described
 
 pytestmark = pytest.mark.anyio
@@ -196,3 +200,33 @@ async def test_the_database_drops_its_connections_at_the_wrong_moment(
         response = await alice.post("/api/quota/rollback", json={form: bodies[form]})
         assert (response.status_code, response.json()["rolledBack"]["images"]) == (200, 1)
     await given_back_once(api, alice, "cancelled")
+
+
+@pytest.mark.parametrize("keyed", [False, True])
+async def test_a_reservation_whose_rollback_fails_is_rolled_back_later(
+    api: Api, alice: httpx.AsyncClient, breakable, monkeypatch: pytest.MonkeyPatch, connection, keyed: bool
+):
+    """By either address; its client is told at once, and operators see it."""
+    monkeypatch.setattr(failed_rollbacks, "_FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(failed_rollbacks, "_LONGEST_PAUSE_SECONDS", 0.02)
+    kept = api.services.uploads.failed_rollbacks
+    ids = []
+    for _ in range(2):
+        made = await alice.post("/api/reservations", json={"items": {"a": {"images": 1}, "b": {"images": 2}}})
+        ids.append(made.json()["reservationId"])
+    breakable(UNREACHABLE)
+    calls = [(f"/api/reservations/{ids[0]}/rollback", {"items": [name]}) for name in ("a", "b")]
+    calls.append(("/api/quota/rollback", {"reservationId": ids[1]}))
+    for number, (path, body) in enumerate(calls):
+        headers = {"Idempotency-Key": f"k{number}"} if keyed else {}
+        assert (await alice.post(path, json=body, headers=headers)).status_code == 503
+    assert len(kept) == 3
+    breakable(None)
+    for _ in range(400):
+        if not len(kept):
+            break
+        await asyncio.sleep(0.025)
+    assert (await api.used(alice))["images"] == (0, 0)
+    await kept.aclose()
+    shown = read_status(connection).failed_rollbacks
+    assert (shown.count, shown.open) == (2, 0)

@@ -10,35 +10,10 @@ from earmark.uploads import failed_rollbacks
 from earmark.uploads.recovery import sweep
 from earmark.uploads.status import read_status
 from earmark.worker.duties import Duty, run_duties
+from fixtures.breakable import BROKEN, UNREACHABLE
 from fixtures.pictures import picture
 
 JPEG = picture()
-
-
-@pytest.fixture
-def breakable(connection):
-    """Makes every rollback of a hold fail while the returned list is not empty: with that error, from the database."""
-    connection.execute("CREATE TABLE test_fault (sqlstate text NOT NULL)")
-    connection.execute("GRANT ALL ON test_fault TO PUBLIC")
-    connection.execute(
-        "CREATE FUNCTION test_break() RETURNS trigger LANGUAGE plpgsql AS $$ DECLARE code text; BEGIN "
-        "SELECT sqlstate INTO code FROM public.test_fault; "
-        "IF code IS NOT NULL THEN RAISE EXCEPTION 'out of order' USING ERRCODE = code; END IF; RETURN NEW; END $$"
-    )
-    connection.execute(
-        "CREATE TRIGGER test_break BEFORE UPDATE ON earmark._private_hold FOR EACH ROW "
-        "WHEN (NEW.state = 'rolled_back') EXECUTE FUNCTION test_break()"
-    )
-
-    def set_fault(code):
-        connection.execute("DELETE FROM test_fault")
-        if code is not None:
-            connection.execute("INSERT INTO test_fault VALUES (%s)", (code,))
-
-    return set_fault
-
-
-UNREACHABLE, BROKEN = "57P01", "23514"
 
 
 @pytest.fixture(autouse=True)

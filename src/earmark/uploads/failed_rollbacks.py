@@ -5,16 +5,19 @@ What is kept here dies with the process; then the deadline of the hold gives the
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 from uuid import UUID
 
 import psycopg
+from psycopg import AsyncConnection
 
 from earmark.errors import EarmarkError
+from earmark.ledger import AsyncLedger
 from earmark.ledger.retrying import RETRY_DELAYS, UNREACHABLE
-from earmark.model import Cause
+from earmark.model import Cause, Settlement
 from earmark.uploads import _calls
 from earmark.uploads._calls import Connections, Transition
 
@@ -24,6 +27,8 @@ MAX_ATTEMPTS = 20
 """Of a rollback that the database answers with an error; one that it does not answer is tried until it does."""
 _FIRST_PAUSE_SECONDS = 0.5
 _LONGEST_PAUSE_SECONDS = 15.0
+
+Again = Callable[[], Awaitable[Transition | Settlement]]
 
 _logger = logging.getLogger("earmark.rollback")
 
@@ -40,7 +45,7 @@ class FailedRollback:
     target: UUID
     cause: Cause
     error: str
-    again: Callable[[], Awaitable[Transition]]
+    again: Again
     attempts: int = len(RETRY_DELAYS) + 1
     failed_at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
@@ -54,17 +59,55 @@ class FailedRollbacks:
 
     def __init__(self, pool: Connections) -> None:
         self._pool = pool
-        self._kept: dict[UUID, FailedRollback] = {}
+        self._kept: dict[tuple[object, ...], FailedRollback] = {}
         self._retrying: asyncio.Task[None] | None = None
 
     def __len__(self) -> int:
         return len(self._kept)
 
-    def keep(self, target: UUID, cause: Cause, error: Exception, again: Callable[[], Awaitable[Transition]]) -> None:
+    async def reservation(
+        self,
+        ledger: AsyncLedger,
+        reservation: UUID,
+        *,
+        cause: Cause,
+        items: Sequence[str] | None,
+        subject: str | None,
+        actor: str | None,
+        reason: str | None,
+        connection: AsyncConnection[Any] | None,
+    ) -> Settlement:
+        """Rolls a reservation back, as `AsyncLedger.rollback` does; where that fails, takes it over.
+
+        Raises:
+            psycopg.Error: It failed, and is tried again, on a connection of our own.
+        """
+
+        def attempt(connection: AsyncConnection[Any] | None = None) -> Awaitable[Settlement]:
+            return ledger.rollback(
+                reservation,
+                cause=cause,
+                items=items,
+                subject=subject,
+                actor=actor,
+                reason=reason,
+                connection=connection,
+            )
+
+        try:
+            return await attempt(connection)
+        except psycopg.Error as error:
+            self.keep(reservation, cause, error, attempt, items)
+            raise
+
+    def keep(
+        self, target: UUID, cause: Cause, error: Exception, again: Again, items: Sequence[str] | None = None
+    ) -> None:
         """Takes over a rollback whose caller was told that it failed."""
-        if target in self._kept or len(self._kept) >= MAX_KEPT:
+        key = (target, *(items or ()))
+        if key in self._kept or len(self._kept) >= MAX_KEPT:
             return
-        self._kept[target] = FailedRollback(target, cause, _text(error), again)
+        self._kept[key] = FailedRollback(target, cause, _text(error), again)
         if self._retrying is None or self._retrying.done():
             self._retrying = asyncio.create_task(self._retry(), name="failed_rollbacks")
 
@@ -79,11 +122,11 @@ class FailedRollbacks:
         while self._kept:
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
-            for failed in tuple(self._kept.values()):
-                if not await self._once(failed):
+            for key, failed in tuple(self._kept.items()):
+                if not await self._once(key, failed):
                     break  # the database is away still, for the others too
 
-    async def _once(self, failed: FailedRollback) -> bool:
+    async def _once(self, key: tuple[object, ...], failed: FailedRollback) -> bool:
         failed.attempts += 1
         outcome: str | None
         try:
@@ -97,7 +140,7 @@ class FailedRollbacks:
         except EarmarkError as error:  # it was refused, which is an end too
             outcome = type(error).__name__
         if outcome is not None:
-            del self._kept[failed.target]
+            del self._kept[key]
             fields = {"target": str(failed.target), "outcome": outcome, "attempts": failed.attempts}
             _logger.info("failed_rollback_ended", extra=fields)
         await self._note(failed, outcome)

@@ -154,7 +154,8 @@ class Quota:
         """Whose quota came back, and how much."""
         stated: dict[str, Any] = {"cause": body.cause, "actor": caller.subject, "reason": body.reason}
         if body.reservation_id is not None:
-            settlement = await self._ledger.rollback(
+            settlement = await self._services.uploads.failed_rollbacks.reservation(
+                self._ledger,
                 uuid_of(body.reservation_id, "reservation"),
                 items=body.items,
                 subject=caller.sees(named),

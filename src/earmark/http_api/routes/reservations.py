@@ -154,7 +154,8 @@ class Reservations:
         caller.states(body.cause)
 
         async def effect(connection: Connection | None) -> Response:
-            settlement = await self._ledger.rollback(
+            settlement = await self._services.uploads.failed_rollbacks.reservation(
+                self._ledger,
                 uuid_of(request.path_params["id"], "reservation"),
                 cause=body.cause,
                 items=body.items,
