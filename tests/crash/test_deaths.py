@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import httpx
 import psutil
 
-from fixtures.life import assert_what_is_there_is_what_is_used, complete, preupload, put, settled
+from fixtures.life import assert_what_is_there_is_what_is_used, complete, preupload, put
 from fixtures.pictures import picture
 
 SHORT = {"evidence_ttl_seconds": 1, "processing_ttl_seconds": 2, "sweep_interval_seconds": 0.2}
@@ -42,13 +42,12 @@ def test_kill_9_of_the_service_in_the_middle_of_an_upload(service_of):
         assert put(untold, JPEG).is_success  # but the client never says so
         service.kill()
     service.start()
-    service.wait_until(lambda: settled(service))
+    service.wait_until(service.is_at_rest)
     assert {image["imageId"]: image["state"] for image in service.images()} == {
         cut["imageId"]: "expired",
         whole["imageId"]: "completed",
         untold["imageId"]: "completed",
     }
-    service.wait_until(lambda: not list((service.home / "objects").rglob(".incoming/*")) or service.run("sweep"))
     assert_what_is_there_is_what_is_used(service)
 
 
@@ -63,7 +62,7 @@ def test_kill_9_of_the_service_in_the_middle_of_processing(service_of, tmp_path)
     service.kill()
     gate.unlink()
     service.start()
-    service.wait_until(lambda: settled(service))
+    service.wait_until(service.is_at_rest)
     assert [image["state"] for image in service.images()] == ["completed"]
     assert_what_is_there_is_what_is_used(service)
 
@@ -80,7 +79,7 @@ def test_a_worker_that_always_dies_costs_nothing(service_of, tmp_path):
         service.wait_until((tmp_path / f"begun-{attempt}").exists)
         service.kill()
         service.start()
-    service.wait_until(lambda: settled(service))
+    service.wait_until(service.is_at_rest)
     assert [image["cause"] for image in service.images()] == ["processing_failed"]
     assert_what_is_there_is_what_is_used(service)
 
@@ -95,7 +94,7 @@ def test_killing_the_client(service_of, tmp_path):
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as client:
         service.wait_until(lambda: len(service.images()) == 8)
         client.kill()
-    service.wait_until(lambda: settled(service))
+    service.wait_until(service.is_at_rest)
     assert len(service.images()) == 8
     assert_what_is_there_is_what_is_used(service)
 
@@ -122,7 +121,7 @@ def test_the_database_dies_during_a_rollback(service_of):
             os.kill(process.pid, signal.SIGKILL)
         cancelling.join(60)
     assert answer in ([200], [503])  # it was carried out by a retry, or said clearly that it was not
-    service.wait_until(lambda: settled(service))
+    service.wait_until(service.is_at_rest)
     assert service.images()[0]["state"] in {"cancelled", "expired"}
     assert_what_is_there_is_what_is_used(service)
 
