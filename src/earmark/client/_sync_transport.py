@@ -1,0 +1,61 @@
+"""Generated from `_async_transport.py` by `tools/generate_sync.py`; do not edit."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import httpx
+import msgspec
+
+from earmark.client.calls import Call
+from earmark.client.connecting import bearer, http_options, service_url
+from earmark.client.problems import not_earmark, refuse, unreachable
+from earmark.client.retrying import repeat_sync
+
+T = TypeVar("T")
+
+
+class Transport:
+    """One service, spoken to with one token; the parameters are those of `Client`."""
+
+    def __init__(
+        self,
+        url: str,
+        token: str | Callable[[], str],
+        *,
+        attempts: int,
+        timeout_seconds: float,
+        http: httpx.Client | None,
+    ) -> None:
+        self.url = service_url(url)
+        self._token = token
+        self._attempts = attempts
+        self._owns_http = http is None
+        self._http = http or httpx.Client(**http_options(timeout_seconds))
+        bearer(token)
+
+    def close(self) -> None:
+        """Closes the connections, where they are its own."""
+        if self._owns_http:
+            self._http.close()
+
+    def run(self, call: Call[T], *, attempts: int | None = None) -> T:
+        """Sends a call, again where that may help, and decodes its answer."""
+        return repeat_sync(lambda: self._attempt(call), attempts or self._attempts)
+
+    def _attempt(self, call: Call[T]) -> T:
+        headers = {"Authorization": bearer(self._token), "Accept": "application/json"}
+        if call.key is not None:
+            headers["Idempotency-Key"] = call.key
+        if call.content is not None:
+            headers["Content-Type"] = "application/json"
+        try:
+            response = self._http.request(
+                call.method, f"{self.url}{call.path}", params=call.params, content=call.content, headers=headers
+            )
+        except httpx.TransportError as error:
+            raise unreachable(self.url, error) from error
+        refuse(response)
+        try:
+            return call.decode(msgspec.json.decode(response.content))
+        except (msgspec.MsgspecError, LookupError, TypeError, AttributeError) as error:
+            raise not_earmark(response, error) from error
