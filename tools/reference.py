@@ -18,6 +18,7 @@ from earmark import AsyncLedger, metrics
 from earmark.access import USER_FUNCTIONS
 from earmark.cli import app
 from earmark.client import AsyncClient
+from earmark.client._async_images import AsyncImages
 from earmark.config import Settings
 from earmark.errors import ALL_ERRORS
 from earmark.migrate import scripts
@@ -156,6 +157,8 @@ def client() -> str:
         "`AsyncClient` are awaited. [How to use it](../how-to/python-client.md).",
         _docstring(inspect.getdoc(AsyncClient) or ""),
         *_methods(AsyncClient),
+        f"# Images\n\n{_docstring(inspect.getdoc(AsyncImages) or '')}",
+        *_methods(AsyncImages, "images."),
     )
 
 
@@ -170,9 +173,9 @@ PAGES = {
 }
 
 
-def _methods(kind: type) -> list[str]:
+def _methods(kind: type, prefix: str = "") -> list[str]:
     return [
-        f"## `{name}`\n\n```text\n{_signature(name, method)}\n```\n\n{_docstring(method.__doc__ or '')}"
+        f"## `{prefix}{name}`\n\n```text\n{_signature(name, method)}\n```\n\n{_docstring(method.__doc__ or '')}"
         for name, method in inspect.getmembers(kind, inspect.isfunction)
         if not name.startswith("_")
     ]

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from datetime import timedelta
 from uuid import UUID, uuid4
 
@@ -10,13 +10,14 @@ import httpx
 import pytest
 
 from earmark import Cause, Ledger
-from earmark.client import AsyncClient, ServiceError, ServiceUnavailable, retrying
+from earmark.client import AsyncClient, File, ServiceError, ServiceUnavailable, retrying
 from earmark.client.problems import error_of
 from earmark.errors import (
     ALL_ERRORS,
     AlreadySettled,
     EarmarkError,
     Forbidden,
+    InvalidFile,
     InvalidRequest,
     KeyConflict,
     NotFound,
@@ -28,7 +29,7 @@ from earmark.http_api.caller import Role
 from earmark.http_api.problems import Problem, catalogue
 from earmark.http_api.sign_in import SignIn
 from earmark.model import Shortage
-from http_api.harness import ADDRESS, SECRET, Api, described
+from http_api.harness import ADDRESS, JPEG, SECRET, Api, described
 
 pytestmark = pytest.mark.anyio
 
@@ -70,8 +71,10 @@ def line(api: Api) -> Line:
 async def client_of(line: Line) -> AsyncIterator[Callable[..., AsyncClient]]:
     async with httpx.AsyncClient(transport=line) as http:
 
-        def made(subject: str = "backend", role: Role = Role.SERVICE, **options: object) -> AsyncClient:
-            return AsyncClient(ADDRESS, SignIn(SECRET).issue(subject, role), http=http, **options)
+        def made(
+            subject: str = "backend", role: Role = Role.SERVICE, token: str | None = None, **options: object
+        ) -> AsyncClient:
+            return AsyncClient(ADDRESS, token or SignIn(SECRET).issue(subject, role), http=http, **options)
 
         yield made
 
@@ -412,3 +415,82 @@ async def test_ids_stay_in_their_place(client: AsyncClient, line: Line):
         await client.rollback("../usage?", cause=Cause.ADMIN)  # type: ignore[arg-type]
     assert line.seen[-1].url.raw_path == b"/api/reservations/..%2Fusage%3F/rollback"
     assert isinstance((await client.reserve("alice", {"images": 1})).id, UUID)
+
+
+PHOTO = File("photo.jpg", "image/jpeg", len(JPEG))
+
+
+async def photo() -> AsyncGenerator[bytes, None]:
+    yield JPEG[:100]
+    yield JPEG[100:]
+
+
+async def test_an_image_is_uploaded(client: AsyncClient, line: Line):
+    reserved = await client.images.preupload([PHOTO, PHOTO], subject="alice", key="two photos")
+    again = await client.images.preupload([PHOTO, PHOTO], subject="alice", key="two photos")
+    assert again.reservation == reserved.reservation
+    first, second = reserved.uploads
+    assert await used(client) == (0, 2)
+    (sending,) = first.sendings
+    assert (sending.method, sending.offset, sending.size) == ("PUT", 0, len(JPEG))
+    line.lost = 1
+    await client.images.send(sending, photo)
+    sent = [request for request in line.seen if request.method == "PUT"]
+    assert len(sent) == 2
+    assert all("authorization" not in request.headers for request in sent)
+    assert sent[0].headers["content-length"] == str(len(JPEG))
+    with pytest.raises(ServiceError) as taken:
+        await client.images.send(sending, photo)
+    assert taken.value.problem == "already-uploaded"
+    line.lost = 1
+    assert await client.images.complete(first.image) in {"queued", "uploaded"}
+    image = await client.images.image(first.image, subject="alice")
+    assert (image.image, image.filename, image.url) == (first.image, "photo.jpg", None)
+    failed = await client.images.fail(second.image, "the disk went away")
+    assert (failed.state, failed.cause) == ("failed", "upload_failed")
+    assert failed.reason.endswith("the disk went away")
+    assert (await client.images.cancel(first.image)).state == "cancelled"
+    assert await used(client) == (0, 0)
+    with pytest.raises(NotFound):
+        await client.images.image(first.image, subject="bob")
+
+
+async def test_images_are_given_back_together(client: AsyncClient):
+    reserved = await client.images.preupload([PHOTO] * 3, subject="alice")
+    images = [upload.image for upload in reserved.uploads]
+    returned = await client.images.roll_back(images[:2], subject="alice")
+    assert returned == {"images": 2, "storage_bytes": 2 * len(JPEG)}
+    assert await client.images.roll_back(images[:2]) == {}
+    assert (await client.reservation(reserved.reservation)).items.keys() == {"1", "2", "3"}
+
+
+async def test_files_that_are_refused(client: AsyncClient, client_of: Callable[..., AsyncClient]):
+    with pytest.raises(InvalidFile) as invalid:
+        await client.images.preupload([PHOTO, File("empty.jpg", "image/jpeg", 0)], subject="alice")
+    assert (invalid.value.detail["index"], invalid.value.detail["filename"]) == (1, "empty.jpg")
+    with pytest.raises(NotSignedIn):
+        await client_of("alice", Role.AUTHENTICATED, token="a.b.c").images.preupload([PHOTO])
+
+
+async def test_a_large_file_goes_in_parts(client: AsyncClient, line: Line):
+    line.busy = [
+        httpx.Response(
+            201,
+            json={
+                "reservationId": str(uuid4()),
+                "expiresAt": "2026-01-01T00:00:00Z",
+                "images": [
+                    {
+                        "imageId": str(uuid4()),
+                        "uploadUrl": None,
+                        "parts": [
+                            {"number": 1, "offset": 0, "size": 7, "uploadUrl": "/1", "method": "PUT", "headers": {}},
+                            {"number": 2, "offset": 7, "size": 3, "uploadUrl": "/2", "method": "PUT", "headers": {}},
+                        ],
+                    }
+                ],
+            },
+        )
+    ]
+    (upload,) = (await client.images.preupload([File("large.jpg", "image/jpeg", 10)])).uploads
+    assert [(one.upload_url, one.offset, one.size) for one in upload.sendings] == [("/1", 0, 7), ("/2", 7, 3)]

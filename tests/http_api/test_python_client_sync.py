@@ -7,12 +7,12 @@ import httpx
 import pytest
 
 from earmark import Cause
-from earmark.client import Client, ServiceUnavailable, retrying
+from earmark.client import Client, File, ServiceUnavailable, retrying
 from earmark.errors import AlreadySettled, QuotaExceeded
 from earmark.http_api.caller import Role
 from earmark.http_api.sign_in import SignIn
 from fixtures.service import Service
-from http_api.harness import SECRET, Server
+from http_api.harness import JPEG, SECRET, Server
 
 
 @pytest.fixture
@@ -60,6 +60,15 @@ def test_refusals(client: Client):
     client.rollback(held.id, cause=Cause.ADMIN, reason="no longer wanted")
     with pytest.raises(AlreadySettled):
         client.commit(held.id)
+
+
+def test_an_image_is_uploaded(client: Client):
+    (upload,) = client.images.preupload([File("photo.jpg", "image/jpeg", len(JPEG))], subject="alice").uploads
+    (sending,) = upload.sendings
+    client.images.send(sending, lambda: (JPEG[start : start + 256] for start in range(0, len(JPEG), 256)))
+    client.images.complete(upload.image)
+    assert used(client) == (0, 1)
+    assert client.images.cancel(upload.image).state == "cancelled"
 
 
 def test_connections_of_ones_own_stay_open(running: Server):

@@ -5,6 +5,8 @@ import inspect
 from pathlib import Path
 
 from earmark import AsyncLedger, AsyncReservation, Ledger, Reservation, client
+from earmark.client._async_images import AsyncImages
+from earmark.client._sync_images import Images
 
 TOOL = Path(__file__).parents[2] / "tools/generate_sync.py"
 
@@ -25,6 +27,7 @@ def test_both_have_the_same_methods_with_the_same_parameters() -> None:
         (AsyncReservation, Reservation),
         (client.AsyncClient, client.Client),
         (client.AsyncReservation, client.Reservation),
+        (AsyncImages, Images),
     )
     for one, other in pairs:
         public = {name: value for name, value in inspect.getmembers(one) if not name.startswith("_")}

@@ -10,6 +10,7 @@ from uuid import UUID
 import httpx
 
 from earmark.client import calls
+from earmark.client._async_images import AsyncImages
 from earmark.client._async_reservation import AsyncReservation
 from earmark.client._async_transport import AsyncTransport
 from earmark.client.calls import History
@@ -44,6 +45,9 @@ class AsyncClient:
         timeout_seconds: Longest wait for the next bytes of an answer; for a connection 5 seconds at most.
         http: Connections of your own, for another proxy or certificates; you close them.
 
+    Attributes:
+        images: Uploads of images.
+
     Raises:
         InvalidRequest: The address or the token could not be one.
     """
@@ -58,6 +62,7 @@ class AsyncClient:
         http: httpx.AsyncClient | None = None,
     ) -> None:
         self._transport = AsyncTransport(url, token, attempts=attempts, timeout_seconds=timeout_seconds, http=http)
+        self.images = AsyncImages(self._transport)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._transport.url!r})"

@@ -1,6 +1,9 @@
 """Carries the calls for asyncio. `_sync_transport.py` is generated from this file by `tools/generate_sync.py`."""
 
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing
+from http import HTTPStatus
+from itertools import count
 from typing import TypeVar
 
 import httpx
@@ -12,6 +15,7 @@ from earmark.client.problems import not_earmark, refuse, unreachable
 from earmark.client.retrying import repeat
 
 T = TypeVar("T")
+UPLOAD_ATTEMPTS = 3
 
 
 class AsyncTransport:
@@ -38,9 +42,24 @@ class AsyncTransport:
         if self._owns_http:
             await self._http.aclose()
 
-    async def run(self, call: Call[T], *, attempts: int | None = None) -> T:
+    async def run(self, call: Call[T]) -> T:
         """Sends a call, again where that may help, and decodes its answer."""
-        return await repeat(lambda: self._attempt(call), attempts or self._attempts)
+        return await repeat(lambda: self._attempt(call), self._attempts)
+
+    async def deliver(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        size: int,
+        content: Callable[[], AsyncGenerator[bytes, None]],
+    ) -> None:
+        """Sends so many bytes to a store, which may be another's: the token stays here."""
+        where = httpx.URL(self.url).join(url)
+        told = httpx.Headers(dict(headers))
+        told["Content-Length"] = str(size)
+        numbers = count(1)
+        await repeat(lambda: self._deliver(next(numbers), method, where, told, content), UPLOAD_ATTEMPTS)
 
     async def _attempt(self, call: Call[T]) -> T:
         headers = {"Authorization": bearer(self._token), "Accept": "application/json"}
@@ -59,3 +78,20 @@ class AsyncTransport:
             return call.decode(msgspec.json.decode(response.content))
         except (msgspec.MsgspecError, LookupError, TypeError, AttributeError) as error:
             raise not_earmark(response, error) from error
+
+    async def _deliver(
+        self,
+        number: int,
+        method: str,
+        url: httpx.URL,
+        headers: httpx.Headers,
+        content: Callable[[], AsyncGenerator[bytes, None]],
+    ) -> None:
+        try:
+            async with aclosing(content()) as chunks:
+                response = await self._http.request(method, url, headers=headers, content=chunks)
+        except httpx.TransportError as error:
+            raise unreachable(f"{url.scheme}://{url.netloc.decode()}", error) from error
+        arrived_before = number > 1 and response.status_code == HTTPStatus.PRECONDITION_FAILED
+        if not arrived_before:
+            refuse(response)

@@ -10,6 +10,7 @@ from uuid import UUID
 import httpx
 
 from earmark.client import calls
+from earmark.client._sync_images import Images
 from earmark.client._sync_reservation import Reservation
 from earmark.client._sync_transport import Transport
 from earmark.client.calls import History
@@ -44,6 +45,9 @@ class Client:
         timeout_seconds: Longest wait for the next bytes of an answer; for a connection 5 seconds at most.
         http: Connections of your own, for another proxy or certificates; you close them.
 
+    Attributes:
+        images: Uploads of images.
+
     Raises:
         InvalidRequest: The address or the token could not be one.
     """
@@ -58,6 +62,7 @@ class Client:
         http: httpx.Client | None = None,
     ) -> None:
         self._transport = Transport(url, token, attempts=attempts, timeout_seconds=timeout_seconds, http=http)
+        self.images = Images(self._transport)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._transport.url!r})"

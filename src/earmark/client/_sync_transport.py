@@ -1,6 +1,9 @@
 """Generated from `_async_transport.py` by `tools/generate_sync.py`; do not edit."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Mapping
+from contextlib import closing
+from http import HTTPStatus
+from itertools import count
 from typing import TypeVar
 
 import httpx
@@ -12,6 +15,7 @@ from earmark.client.problems import not_earmark, refuse, unreachable
 from earmark.client.retrying import repeat_sync
 
 T = TypeVar("T")
+UPLOAD_ATTEMPTS = 3
 
 
 class Transport:
@@ -38,9 +42,24 @@ class Transport:
         if self._owns_http:
             self._http.close()
 
-    def run(self, call: Call[T], *, attempts: int | None = None) -> T:
+    def run(self, call: Call[T]) -> T:
         """Sends a call, again where that may help, and decodes its answer."""
-        return repeat_sync(lambda: self._attempt(call), attempts or self._attempts)
+        return repeat_sync(lambda: self._attempt(call), self._attempts)
+
+    def deliver(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        size: int,
+        content: Callable[[], Generator[bytes, None, None]],
+    ) -> None:
+        """Sends so many bytes to a store, which may be another's: the token stays here."""
+        where = httpx.URL(self.url).join(url)
+        told = httpx.Headers(dict(headers))
+        told["Content-Length"] = str(size)
+        numbers = count(1)
+        repeat_sync(lambda: self._deliver(next(numbers), method, where, told, content), UPLOAD_ATTEMPTS)
 
     def _attempt(self, call: Call[T]) -> T:
         headers = {"Authorization": bearer(self._token), "Accept": "application/json"}
@@ -59,3 +78,20 @@ class Transport:
             return call.decode(msgspec.json.decode(response.content))
         except (msgspec.MsgspecError, LookupError, TypeError, AttributeError) as error:
             raise not_earmark(response, error) from error
+
+    def _deliver(
+        self,
+        number: int,
+        method: str,
+        url: httpx.URL,
+        headers: httpx.Headers,
+        content: Callable[[], Generator[bytes, None, None]],
+    ) -> None:
+        try:
+            with closing(content()) as chunks:
+                response = self._http.request(method, url, headers=headers, content=chunks)
+        except httpx.TransportError as error:
+            raise unreachable(f"{url.scheme}://{url.netloc.decode()}", error) from error
+        arrived_before = number > 1 and response.status_code == HTTPStatus.PRECONDITION_FAILED
+        if not arrived_before:
+            refuse(response)

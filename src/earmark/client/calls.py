@@ -81,7 +81,7 @@ def reserve(
     body = {"subject": subject, "amounts": amounts, "items": items, "ttlSeconds": seconds}
 
     def decode(told: Json) -> tuple[str, Grant]:
-        grant = _made(Grant, told, outcome="granted")
+        grant = value_of(Grant, told, outcome="granted")
         return told["usage"]["subject"], grant
 
     return Call("POST", "/api/reservations", decode, {}, body, key)
@@ -121,7 +121,7 @@ def extend(reservation: UUID, *, subject: str | None, ttl: timedelta, items: Seq
 
 def usage(subject: str | None) -> Call[Usage]:
     """What a subject uses."""
-    return Call("GET", "/api/usage", lambda told: _made(Usage, told), {"subject": subject})
+    return Call("GET", "/api/usage", lambda told: value_of(Usage, told), {"subject": subject})
 
 
 def usage_levels(subject: str | None) -> Call[tuple[UsageLevel, ...]]:
@@ -133,8 +133,8 @@ def reservation(about: UUID, *, subject: str | None) -> Call[ReservationStory]:
     """A reservation as it stands."""
     return Call(
         "GET",
-        f"/api/reservations/{_id(about)}",
-        lambda told: _made(ReservationStory, told, key=None, items=_items(told)),
+        f"/api/reservations/{path_of(about)}",
+        lambda told: value_of(ReservationStory, told, key=None, items=_items(told)),
         {"subject": subject},
     )
 
@@ -154,7 +154,7 @@ def explain(subject: str | None) -> Call[Explanation]:
     return Call(
         "GET",
         "/api/quota/explain",
-        lambda told: _made(
+        lambda told: value_of(
             Explanation,
             told,
             levels=_all(UsageLevel, told["levels"]),
@@ -170,7 +170,7 @@ def story(about: UUID, *, subject: str | None) -> Call[Story]:
     return Call(
         "GET",
         "/api/quota/explain",
-        lambda told: _made(
+        lambda told: value_of(
             Story,
             told,
             key=None,
@@ -182,32 +182,33 @@ def story(about: UUID, *, subject: str | None) -> Call[Story]:
     )
 
 
+def path_of(about: UUID) -> str:
+    """An id as a part of a path."""
+    return quote(str(about), safe="")
+
+
+def value_of(kind: type[T], told: Json, **more: object) -> T:
+    """A value of the model, of what is told in the words of the wire; `more` is what is already in the model's."""
+    return msgspec.convert({_ours(name): value for name, value in told.items()} | more, kind)
+
+
 def _settling(reservation: UUID, verb: str, subject: str | None, body: Json) -> Call[Settlement]:
-    return Call("POST", f"/api/reservations/{_id(reservation)}/{verb}", _settlement, {"subject": subject}, body)
+    return Call("POST", f"/api/reservations/{path_of(reservation)}/{verb}", _settlement, {"subject": subject}, body)
 
 
 def _settlement(told: Json) -> Settlement:
     returned = told.get("rolledBack", told.get("returned", {}))
-    return _made(
+    return value_of(
         Settlement, told, returned=returned, committed=told.get("committed", {}), items=_items(told), done=told["done"]
     )
 
 
-def _id(about: UUID) -> str:
-    return quote(str(about), safe="")
-
-
 def _items(told: Json) -> dict[str, Item]:
-    return {name: _made(Item, item) for name, item in told["items"].items()}
+    return {name: value_of(Item, item) for name, item in told["items"].items()}
 
 
 def _all(kind: type[T], told: Sequence[Json], **more: object) -> tuple[T, ...]:
-    return tuple(_made(kind, one, **more) for one in told)
-
-
-def _made(kind: type[T], told: Json, **more: object) -> T:
-    """A value of the model, of what is told in the words of the wire; `more` is what is already in the model's."""
-    return msgspec.convert({_ours(name): value for name, value in told.items()} | more, kind)
+    return tuple(value_of(kind, one, **more) for one in told)
 
 
 def _ours(name: str) -> str:
