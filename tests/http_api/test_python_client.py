@@ -440,7 +440,7 @@ async def test_an_image_is_uploaded(client: AsyncClient, line: Line):
     assert all("authorization" not in request.headers for request in sent)
     assert sent[0].headers["content-length"] == str(len(JPEG))
     with pytest.raises(ServiceError) as taken:
-        await client.images.send(sending, photo)
+        await client.images.send(sending, JPEG)
     assert taken.value.problem == "already-uploaded"
     line.lost = 1
     assert await client.images.complete(first.image) in {"queued", "uploaded"}

@@ -1,11 +1,11 @@
 """Images for asyncio. `_sync_images.py` is generated from this file by `tools/generate_sync.py`; edit only this one."""
 
 import uuid
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import Sequence
 from uuid import UUID
 
 from earmark.client import image_calls
-from earmark.client._async_transport import AsyncTransport
+from earmark.client._async_transport import AsyncTransport, Content
 from earmark.client.image_calls import File, Image, Preupload, Sending
 from earmark.model import Amounts, Cause
 
@@ -33,14 +33,14 @@ class AsyncImages:
         """
         return await self._transport.run(image_calls.preupload(files, subject=subject, key=key or str(uuid.uuid4())))
 
-    async def send(self, sending: Sending, content: Callable[[], AsyncGenerator[bytes, None]]) -> None:
+    async def send(self, sending: Sending, content: Content) -> None:
         """Sends one piece of an upload to the store, without the token; again after a connection that broke.
 
         A whole file is taken once: that a repeat finds it there says that an earlier attempt arrived after all.
 
         Args:
             sending: Where to, and how many bytes from where.
-            content: Yields those bytes, anew for each attempt.
+            content: Those bytes, or what yields them, anew for each attempt.
 
         Raises:
             ServiceError: The store refused it, or, as `ServiceUnavailable`, nobody can know whether it arrived.

@@ -15,6 +15,7 @@ from earmark.client.problems import not_earmark, refuse, unreachable
 from earmark.client.retrying import repeat
 
 T = TypeVar("T")
+Content = bytes | Callable[[], AsyncGenerator[bytes, None]]
 UPLOAD_ATTEMPTS = 3
 
 
@@ -52,7 +53,7 @@ class AsyncTransport:
         url: str,
         headers: Mapping[str, str],
         size: int,
-        content: Callable[[], AsyncGenerator[bytes, None]],
+        content: Content,
     ) -> None:
         """Sends so many bytes to a store, which may be another's: the token stays here."""
         where = httpx.URL(self.url).join(url)
@@ -85,11 +86,14 @@ class AsyncTransport:
         method: str,
         url: httpx.URL,
         headers: httpx.Headers,
-        content: Callable[[], AsyncGenerator[bytes, None]],
+        content: Content,
     ) -> None:
         try:
-            async with aclosing(content()) as chunks:
-                response = await self._http.request(method, url, headers=headers, content=chunks)
+            if isinstance(content, bytes):
+                response = await self._http.request(method, url, headers=headers, content=content)
+            else:
+                async with aclosing(content()) as chunks:
+                    response = await self._http.request(method, url, headers=headers, content=chunks)
         except httpx.TransportError as error:
             raise unreachable(f"{url.scheme}://{url.netloc.decode()}", error) from error
         arrived_before = number > 1 and response.status_code == HTTPStatus.PRECONDITION_FAILED

@@ -1,11 +1,11 @@
 """Generated from `_async_images.py` by `tools/generate_sync.py`; do not edit."""
 
 import uuid
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Sequence
 from uuid import UUID
 
 from earmark.client import image_calls
-from earmark.client._sync_transport import Transport
+from earmark.client._sync_transport import Content, Transport
 from earmark.client.image_calls import File, Image, Preupload, Sending
 from earmark.model import Amounts, Cause
 
@@ -31,14 +31,14 @@ class Images:
         """
         return self._transport.run(image_calls.preupload(files, subject=subject, key=key or str(uuid.uuid4())))
 
-    def send(self, sending: Sending, content: Callable[[], Generator[bytes, None, None]]) -> None:
+    def send(self, sending: Sending, content: Content) -> None:
         """Sends one piece of an upload to the store, without the token; again after a connection that broke.
 
         A whole file is taken once: that a repeat finds it there says that an earlier attempt arrived after all.
 
         Args:
             sending: Where to, and how many bytes from where.
-            content: Yields those bytes, anew for each attempt.
+            content: Those bytes, or what yields them, anew for each attempt.
 
         Raises:
             ServiceError: The store refused it, or, as `ServiceUnavailable`, nobody can know whether it arrived.

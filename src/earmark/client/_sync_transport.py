@@ -15,6 +15,7 @@ from earmark.client.problems import not_earmark, refuse, unreachable
 from earmark.client.retrying import repeat_sync
 
 T = TypeVar("T")
+Content = bytes | Callable[[], Generator[bytes, None, None]]
 UPLOAD_ATTEMPTS = 3
 
 
@@ -52,7 +53,7 @@ class Transport:
         url: str,
         headers: Mapping[str, str],
         size: int,
-        content: Callable[[], Generator[bytes, None, None]],
+        content: Content,
     ) -> None:
         """Sends so many bytes to a store, which may be another's: the token stays here."""
         where = httpx.URL(self.url).join(url)
@@ -85,11 +86,14 @@ class Transport:
         method: str,
         url: httpx.URL,
         headers: httpx.Headers,
-        content: Callable[[], Generator[bytes, None, None]],
+        content: Content,
     ) -> None:
         try:
-            with closing(content()) as chunks:
-                response = self._http.request(method, url, headers=headers, content=chunks)
+            if isinstance(content, bytes):
+                response = self._http.request(method, url, headers=headers, content=content)
+            else:
+                with closing(content()) as chunks:
+                    response = self._http.request(method, url, headers=headers, content=chunks)
         except httpx.TransportError as error:
             raise unreachable(f"{url.scheme}://{url.netloc.decode()}", error) from error
         arrived_before = number > 1 and response.status_code == HTTPStatus.PRECONDITION_FAILED
