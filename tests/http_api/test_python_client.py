@@ -288,7 +288,7 @@ async def test_the_service_says_how_long_to_wait(client: AsyncClient, line: Line
 async def test_it_gives_up(client_of: Callable[..., AsyncClient], line: Line, caplog: pytest.LogCaptureFixture):
     client = client_of(attempts=3)
     line.cut = 9
-    with pytest.raises(ServiceUnavailable, match=r"http://service.test cannot be reached: refused\.") as gone:
+    with pytest.raises(ServiceUnavailable, match=r"^cannot reach http://service.test: refused$") as gone:
         await client.usage("alice")
     assert len(line.seen) == 3
     assert gone.value.answered is None
@@ -404,7 +404,9 @@ async def test_a_token_may_change(api: Api, line: Line):
         assert (await client.usage()).subject == "alice"
 
 
-@pytest.mark.parametrize("url", ["", "service.test", "ftp://service.test", "http://", "http://a?b=c", "http://u:p@h"])
+@pytest.mark.parametrize(
+    "url", ["", "service.test", "ftp://service.test", "http://", "http://a?b=c", "http://u:p@h", "http://["]
+)
 def test_an_address_that_is_none(url: str):
     with pytest.raises(InvalidRequest, match="url must be"):
         AsyncClient(url, "token")

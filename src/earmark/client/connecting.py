@@ -20,7 +20,10 @@ def service_url(url: str) -> str:
     Raises:
         InvalidRequest: It is no address of a service.
     """
-    parsed = httpx.URL(url)
+    try:
+        parsed = httpx.URL(url)
+    except httpx.InvalidURL:
+        parsed = httpx.URL("")
     if parsed.scheme not in {"http", "https"} or not parsed.host or parsed.query or parsed.fragment or parsed.userinfo:
         raise InvalidRequest("url must be http:// or https://, a host, and a path at most.", {"field": "url"})
     return url.rstrip("/")

@@ -92,7 +92,7 @@ def not_earmark(response: httpx.Response, why: Exception) -> ServiceError:
 
 def unreachable(url: str, error: httpx.TransportError) -> Passing:
     """The reason to try again after a connection that failed or broke."""
-    return Passing(ServiceUnavailable(f"{url} cannot be reached: {_said_by_the_system(error)}."))
+    return Passing(ServiceUnavailable(f"cannot reach {url}: {_said_by_the_system(error)}"))
 
 
 def _may_pass(status: int, slug: str) -> bool:

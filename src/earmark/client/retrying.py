@@ -16,6 +16,7 @@ ASKED_CAP_SECONDS = 30.0
 """The longest that a service's Retry-After is heeded."""
 
 _logger = logging.getLogger("earmark.client")
+_logger.addHandler(logging.NullHandler())  # without logging set up, a program's own output stays its own
 
 
 async def repeat(attempt: Callable[[], Awaitable[T]], attempts: int) -> T:
