@@ -17,6 +17,8 @@ from pydantic_core import PydanticUndefined
 from earmark import AsyncLedger, metrics
 from earmark.access import USER_FUNCTIONS
 from earmark.cli import app
+from earmark.client import AsyncClient
+from earmark.client._async_images import AsyncImages
 from earmark.config import Settings
 from earmark.errors import ALL_ERRORS
 from earmark.migrate import scripts
@@ -138,22 +140,30 @@ def sql() -> str:
 
 def python() -> str:
     """Every method of the ledger."""
-    methods = inspect.getmembers(AsyncLedger, inspect.isfunction)
-    parts = [
-        f"## `{name}`\n\n```text\n{_signature(name, method)}\n```\n\n{_docstring(method.__doc__ or '')}"
-        for name, method in methods
-        if not name.startswith("_")
-    ]
     return _page(
         "Python",
         "`Ledger` and `AsyncLedger` have the same methods; those of `AsyncLedger` are awaited. Every method but "
         "`open` and "
         "`close` takes the caller's own `connection`, and is then part of his transaction.",
-        *parts,
+        *_methods(AsyncLedger),
+    )
+
+
+def client() -> str:
+    """Every method of the client."""
+    return _page(
+        "Python over HTTP",
+        "`earmark.client`, with the extra `client`: `Client` and `AsyncClient` have the same methods; those of "
+        "`AsyncClient` are awaited. [How to use it](../how-to/python-client.md).",
+        _docstring(inspect.getdoc(AsyncClient) or ""),
+        *_methods(AsyncClient),
+        f"# Images\n\n{_docstring(inspect.getdoc(AsyncImages) or '')}",
+        *_methods(AsyncImages, "images."),
     )
 
 
 PAGES = {
+    "client.md": client,
     "configuration.md": configuration,
     "command-line.md": command_line,
     "metrics.md": metrics_page,
@@ -161,6 +171,14 @@ PAGES = {
     "sql.md": sql,
     "python.md": python,
 }
+
+
+def _methods(kind: type, prefix: str = "") -> list[str]:
+    return [
+        f"## `{prefix}{name}`\n\n```text\n{_signature(name, method)}\n```\n\n{_docstring(method.__doc__ or '')}"
+        for name, method in inspect.getmembers(kind, inspect.isfunction)
+        if not name.startswith("_")
+    ]
 
 
 def _page(title: str, *parts: str) -> str:

@@ -81,6 +81,22 @@ class Forbidden(EarmarkError):  # noqa: N818 - named for what is wrong
     remedy = "Name yourself, or let a service make the call."
 
 
+class NotSignedIn(EarmarkError):  # noqa: N818 - named for what is wrong
+    """A request without a token, or with one that does not hold.
+
+    Attributes:
+        token_given: Which of both.
+    """
+
+    status = 401
+    slug = "not-signed-in"
+    remedy = "Send `Authorization: Bearer <token>` with a token that is still good."
+
+    def __init__(self, message: str, detail: Mapping[str, Any] | None = None, *, token_given: bool = True) -> None:
+        super().__init__(message, detail)
+        self.token_given = token_given
+
+
 class SchemaMismatch(EarmarkError):  # noqa: N818 - named for what is wrong
     """The database's schema is older or newer than this library can work with; run `earmark migrate` or upgrade."""
 
@@ -168,6 +184,7 @@ ALL_ERRORS: tuple[type[EarmarkError], ...] = (
     UnknownPlan,
     UnknownResource,
     Forbidden,
+    NotSignedIn,
     SchemaMismatch,
     KeyConflict,
     QuotaExceeded,

@@ -13,17 +13,23 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 import typer
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
-from earmark.cli.upload import UploadOptions, find_files, upload, upload_folder
+from earmark.cli.upload import UploadOptions, upload, upload_folder
+from earmark.cli.upload_files import find_files
 from earmark.cli.upload_report import UploadReport, print_report, safe_text, shortened
 
 CASES = Path(__file__).parents[2].parent / "shared/cases"
 PATIENCE_SECONDS = 30
+
+
+def image_of(number: int) -> str:
+    return str(UUID(int=number))
 
 
 class RemoteService(ThreadingHTTPServer):
@@ -59,7 +65,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         *_, last = self.path.split("/")
         if self.server.faults.get(last) == "401":
-            return self.problem(401, "unauthorized")
+            return self.problem(401, "not-signed-in")
         if self.server.faults.get(last) == "nonsense":
             return self.answer(200, "<h1>It works!</h1>")
         return self.answer(200, self.usage() if last == "usage" else self.server.images[last])
@@ -98,15 +104,16 @@ class _Handler(BaseHTTPRequestHandler):
             return self.problem(429, "quota-exceeded", resource="images", short=1)
         grants = []
         for file in files:
-            image_id = f"image-{len(service.images)}"
+            image_id = image_of(len(service.images))
             service.images[image_id] = {"imageId": image_id, "state": "reserved", "cause": None, "reason": None, **file}
-            grants.append({"imageId": image_id, "uploadUrl": f"/store/{image_id}", "headers": {"x-once": image_id}})
+            upload = {"imageId": image_id, "uploadUrl": f"/store/{image_id}", "method": "PUT"}
+            grants.append({**upload, "headers": {"x-once": image_id}})
             if faults[0].startswith("truncate "):
                 os.truncate(faults[0].removeprefix("truncate "), 10)
         if "late-grant" in faults:
             service.reached.set()
             service.released.wait(PATIENCE_SECONDS)
-        return self.answer(201, {"reservationId": "r", "images": grants})
+        return self.answer(201, {"reservationId": image_of(0), "expiresAt": "2100-01-01T00:00:00Z", "images": grants})
 
     def do_PUT(self) -> None:
         image = self.server.images[self.path.split("/")[-1]]
@@ -151,9 +158,18 @@ class _Handler(BaseHTTPRequestHandler):
 
     def usage(self) -> dict[str, Any]:
         size = sum(image["size"] for image in self.server.images.values() if image["state"] == "completed")
-        images = {"used": self.used(), "quota_limit": self.server.quota, "held": 0}
-        resources = {"images": images, "storage_bytes": {"used": size, "quota_limit": -1, "held": 0}}
-        return {"subject": "ada", "features": {"max_bulk_upload": self.server.announced_bulk}, "resources": resources}
+        resources = {
+            "images": self.resource(self.used(), self.server.quota),
+            "storage_bytes": self.resource(size, -1),
+        }
+        features = {"max_bulk_upload": self.server.announced_bulk}
+        return {"subject": "ada", "tier": "pro", "features": features, "resources": resources}
+
+    @staticmethod
+    def resource(used: int, quota_limit: int) -> dict[str, Any]:
+        figures = {"committed": used, "held": 0, "used": used, "quota_limit": quota_limit, "over_by": 0}
+        remaining = -1 if quota_limit < 0 else max(0, quota_limit - used)
+        return {**figures, "remaining": remaining, "period": "none", "period_start": None, "period_end": None}
 
     def problem(self, status: int, slug: str, **members: Any) -> None:
         detail = f"the detail of {slug}"
@@ -242,7 +258,7 @@ def test_all_files_of_all_folders_are_accepted_in_batches(tmp_path: Path):
 def test_a_file_is_sent_with_its_length_and_without_the_token(tmp_path: Path):
     with serving() as service:
         run(folder_of(tmp_path, "a.jpg"), service)
-    headers = {name.lower(): value for name, value in service.calls("/store/image-0")[0].items()}
+    headers = {name.lower(): value for name, value in service.calls(f"/store/{image_of(0)}")[0].items()}
     assert headers["content-length"] == "3000"
     assert "transfer-encoding" not in headers
     assert "authorization" not in headers
@@ -287,8 +303,8 @@ def test_a_failed_upload_is_reported_and_its_quota_returned(tmp_path: Path, faul
         report = run(folder_of(tmp_path, "a.jpg", "b.jpg", "c.jpg"), service)
     assert outcomes(report) == {"a.jpg": "accepted", "b.jpg": "rolled back", "c.jpg": "accepted"}
     assert (reasons(report)["b.jpg"] or "").startswith("upload failed, quota returned: ")
-    assert len(service.calls("/store/image-1")) == 3
-    assert len(service.calls("/api/images/image-1/failed")) == 1
+    assert len(service.calls(f"/store/{image_of(1)}")) == 3
+    assert len(service.calls(f"/api/images/{image_of(1)}/failed")) == 1
     assert report.after is not None
     assert report.after["images"].used == 2
     assert report.exit_code == 1
@@ -299,14 +315,14 @@ def test_a_file_that_changes_after_its_reservation_is_given_back(tmp_path: Path)
     with serving(faults={"a.jpg": f"truncate {folder / 'a.jpg'}"}) as service:
         report = run(folder, service)
     assert reasons(report) == {"a.jpg": "upload failed, quota returned: the file changed while it was sent"}
-    assert service.images["image-0"]["state"] == "failed"
+    assert service.images[image_of(0)]["state"] == "failed"
 
 
 def test_an_upload_that_arrived_although_its_connection_broke_is_completed(tmp_path: Path):
     with serving(faults={"a.jpg": "drop-after-arrival"}) as service:
         report = run(folder_of(tmp_path, "a.jpg"), service)
     assert outcomes(report) == {"a.jpg": "accepted"}
-    assert len(service.calls("/store/image-0")) == 2
+    assert len(service.calls(f"/store/{image_of(0)}")) == 2
 
 
 def test_a_rejected_and_a_failed_image_say_why(tmp_path: Path):
@@ -346,7 +362,7 @@ def test_an_interruption_cancels_what_is_open(tmp_path: Path, number: signal.Sig
     assert process.returncode == code, errors
     assert states["b.jpg"] == states["c.jpg"] == "cancelled"
     (rollback,) = service.calls("/api/quota/rollback")
-    assert {"image-1", "image-2"} <= set(rollback["imageIds"])
+    assert {image_of(1), image_of(2)} <= set(rollback["imageIds"])
     assert rollback["cause"] == "cancelled"
     assert "cancelled, quota returned" in output
     assert "after" in output
@@ -359,7 +375,7 @@ def test_an_interruption_gives_back_a_reservation_whose_answer_is_still_on_its_w
         process.send_signal(signal.SIGINT)
         service.released.set()
         output, errors = process.communicate(timeout=PATIENCE_SECONDS)
-        assert service.images["image-0"]["state"] == "cancelled"
+        assert service.images[image_of(0)]["state"] == "cancelled"
     assert process.returncode == 130, errors
     assert "1 cancelled" in output
 
@@ -385,9 +401,17 @@ def test_an_unreachable_service_is_said_clearly(tmp_path: Path):
     assert f"cannot reach {url}: connection refused" in result.output
 
 
+def test_nothing_but_the_errors_own_line_is_printed_while_it_tries_again(tmp_path: Path):
+    with RemoteService() as closed:
+        folder = folder_of(tmp_path, "a.jpg")
+    with client_process(folder, closed) as process:
+        _, errors = process.communicate(timeout=PATIENCE_SECONDS)
+    assert errors == f"earmark upload: cannot reach {closed.url}: connection refused\n"
+
+
 @pytest.mark.parametrize(
     ("answer", "complaint"),
-    [("nonsense", "does not answer like Earmark"), ("401", "the token was refused: the detail of unauthorized")],
+    [("nonsense", "does not answer like Earmark"), ("401", "the token was refused: the detail of not-signed-in")],
 )
 def test_a_first_call_that_goes_wrong_is_said_clearly(tmp_path: Path, answer: str, complaint: str):
     with serving(faults={"usage": answer}) as service:
@@ -423,7 +447,7 @@ def test_a_name_that_is_not_utf8_is_sent_and_shown(tmp_path: Path):
     with serving() as service:
         report = run(tmp_path, service)
     assert outcomes(report) == {name: "accepted"}
-    assert service.images["image-0"]["filename"] == "caf\ufffd.jpg"
+    assert service.images[image_of(0)]["filename"] == "caf\ufffd.jpg"
     assert safe_text(name) == r"caf\xe9.jpg"
     json.dumps(report.as_json(), ensure_ascii=False).encode()
 
@@ -446,7 +470,7 @@ def test_json_is_one_document(tmp_path: Path):
     assert document["counts"] == {"accepted": 1, "refused": 1, "left out": 1}
     assert document["usage"]["before"]["images"]["used"] == 0
     assert document["usage"]["after"]["images"]["used"] == 1
-    first = {"file": "a.jpg", "size": 3000, "outcome": "accepted", "reason": None, "imageId": "image-0"}
+    first = {"file": "a.jpg", "size": 3000, "outcome": "accepted", "reason": None, "imageId": image_of(0)}
     assert document["files"][0] == first
 
 

@@ -27,7 +27,16 @@ from markdown_it import MarkdownIt
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
-WRITTEN = {"command-line.md", "configuration.md", "errors.md", "metrics.md", "problems.md", "python.md", "sql.md"}
+WRITTEN = {
+    "client.md",
+    "command-line.md",
+    "configuration.md",
+    "errors.md",
+    "metrics.md",
+    "problems.md",
+    "python.md",
+    "sql.md",
+}
 """Generated, and free of examples."""
 ELSEWHERE = {"process.md": "tests/uploads/test_process_howto.py", "browser.md": "tests/web/test_client.py"}
 """Pages whose snippets have a test of their own."""

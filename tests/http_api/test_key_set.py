@@ -16,11 +16,11 @@ from joserfc import jwt
 from joserfc.jwk import ECKey, Key, OctKey, OKPKey, RSAKey
 
 from earmark.config import Settings
-from earmark.errors import InvalidRequest
+from earmark.errors import InvalidRequest, NotSignedIn
 from earmark.http_api.app import create_app
 from earmark.http_api.caller import Caller, Role
 from earmark.http_api.key_set import REFETCH_SECONDS, REFRESH_SECONDS, KeySet, KeysUnavailable
-from earmark.http_api.sign_in import NotSignedIn, SignIn
+from earmark.http_api.sign_in import SignIn
 from http_api.harness import SECRET, Api
 
 pytestmark = pytest.mark.anyio

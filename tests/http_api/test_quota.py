@@ -162,7 +162,8 @@ async def test_pages_of_history(api: Api, alice: httpx.AsyncClient):
     everything = await api.history(alice)
     assert [entry["seq"] for entry in everything] == sorted((entry["seq"] for entry in everything), reverse=True)
     assert list(everything[0]) == [
-        "seq", "at", "kind", "resource", "item", "reservationId", "committed", "held", "cause", "actor", "reason",
+        "seq", "at", "kind", "resource", "periodStart", "item", "reservationId", "committed", "held", "cause", "actor",
+        "reason",
     ]  # fmt: skip
     paged: list[dict[str, object]] = []
     cursor = None

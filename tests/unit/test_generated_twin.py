@@ -1,10 +1,12 @@
-"""The ledger without asyncio is what its generator makes of the one with it."""
+"""Ledger and client without asyncio are what their generator makes of those with it."""
 
 import importlib.util
 import inspect
 from pathlib import Path
 
-from earmark import AsyncLedger, AsyncReservation, Ledger, Reservation
+from earmark import AsyncLedger, AsyncReservation, Ledger, Reservation, client
+from earmark.client._async_images import AsyncImages
+from earmark.client._sync_images import Images
 
 TOOL = Path(__file__).parents[2] / "tools/generate_sync.py"
 
@@ -16,11 +18,18 @@ def test_the_twin_is_what_the_generator_writes() -> None:
     tool = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(tool)
     for twin, wanted in tool.generate().items():
-        assert (tool.LEDGER / twin).read_text(encoding="utf-8") == wanted
+        assert twin.read_text(encoding="utf-8") == wanted
 
 
 def test_both_have_the_same_methods_with_the_same_parameters() -> None:
-    for one, other in ((AsyncLedger, Ledger), (AsyncReservation, Reservation)):
+    pairs = (
+        (AsyncLedger, Ledger),
+        (AsyncReservation, Reservation),
+        (client.AsyncClient, client.Client),
+        (client.AsyncReservation, client.Reservation),
+        (AsyncImages, Images),
+    )
+    for one, other in pairs:
         public = {name: value for name, value in inspect.getmembers(one) if not name.startswith("_")}
         twin = {name: value for name, value in inspect.getmembers(other) if not name.startswith("_")}
         assert public.keys() == twin.keys()

@@ -30,6 +30,12 @@ def test_the_public_api_is_imported_with_psycopg_alone() -> None:
     assert "AsyncLedger" in done.stdout
 
 
+def test_the_client_is_imported_with_its_extra_alone() -> None:
+    extra = {"anyio", "certifi", "h11", "httpcore", "httpx", "idna", "msgspec", "sniffio"}
+    done = run("import earmark.client; print(earmark.client.AsyncClient.__name__)", ALLOWED | extra)
+    assert (done.stdout, done.stderr) == ("AsyncClient\n", "")
+
+
 def test_without_psycopg_it_says_what_is_missing() -> None:
     done = run("import earmark", {"earmark"})
     assert done.returncode != 0

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import os
 import signal
-import stat
 import sys
 from collections import deque
 from collections.abc import AsyncGenerator, Coroutine, Sequence
@@ -14,13 +13,13 @@ from http import HTTPStatus
 from pathlib import Path
 from types import TracebackType
 from typing import Annotated, Any, Self
+from uuid import UUID
 
-import httpx
 import msgspec
 import typer
 from rich.console import Console
 
-from earmark.cli.upload_client import FIRST_ATTEMPTS, Grant, Image, Request, ServiceError, UploadClient, Usage
+from earmark.cli.upload_files import LocalFile, find_files, said
 from earmark.cli.upload_report import (
     FileReport,
     Outcome,
@@ -29,28 +28,29 @@ from earmark.cli.upload_report import (
     plural,
     print_report,
     safe_text,
-    well_formed,
 )
+from earmark.client import AsyncClient, Image, Sending, ServiceError, ServiceUnavailable, Upload
+from earmark.client.connecting import bearer, service_url
+from earmark.errors import (
+    AlreadySettled,
+    EarmarkError,
+    Forbidden,
+    InvalidFile,
+    InvalidRequest,
+    NotFound,
+    NotSignedIn,
+    QuotaExceeded,
+    SchemaMismatch,
+    UnknownSubject,
+    UploadFailed,
+    ValidationFailed,
+)
+from earmark.model import Usage
 
-IMAGE_TYPES = {
-    ".avif": "image/avif",
-    ".bmp": "image/bmp",
-    ".gif": "image/gif",
-    ".heic": "image/heic",
-    ".heif": "image/heif",
-    ".ico": "image/x-icon",
-    ".jpe": "image/jpeg",
-    ".jpeg": "image/jpeg",
-    ".jpg": "image/jpeg",
-    ".jxl": "image/jxl",
-    ".png": "image/png",
-    ".svg": "image/svg+xml",
-    ".tif": "image/tiff",
-    ".tiff": "image/tiff",
-    ".webp": "image/webp",
-}
-"""Content types by lower-case ending; a table of our own, since `mimetypes` differs from machine to machine."""
-
+FIRST_ATTEMPTS = 3
+"""For the very first call: an address that is wrong should be said soon."""
+ATTEMPTS = 8
+"""For every later one: outlives a restart of the service, about 8 s on average and 16 s at most."""
 DEFAULT_URL = "http://127.0.0.1:8787"
 BATCH_IF_UNLIMITED = 50
 CANCEL_BATCH = 50
@@ -70,7 +70,7 @@ _OUTCOME_OF_STATE = {
     "expired": Outcome.ROLLED_BACK,
     "cancelled": Outcome.CANCELLED,
 }
-_SAME_FOR_EVERY_FILE = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND)
+_SAME_FOR_EVERY_FILE = (NotSignedIn, Forbidden, NotFound, UnknownSubject, SchemaMismatch, ServiceUnavailable)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,50 +89,6 @@ class UploadOptions:
     timeout_seconds: float = 600.0
 
 
-@dataclass(frozen=True, slots=True)
-class LocalFile:
-    """One image found on disk; `name` is its path relative to the folder, `size` is in bytes."""
-
-    path: Path
-    name: str
-    content_type: str
-    size: int
-
-    def as_json(self) -> dict[str, Any]:
-        """The file as `preupload` takes it."""
-        return {"filename": well_formed(self.path.name), "contentType": self.content_type, "size": self.size}
-
-
-def find_files(folder: Path) -> tuple[list[LocalFile], list[FileReport]]:
-    """All regular files below a folder, sorted by path: the images, and a report on each file that is left out.
-
-    Links to files are followed, links to folders are not. What cannot be read is reported as a fault.
-    """
-    images: list[LocalFile] = []
-    left_out: list[FileReport] = []
-
-    def unreadable(path: str, error: OSError) -> None:
-        reason = f"cannot be read: {_said(error)}"
-        left_out.append(FileReport(os.path.relpath(path, folder), 0, Outcome.LEFT_OUT, reason, fault=True))
-
-    for parent, _, names in os.walk(folder, onerror=lambda error: unreadable(error.filename, error)):
-        for path in (Path(parent, name) for name in names):
-            name = str(path.relative_to(folder))
-            content_type = IMAGE_TYPES.get(path.suffix.lower())
-            try:
-                status = path.stat()
-            except OSError as error:
-                unreadable(str(path), error)
-                continue
-            if not stat.S_ISREG(status.st_mode):
-                continue
-            if content_type is None:
-                left_out.append(FileReport(name, status.st_size, Outcome.LEFT_OUT, "not an image"))
-            else:
-                images.append(LocalFile(path, name, content_type, status.st_size))
-    return sorted(images, key=lambda image: image.name), left_out
-
-
 async def upload_folder(options: UploadOptions, console: Console) -> UploadReport:
     """Upload a folder's images and wait until each is settled, showing progress on the console.
 
@@ -142,8 +98,11 @@ async def upload_folder(options: UploadOptions, console: Console) -> UploadRepor
     """
     images, left_out = find_files(options.folder)
     screen = UploadScreen(console, len(images), sum(image.size for image in images))
-    async with UploadClient(options.url, options.token, options.parallel) as client:
-        upload = _Upload(options, images, client, screen)
+    async with (
+        AsyncClient(options.url, options.token, attempts=ATTEMPTS) as client,
+        AsyncClient(options.url, options.token, attempts=FIRST_ATTEMPTS) as impatient,
+    ):
+        upload = _Upload(options, images, client, impatient, screen)
         with _Interrupts() as interrupts:
             try:
                 with screen:
@@ -172,16 +131,22 @@ class _Upload:
     """One run over one folder. `open` holds what is reserved and not known to be settled, by image id."""
 
     def __init__(
-        self, options: UploadOptions, files: Sequence[LocalFile], client: UploadClient, screen: UploadScreen
+        self,
+        options: UploadOptions,
+        files: Sequence[LocalFile],
+        client: AsyncClient,
+        impatient: AsyncClient,
+        screen: UploadScreen,
     ) -> None:
         self._options = options
         self._files = files
         self._client = client
+        self._impatient = impatient
         self._screen = screen
         self._slots = asyncio.Semaphore(options.parallel)
         self._polls = asyncio.Semaphore(CONCURRENT_POLLS)
         self._reserving: asyncio.Task[None] | None = None
-        self.open: dict[str, LocalFile] = {}
+        self.open: dict[UUID, LocalFile] = {}
         self.reports: dict[LocalFile, FileReport] = {}
         self.before: Usage | None = None
         self.after: Usage | None = None
@@ -190,9 +155,9 @@ class _Upload:
     async def work(self) -> None:
         """Reserve, send and settle all files; a batch is reserved once the last file before it is on its way."""
         try:
-            self.before = await self._client.usage(attempts=FIRST_ATTEMPTS)
-        except ServiceError as error:
-            self.error = str(error)
+            self.before = await self._impatient.usage()
+        except EarmarkError as error:
+            self.error = f"the token was refused: {error}" if isinstance(error, NotSignedIn) else str(error)
             return
         limit = self.before.features.get("max_bulk_upload", -1)
         batch_size = limit if isinstance(limit, int) and limit > 0 else BATCH_IF_UNLIMITED
@@ -200,21 +165,21 @@ class _Upload:
             try:
                 for start in range(0, len(self._files), batch_size):
                     await self._send_batch(self._files[start : start + batch_size], tasks)
-            except ServiceError as error:  # no more is reserved, but what is on its way goes on
+            except EarmarkError as error:  # no more is reserved, but what is on its way goes on
                 self.error = str(error)
 
     async def close(self) -> None:
         """Cancel what is still open and read the usage, in bounded time."""
-        with contextlib.suppress(TimeoutError, ServiceError):
+        with contextlib.suppress(TimeoutError, EarmarkError):
             async with asyncio.timeout(CLOSING_SECONDS):
                 if self._reserving is not None:
-                    with contextlib.suppress(ServiceError):
+                    with contextlib.suppress(EarmarkError):
                         await self._reserving
                 identifiers = list(self.open)
                 for start in range(0, len(identifiers), CANCEL_BATCH):
                     await self._cancel(identifiers[start : start + CANCEL_BATCH])
                 if self.before is not None:
-                    self.after = await self._client.usage(attempts=FIRST_ATTEMPTS)
+                    self.after = await self._impatient.usage()
 
     def report_the_rest(self) -> None:
         """Report the files that neither the service nor we could settle."""
@@ -229,30 +194,32 @@ class _Upload:
         waiting = deque([batch])
         while waiting:
             files = waiting.popleft()
-            grants: list[Grant] = []
+            grants: list[Upload] = []
             # Shielded: an interruption must not lose the answer that names what has just been reserved.
             self._reserving = asyncio.create_task(self._reserve(files, grants))
             try:
                 await asyncio.shield(self._reserving)
-            except ServiceError as error:
+            except EarmarkError as error:
                 waiting.extendleft(reversed(self._refuse_or_split(files, error)))
-                if len(files) == 1 and error.slug == "quota-exceeded" and error.members.get("resource") == "images":
+                if len(files) == 1 and isinstance(error, QuotaExceeded) and error.detail.get("resource") == "images":
                     self._refuse([file for rest in waiting for file in rest], error)
                     return
             for file, grant in zip(files, grants, strict=False):
                 await self._slots.acquire()
                 tasks.create_task(self._send(file, grant))
 
-    async def _reserve(self, files: Sequence[LocalFile], grants: list[Grant]) -> None:
-        grants.extend(await self._client.reserve([file.as_json() for file in files]))
-        self.open.update((grant.image_id, file) for grant, file in zip(grants, files, strict=True))
+    async def _reserve(self, files: Sequence[LocalFile], grants: list[Upload]) -> None:
+        preupload = await self._client.images.preupload([file.declared() for file in files])
+        grants.extend(preupload.uploads)
+        self.open.update((grant.image, file) for grant, file in zip(grants, files, strict=True))
 
-    def _refuse_or_split(self, files: Sequence[LocalFile], error: ServiceError) -> list[Sequence[LocalFile]]:
+    def _refuse_or_split(self, files: Sequence[LocalFile], error: EarmarkError) -> list[Sequence[LocalFile]]:
         """What to ask for next, after these files were refused as a whole and nothing was reserved."""
-        if error.status is None or error.transient or error.status in _SAME_FOR_EVERY_FILE:
+        too_much = isinstance(error, ServiceError) and error.answered == HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+        if isinstance(error, _SAME_FOR_EVERY_FILE) or (isinstance(error, ServiceError) and not too_much):
             raise error
-        index = error.members.get("index")
-        if error.slug == "invalid-file" and isinstance(index, int) and 0 <= index < len(files):
+        index = error.detail.get("index")
+        if isinstance(error, InvalidFile) and isinstance(index, int) and 0 <= index < len(files):
             self._refuse([files[index]], error)
             rest = [*files[:index], *files[index + 1 :]]
             return [rest] if rest else []
@@ -262,35 +229,35 @@ class _Upload:
         half = len(files) // 2
         return [files[:half], files[half:]]
 
-    def _refuse(self, files: Sequence[LocalFile], error: ServiceError) -> None:
-        reason = str(error.members.get("reason") or error)
-        if error.slug == "quota-exceeded":
+    def _refuse(self, files: Sequence[LocalFile], error: EarmarkError) -> None:
+        reason = str(error.detail.get("reason") or error)
+        if isinstance(error, QuotaExceeded):
             reason = f"quota: {error}"
         for file in files:
             self._screen.passed(file.name, file.size)
             self._report(FileReport(file.name, file.size, Outcome.REFUSED, reason), file)
 
-    async def _send(self, file: LocalFile, grant: Grant) -> None:
-        image_id = grant.image_id
+    async def _send(self, file: LocalFile, grant: Upload) -> None:
+        image_id = grant.image
         try:
             try:
-                for request in grant.requests(file.size):
-                    await self._client.put(request, partial(self._content, file, request))
+                for sending in grant.sendings:
+                    await self._client.images.send(sending, partial(self._content, file, sending))
             finally:
                 self._slots.release()
                 self._screen.passed(file.name, file.size)
-        except ServiceError as error:
+        except EarmarkError as error:
             await self._give_back(image_id, str(error))
             return
         try:
             if await self._complete(image_id):
                 await self._wait(image_id)
-        except ServiceError as error:
+        except EarmarkError as error:
             self._settle(image_id, Outcome.UNSETTLED, f"{error}; its deadline settles it", fault=True)
 
-    async def _content(self, file: LocalFile, request: Request) -> AsyncGenerator[bytes, None]:
-        """The bytes of a request; the file has to be as long as was declared."""
-        sent, end = request.offset, request.offset + request.size
+    async def _content(self, file: LocalFile, sending: Sending) -> AsyncGenerator[bytes, None]:
+        """The bytes that are to be sent; the file has to be as long as was declared."""
+        sent, end = sending.offset, sending.offset + sending.size
         self._screen.sent(file.name, file.size, sent)
         try:
             with file.path.open("rb") as source:
@@ -301,35 +268,32 @@ class _Upload:
                     self._screen.sent(file.name, file.size, sent)
                 changed = sent != end or os.fstat(source.fileno()).st_size != file.size
         except OSError as error:
-            raise ServiceError(f"cannot be read: {_said(error)}") from error
+            raise EarmarkError(f"cannot be read: {said(error)}") from error
         if changed:
-            raise ServiceError("the file changed while it was sent")
+            raise EarmarkError("the file changed while it was sent")
 
-    async def _give_back(self, image_id: str, error: str) -> None:
+    async def _give_back(self, image_id: UUID, error: str) -> None:
         try:
-            await self._client.upload_failed(image_id, error)
-        except ServiceError as second:
-            if second.status != HTTPStatus.CONFLICT:
-                reason = f"upload failed: {error}; its deadline returns the quota"
-                self._settle(image_id, Outcome.UNSETTLED, reason, fault=True)
-                return
+            with contextlib.suppress(AlreadySettled):
+                await self._client.images.fail(image_id, error)
+        except EarmarkError:
+            reason = f"upload failed: {error}; its deadline returns the quota"
+            self._settle(image_id, Outcome.UNSETTLED, reason, fault=True)
+            return
         self._settle(image_id, Outcome.ROLLED_BACK, f"upload failed, quota returned: {error}", fault=True)
 
-    async def _complete(self, image_id: str) -> bool:
+    async def _complete(self, image_id: UUID) -> bool:
         """Whether the image goes on to be processed."""
         try:
-            await self._client.complete(image_id)
-        except ServiceError as error:
-            if error.status == HTTPStatus.CONFLICT:  # settled already: its state says how
-                return True
-            if error.status != HTTPStatus.UNPROCESSABLE_ENTITY:
-                raise
-            reason = str(error.members.get("reason") or error)
-            self._settle(image_id, Outcome.ROLLED_BACK, reason, fault=error.slug == "upload-failed")
+            with contextlib.suppress(AlreadySettled):  # its state says how
+                await self._client.images.complete(image_id)
+        except (UploadFailed, ValidationFailed) as error:
+            reason = str(error.detail.get("reason") or error)
+            self._settle(image_id, Outcome.ROLLED_BACK, reason, fault=isinstance(error, UploadFailed))
             return False
         return True
 
-    async def _wait(self, image_id: str) -> None:
+    async def _wait(self, image_id: UUID) -> None:
         pause = FIRST_POLL_SECONDS
         try:
             async with asyncio.timeout(self._options.timeout_seconds):
@@ -340,32 +304,32 @@ class _Upload:
             reason = f"not settled within {self._options.timeout_seconds:g} s; its deadline settles it"
             self._settle(image_id, Outcome.UNSETTLED, reason, fault=True)
 
-    async def _is_settled(self, image_id: str) -> bool:
+    async def _is_settled(self, image_id: UUID) -> bool:
         async with self._polls:
-            image = await self._client.image(image_id)
+            image = await self._client.images.image(image_id)
         outcome = _OUTCOME_OF_STATE.get(image.state)
         if outcome is None:
             return False
         self._settle(image_id, outcome, _reason_of(image))
         return True
 
-    async def _cancel(self, image_ids: Sequence[str]) -> None:
+    async def _cancel(self, image_ids: Sequence[UUID]) -> None:
         """Cancel images; where not all of them came back by it, ask each for what became of it."""
         returned = 0
-        with contextlib.suppress(ServiceError):
-            returned = await self._client.cancel_all(image_ids)
+        with contextlib.suppress(EarmarkError):
+            returned = (await self._client.images.roll_back(image_ids)).get("images", 0)
         for image_id in image_ids:
             if returned == len(image_ids):
                 self._settle(image_id, Outcome.CANCELLED, "cancelled, quota returned")
                 continue
-            with contextlib.suppress(ServiceError):
+            with contextlib.suppress(EarmarkError):
                 if not await self._is_settled(image_id):
-                    await self._client.cancel(image_id)
+                    await self._client.images.cancel(image_id)
                     await self._is_settled(image_id)
 
-    def _settle(self, image_id: str, outcome: Outcome, reason: str | None, *, fault: bool = False) -> None:
+    def _settle(self, image_id: UUID, outcome: Outcome, reason: str | None, *, fault: bool = False) -> None:
         file = self.open.pop(image_id)
-        self._report(FileReport(file.name, file.size, outcome, reason, image_id, fault), file)
+        self._report(FileReport(file.name, file.size, outcome, reason, str(image_id), fault), file)
 
     def _report(self, report: FileReport, file: LocalFile) -> None:
         self.reports[file] = report
@@ -464,18 +428,18 @@ def _chosen_token(token: str | None, subject: str | None, home: Path) -> str:
     chosen = (token or os.environ.get("EARMARK_TOKEN", "")).strip()
     if not chosen:
         raise typer.BadParameter("no token: give --as SUBJECT, --token TOKEN or EARMARK_TOKEN")
-    if not (chosen.isascii() and chosen.isprintable()):
-        raise typer.BadParameter("the token holds characters that no token has", param_hint="--token")
+    try:
+        bearer(chosen)
+    except InvalidRequest as error:
+        raise typer.BadParameter(str(error), param_hint="--token") from None
     return chosen
 
 
 def _checked_url(url: str) -> str:
     try:
-        parsed = httpx.URL(url)
-    except httpx.InvalidURL as error:
-        raise typer.BadParameter(str(error), param_hint="--url") from error
-    if parsed.scheme not in ("http", "https") or not parsed.host:
-        raise typer.BadParameter(f"not an http address: {safe_text(url)}", param_hint="--url")
+        service_url(url)
+    except InvalidRequest as error:
+        raise typer.BadParameter(f"not an http address: {safe_text(url)}", param_hint="--url") from error
     return url
 
 
@@ -485,7 +449,3 @@ def _reason_of(image: Image) -> str | None:
     if image.state == "cancelled":
         return image.reason or "cancelled, quota returned"
     return image.reason or (image.cause.replace("_", " ") if image.cause else None)
-
-
-def _said(error: OSError) -> str:
-    return (error.strerror or str(error)).lower()

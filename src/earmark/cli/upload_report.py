@@ -3,7 +3,7 @@
 import enum
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Self
 
 from rich import box
@@ -13,6 +13,8 @@ from rich.filesize import decimal
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn
 from rich.table import Column, Table
 from rich.text import Text
+
+from earmark.model import UNLIMITED, ResourceUsage
 
 EXIT_FAILED = 1
 EXIT_BY_SIGNAL = 128
@@ -43,15 +45,6 @@ _STYLES = {
     Outcome.NOT_SENT: "red",
     Outcome.UNSETTLED: "red",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class ResourceUsage:
-    """One resource of the subject, as the service counts it; a `quota_limit` of -1 means unlimited."""
-
-    used: int
-    quota_limit: int
-    held: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,7 +244,7 @@ def _usage_table(before: Mapping[str, ResourceUsage], after: Mapping[str, Resour
     for resource in dict.fromkeys([*before, *after]):
         first, last = before.get(resource), after.get(resource)
         change = last.used - first.used if first and last else None
-        limit = (last or first or ResourceUsage(0, -1)).quota_limit
+        limit = last.quota_limit if last else first.quota_limit if first else UNLIMITED
         after_cell = _amount(resource, last.used if last else None)
         if last and last.held:
             after_cell += f"\n({_number(last.held)} held)"
@@ -286,4 +279,9 @@ def _escaped(character: str) -> str:
 
 
 def _usage_as_json(usage: Mapping[str, ResourceUsage] | None) -> dict[str, Any] | None:
-    return None if usage is None else {resource: asdict(numbers) for resource, numbers in usage.items()}
+    if usage is None:
+        return None
+    return {
+        resource: {"used": one.used, "quota_limit": one.quota_limit, "held": one.held}
+        for resource, one in usage.items()
+    }

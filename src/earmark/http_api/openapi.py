@@ -11,11 +11,10 @@ from typing import Any
 import msgspec
 
 from earmark.config import Settings
-from earmark.errors import EarmarkError, Forbidden, InvalidRequest, KeyConflict, NotFound
+from earmark.errors import EarmarkError, Forbidden, InvalidRequest, KeyConflict, NotFound, NotSignedIn
 from earmark.http_api.problems import BodyTooLarge, DatabaseUnavailable, MalformedBody, title_of
 from earmark.http_api.requests import KEY_LENGTH_MAX, KEY_PATTERN
 from earmark.http_api.routing import SUBJECT, Access, Endpoint, Media, Operation, Resource
-from earmark.http_api.sign_in import NotSignedIn
 
 Json = dict[str, Any]
 _REFERENCE = "#/components/schemas/{name}"

@@ -10,9 +10,8 @@ import psycopg
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from earmark.errors import EarmarkError, InvalidRequest, NotFound, QuotaExceeded, SchemaMismatch
+from earmark.errors import EarmarkError, InvalidRequest, NotFound, NotSignedIn, QuotaExceeded, SchemaMismatch
 from earmark.http_api.rate_limit import shortage_headers
-from earmark.http_api.sign_in import NotSignedIn
 from earmark.ledger.retrying import UNREACHABLE
 from earmark.uploads.signatures import MessageNotSigned
 from earmark.uploads.storage import StorageError

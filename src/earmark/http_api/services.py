@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from starlette.requests import Request
 
 from earmark.config import Settings
-from earmark.errors import NotFound
+from earmark.errors import NotFound, NotSignedIn
 from earmark.http_api.answers import Answers, Connection
 from earmark.http_api.caller import Caller
 from earmark.http_api.requests import uuid_of
-from earmark.http_api.sign_in import NotSignedIn, SignIn, bearer_token
+from earmark.http_api.sign_in import SignIn, bearer_token
 from earmark.ledger import AsyncLedger
 from earmark.uploads.flow import Uploads
 from earmark.uploads.job import ImageJobs

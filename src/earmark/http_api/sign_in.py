@@ -19,7 +19,7 @@ from joserfc.jwk import Key, OctKey
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from earmark.errors import EarmarkError, InvalidRequest
+from earmark.errors import InvalidRequest, NotSignedIn
 from earmark.http_api.caller import SUBJECT_LENGTH_MAX, Caller, Role
 from earmark.http_api.key_set import KeySet
 
@@ -28,22 +28,6 @@ SECRET_BYTES_MIN = 32
 """RFC 7518, section 3.2: a key of the hash's size or larger."""
 TOKEN_LENGTH_MAX = 8192
 REMEMBERED_MAX = 4096
-
-
-class NotSignedIn(EarmarkError):  # noqa: N818 - named for what is wrong
-    """A request without a token, or with one that does not hold.
-
-    Attributes:
-        token_given: Which of both.
-    """
-
-    status = 401
-    slug = "not-signed-in"
-    remedy = "Send `Authorization: Bearer <token>` with a token that is still good."
-
-    def __init__(self, message: str, *, token_given: bool = True) -> None:
-        super().__init__(message)
-        self.token_given = token_given
 
 
 class SignIn:

@@ -18,6 +18,7 @@ from earmark.model import (
     Item,
     ReservationStory,
     ResourceUsage,
+    Settlement,
     Subject,
     Usage,
 )
@@ -169,6 +170,7 @@ class EntryAnswer(Struct, frozen=True, rename="camel"):
     at: datetime
     kind: str
     resource: str
+    period_start: datetime | None
     item: str | None
     reservation_id: UUID | None
     committed: int
@@ -243,7 +245,16 @@ class ReservedAnswer(Struct, frozen=True, rename="camel"):
     usage: UsageAnswer
 
 
-class CommittedAnswer(Struct, frozen=True):
+class SettledAnswer(Struct, frozen=True, rename="camel", kw_only=True):
+    """What became of the items that were named; `done` are those that this call settled."""
+
+    subject: str
+    outcome: str
+    items: Mapping[str, ItemAnswer]
+    done: Sequence[str]
+
+
+class CommittedAnswer(SettledAnswer, frozen=True, rename="camel", kw_only=True):
     """What this call committed and what it gave back: nothing, where an earlier one had."""
 
     committed: Mapping[str, int]
@@ -258,12 +269,18 @@ class RolledBackAnswer(Struct, frozen=True, rename="camel"):
     usage: UsageAnswer
 
 
-class ExtendedAnswer(Struct, frozen=True, rename="camel"):
-    """The earliest deadline of what is still held, and the items that were named."""
+class ReservationRolledBackAnswer(SettledAnswer, frozen=True, rename="camel", kw_only=True):
+    """What this call gave back: nothing, where an earlier one had."""
+
+    rolled_back: Mapping[str, int]
+    usage: UsageAnswer
+
+
+class ExtendedAnswer(SettledAnswer, frozen=True, rename="camel", kw_only=True):
+    """The earliest deadline of what is still held."""
 
     reservation_id: UUID
     expires_at: datetime
-    items: Mapping[str, ItemAnswer]
 
 
 def answer(
@@ -376,6 +393,7 @@ def entry_answer(entry: Entry) -> EntryAnswer:
         at=entry.at,
         kind=entry.kind,
         resource=entry.resource,
+        period_start=entry.period_start,
         item=entry.item,
         reservation_id=entry.reservation,
         committed=entry.committed,
@@ -391,6 +409,33 @@ def item_answers(items: Mapping[str, Item]) -> dict[str, ItemAnswer]:
     return {
         name: ItemAnswer(item.state, item.cause, item.at, item.by, item.expires_at, item.amounts, item.committed)
         for name, item in items.items()
+    }
+
+
+def committed_answer(settlement: Settlement, usage: UsageAnswer) -> CommittedAnswer:
+    """A commit as it is told."""
+    return CommittedAnswer(
+        **_settled(settlement), committed=settlement.committed, returned=settlement.returned, usage=usage
+    )
+
+
+def rolled_back_answer(settlement: Settlement, usage: UsageAnswer) -> ReservationRolledBackAnswer:
+    """The rollback of a reservation as it is told."""
+    return ReservationRolledBackAnswer(**_settled(settlement), rolled_back=settlement.returned, usage=usage)
+
+
+def extended_answer(reservation: UUID, settlement: Settlement) -> ExtendedAnswer:
+    """A moved deadline as it is told."""
+    held = [item.expires_at for item in settlement.items.values() if item.state == "held"]
+    return ExtendedAnswer(**_settled(settlement), reservation_id=reservation, expires_at=min(held))
+
+
+def _settled(settlement: Settlement) -> dict[str, Any]:
+    return {
+        "subject": settlement.subject,
+        "outcome": settlement.outcome,
+        "items": item_answers(settlement.items),
+        "done": settlement.done,
     }
 
 

@@ -9,7 +9,8 @@ from uuid import UUID
 from psycopg import Connection
 from psycopg.pq import TransactionStatus
 
-from earmark.errors import AlreadySettled, QuotaExceeded
+from earmark.errors import AlreadySettled
+from earmark.ledger.denial import exceeded
 from earmark.ledger.retrying import UNREACHABLE
 from earmark.model import Amounts, Cause, Grant, Settlement, Shortage
 
@@ -55,20 +56,7 @@ class Reservation:
             QuotaExceeded: It was denied.
         """
         if self.grant.reservation is None:
-            short = ", ".join(
-                f"{s.requested} {s.resource} with {s.remaining} left"
-                + ("" if s.subject == self.subject else f" with {s.subject}")
-                for s in self.short
-            )
-            raise QuotaExceeded(
-                f"Quota of {self.subject} exceeded: {short}.",
-                {
-                    "subject": self.subject,
-                    "short": [
-                        {"subject": s.subject, "resource": s.resource, "remaining": s.remaining} for s in self.short
-                    ],
-                },
-            )
+            raise exceeded(self.subject, self.grant)
         return self.grant.reservation
 
     @property

@@ -32,7 +32,12 @@ async def insist(attempt: Callable[[], Awaitable[T]]) -> T:
                 await asyncio.sleep(delay)
         return await attempt()
 
-    task = asyncio.ensure_future(persist())
+    return await finish(persist())
+
+
+async def finish(work: Awaitable[T]) -> T:
+    """Awaits it to its end, even when the caller is cancelled meanwhile, who hears of it then."""
+    task = asyncio.ensure_future(work)
     cancelled: asyncio.CancelledError | None = None
     while not task.done():
         try:

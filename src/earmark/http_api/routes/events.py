@@ -12,11 +12,10 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import Send
 
-from earmark.errors import EarmarkError
+from earmark.errors import EarmarkError, NotSignedIn
 from earmark.http_api.follower import Follower, Watch
 from earmark.http_api.routing import SUBJECT, Media, operation, resource
 from earmark.http_api.services import Services
-from earmark.http_api.sign_in import NotSignedIn
 from earmark.http_api.wire import image_answer, usage_answer
 from earmark.ledger.retrying import UNREACHABLE
 from earmark.uploads.changes import Position, images_changed, positions

@@ -28,11 +28,13 @@ from earmark.http_api.wire import (
     CommittedAnswer,
     ExtendedAnswer,
     ReservationAnswer,
+    ReservationRolledBackAnswer,
     ReservedAnswer,
-    RolledBackAnswer,
     answer,
-    item_answers,
+    committed_answer,
+    extended_answer,
     reservation_answer,
+    rolled_back_answer,
     usage_answer,
 )
 
@@ -134,14 +136,14 @@ class Reservations:
             )
             subject = checked(settlement, {"committed", "already_committed"})
             usage = usage_answer(await self._usage.usage(subject, connection))
-            return answer(CommittedAnswer(settlement.committed, settlement.returned, usage), usage=usage)
+            return answer(committed_answer(settlement, usage), usage=usage)
 
         return await self._once(request, caller, body, effect)
 
     @operation(
         body=ReservationRollbackBody,
         example=ReservationRollbackBody(reason="The user closed the page."),
-        answers={200: RolledBackAnswer},
+        answers={200: ReservationRolledBackAnswer},
         problems=(NotFound, AlreadySettled, RequestInFlight),
         query=(SUBJECT,),
         keyed=True,
@@ -164,9 +166,9 @@ class Reservations:
                 reason=body.reason,
                 connection=connection,
             )
-            subject, returned = rolled_back(settlement)
+            subject, _ = rolled_back(settlement)
             usage = usage_answer(await self._usage.usage(subject, connection))
-            return answer(RolledBackAnswer(returned, usage), usage=usage)
+            return answer(rolled_back_answer(settlement, usage), usage=usage)
 
         return await self._once(request, caller, body, effect)
 
@@ -193,8 +195,7 @@ class Reservations:
                 connection=connection,
             )
             checked(settlement, {"extended"})
-            held = [item.expires_at for item in settlement.items.values() if item.state == "held"]
-            return answer(ExtendedAnswer(reservation, min(held), item_answers(settlement.items)))
+            return answer(extended_answer(reservation, settlement))
 
         return await self._once(request, caller, body, effect)
 

@@ -1,0 +1,248 @@
+"""The client for asyncio. `_sync.py` is generated from this file by `tools/generate_sync.py`; edit only this one."""
+
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
+from types import TracebackType
+from typing import Self
+from uuid import UUID
+
+import httpx
+
+from earmark.client import calls
+from earmark.client._async_images import AsyncImages
+from earmark.client._async_reservation import AsyncReservation
+from earmark.client._async_transport import AsyncTransport
+from earmark.client.calls import History
+from earmark.client.problems import ServiceError
+from earmark.errors import NotFound, QuotaExceeded, SchemaMismatch
+from earmark.ledger.rollback_log import log_failed_rollback
+from earmark.model import (
+    Amounts,
+    Cause,
+    Explanation,
+    Late,
+    ReservationStory,
+    Settlement,
+    Story,
+    Usage,
+    UsageLevel,
+)
+
+
+class AsyncClient:
+    """Quota of subjects, over HTTP: the ledger's words for a service that does not share its database.
+
+    Every method may be sent again, and is, while the service cannot be reached or says that it cannot answer now:
+    reserving has a key, what is settled is settled once. Refusals are the errors of `earmark.errors`. The token goes to
+    the service alone, and into no log and no error.
+
+    Args:
+        url: Where the service is, `https://host` with a path at most.
+        token: Bearer token, or what returns the one that is good now; called for every request.
+        attempts: Most times that a call is sent; the pauses between grow from 0.25 to 4 seconds, less a random part,
+            and are longer where the service says so.
+        timeout_seconds: Longest wait for the next bytes of an answer; for a connection 5 seconds at most.
+        http: Connections of your own, for another proxy or certificates; you close them.
+
+    Attributes:
+        images: Uploads of images.
+
+    Raises:
+        InvalidRequest: The address or the token could not be one.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        token: str | Callable[[], str],
+        *,
+        attempts: int = 6,
+        timeout_seconds: float = 30,
+        http: httpx.AsyncClient | None = None,
+    ) -> None:
+        self._transport = AsyncTransport(url, token, attempts=attempts, timeout_seconds=timeout_seconds, http=http)
+        self.images = AsyncImages(self._transport)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._transport.url!r})"
+
+    async def close(self) -> None:
+        """Closes the connections; those that were handed in stay open."""
+        await self._transport.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def reserve(
+        self,
+        subject: str | None,
+        amounts: Amounts | None = None,
+        *,
+        items: Mapping[str, Amounts] | None = None,
+        key: str | None = None,
+        ttl: timedelta | None = None,
+        on_error: Cause = Cause.PROCESSING_FAILED,
+    ) -> AsyncReservation:
+        """Takes quota, all of it or none; a reservation that was denied is false, and says what it was short of.
+
+        Args:
+            subject: Whose quota; None: the token's own. A service may name anybody.
+            amounts: Per resource, whole numbers from 1: one item, named "1".
+            items: Instead of `amounts`: several items, each to be settled on its own.
+            key: Idempotency key: the same request under it gets the same answer; None: one of its own.
+            ttl: How long the holds last unless extended; None: 15 minutes.
+            on_error: Cause with which the reservation's block rolls back on an exception without one of its own.
+
+        Raises:
+            InvalidRequest: An amount, a name or the ttl is out of range.
+            KeyConflict: The key was used for a different request.
+            UnknownSubject: No such subject, and no default plan.
+            UnknownResource: The subject's plan does not count this resource.
+            Forbidden: A user names somebody else.
+            NotSignedIn: The token is not good.
+            ServiceUnavailable: No answer; where quota was taken, it returns at its deadline.
+        """
+        call = calls.reserve(subject, amounts, items, key=key or str(uuid.uuid4()), ttl=ttl)
+        try:
+            owner, grant = await self._transport.run(call)
+        except QuotaExceeded as error:
+            owner, grant = error.detail["subject"], calls.denied(error.detail)
+        return AsyncReservation(self, owner, grant, on_error, frozenset(items or ("1",)))
+
+    async def commit(
+        self,
+        reservation: UUID,
+        *,
+        items: Sequence[str] | Mapping[str, Amounts] | None = None,
+        amounts: Amounts | None = None,
+        subject: str | None = None,
+        late: Late = Late.REACQUIRE,
+        grow: bool = False,
+        reason: str | None = None,
+    ) -> Settlement:
+        """Turns holds into committed use; for a service's token.
+
+        Args:
+            reservation: Its id.
+            items: Which items; or a mapping of items to what was really used, the rest of which returns at once.
+            amounts: What was really used, for a reservation of one item.
+            subject: Where given, only a reservation of this subject is found.
+            late: Whether a commit after expiry takes quota anew, or is refused.
+            grow: Whether more than was held may be committed, where there is room for the difference.
+            reason: Free text for the journal.
+
+        Raises:
+            AlreadySettled: It was rolled back or refunded before.
+            InvalidRequest: An amount is no whole number from 0, or above what is held and `grow` was not asked for.
+            NotFound: No such reservation or item, or it is not the subject's.
+            QuotaExceeded: It came late or was to grow, and there was no room left.
+            Forbidden: The token is a user's.
+            ServiceUnavailable: No answer.
+        """
+        call = calls.commit(
+            reservation, subject=subject, items=items, amounts=amounts, late=late, grow=grow, reason=reason
+        )
+        return await self._transport.run(call)
+
+    async def rollback(
+        self,
+        reservation: UUID,
+        *,
+        cause: Cause,
+        items: Sequence[str] | None = None,
+        subject: str | None = None,
+        reason: str | None = None,
+    ) -> Settlement:
+        """Gives back what the holds took: exactly that, exactly once.
+
+        Raises:
+            AlreadySettled: It was committed before.
+            NotFound: No such reservation or item, or it is not the subject's.
+            Forbidden: With a user's token, a cause that is not the user's to state.
+            ServiceUnavailable: No answer, which is logged; the holds return at their deadline.
+        """
+        call = calls.rollback(reservation, subject=subject, cause=cause, items=items, reason=reason)
+        try:
+            return await self._transport.run(call)
+        except (SchemaMismatch, ServiceError) as error:
+            log_failed_rollback(reservation, cause, error, subject=subject, items=items, actor=None)
+            raise
+
+    async def extend(
+        self,
+        reservation: UUID,
+        *,
+        ttl: timedelta,
+        items: Sequence[str] | None = None,
+        subject: str | None = None,
+    ) -> Settlement:
+        """Moves the deadline to `ttl` from now; never to an earlier time.
+
+        Raises:
+            AlreadySettled: Nothing of it is held any more.
+            InvalidRequest: The ttl is out of range.
+            NotFound: No such reservation or item, or it is not the subject's.
+            ServiceUnavailable: No answer.
+        """
+        return await self._transport.run(calls.extend(reservation, subject=subject, ttl=ttl, items=items))
+
+    async def usage(self, subject: str | None = None) -> Usage:
+        """What the subject, or the token's own, may use and uses now.
+
+        Raises:
+            UnknownSubject: No such subject, and no default plan.
+            ServiceUnavailable: No answer.
+        """
+        return await self._transport.run(calls.usage(subject))
+
+    async def usage_levels(self, subject: str | None = None) -> tuple[UsageLevel, ...]:
+        """What the subject, his parent and so on up to the root may use and use now; a grant needs room with each.
+
+        Raises:
+            UnknownSubject: No such subject, and no default plan.
+            ServiceUnavailable: No answer.
+        """
+        return await self._transport.run(calls.usage_levels(subject))
+
+    async def reservation(self, reservation: UUID, *, subject: str | None = None) -> ReservationStory | None:
+        """The reservation as it stands, without its key; None where there is none, or it is not his."""
+        try:
+            return await self._transport.run(calls.reservation(reservation, subject=subject))
+        except NotFound:
+            return None
+
+    async def history(self, subject: str | None = None, *, cursor: str | None = None, limit: int = 50) -> History:
+        """A page of the subject's journal, newest first, of at most 200 entries.
+
+        Args:
+            subject: Whose; None: the token's own.
+            cursor: The `next_cursor` of the page before.
+            limit: Most entries.
+
+        Raises:
+            InvalidRequest: The cursor or the limit is not good.
+            ServiceUnavailable: No answer.
+        """
+        return await self._transport.run(calls.history(subject, cursor=cursor, limit=limit))
+
+    async def explain(self, subject: str | None = None) -> Explanation:
+        """Why the subject's quota is what it is: what he uses, what holds quota now, and what changed it of late.
+
+        Raises:
+            UnknownSubject: No such subject, and no default plan.
+            ServiceUnavailable: No answer.
+        """
+        return await self._transport.run(calls.explain(subject))
+
+    async def story(self, about: UUID, *, subject: str | None = None) -> Story | None:
+        """What became of the reservation, or of the image, of this id; None where there is none or it is not his."""
+        try:
+            return await self._transport.run(calls.story(about, subject=subject))
+        except NotFound:
+            return None

@@ -1,0 +1,101 @@
+"""Carries the calls for asyncio. `_sync_transport.py` is generated from this file by `tools/generate_sync.py`."""
+
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing
+from http import HTTPStatus
+from itertools import count
+from typing import TypeVar
+
+import httpx
+import msgspec
+
+from earmark.client.calls import Call
+from earmark.client.connecting import bearer, http_options, service_url
+from earmark.client.problems import not_earmark, refuse, unreachable
+from earmark.client.retrying import repeat
+
+T = TypeVar("T")
+Content = bytes | Callable[[], AsyncGenerator[bytes, None]]
+UPLOAD_ATTEMPTS = 3
+
+
+class AsyncTransport:
+    """One service, spoken to with one token; the parameters are those of `AsyncClient`."""
+
+    def __init__(
+        self,
+        url: str,
+        token: str | Callable[[], str],
+        *,
+        attempts: int,
+        timeout_seconds: float,
+        http: httpx.AsyncClient | None,
+    ) -> None:
+        self.url = service_url(url)
+        self._token = token
+        self._attempts = attempts
+        self._owns_http = http is None
+        self._http = http or httpx.AsyncClient(**http_options(timeout_seconds))
+        bearer(token)
+
+    async def close(self) -> None:
+        """Closes the connections, where they are its own."""
+        if self._owns_http:
+            await self._http.aclose()
+
+    async def run(self, call: Call[T]) -> T:
+        """Sends a call, again where that may help, and decodes its answer."""
+        return await repeat(lambda: self._attempt(call), self._attempts)
+
+    async def deliver(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        size: int,
+        content: Content,
+    ) -> None:
+        """Sends so many bytes to a store, which may be another's: the token stays here."""
+        where = httpx.URL(self.url).join(url)
+        told = httpx.Headers(dict(headers))
+        told["Content-Length"] = str(size)
+        numbers = count(1)
+        await repeat(lambda: self._deliver(next(numbers), method, where, told, content), UPLOAD_ATTEMPTS)
+
+    async def _attempt(self, call: Call[T]) -> T:
+        headers = {"Authorization": bearer(self._token), "Accept": "application/json"}
+        if call.key is not None:
+            headers["Idempotency-Key"] = call.key
+        if call.content is not None:
+            headers["Content-Type"] = "application/json"
+        try:
+            response = await self._http.request(
+                call.method, f"{self.url}{call.path}", params=call.params, content=call.content, headers=headers
+            )
+        except httpx.TransportError as error:
+            raise unreachable(self.url, error) from error
+        refuse(response)
+        try:
+            return call.decode(msgspec.json.decode(response.content))
+        except (msgspec.MsgspecError, LookupError, TypeError, AttributeError) as error:
+            raise not_earmark(response, error) from error
+
+    async def _deliver(
+        self,
+        number: int,
+        method: str,
+        url: httpx.URL,
+        headers: httpx.Headers,
+        content: Content,
+    ) -> None:
+        try:
+            if isinstance(content, bytes):
+                response = await self._http.request(method, url, headers=headers, content=content)
+            else:
+                async with aclosing(content()) as chunks:
+                    response = await self._http.request(method, url, headers=headers, content=chunks)
+        except httpx.TransportError as error:
+            raise unreachable(f"{url.scheme}://{url.netloc.decode()}", error) from error
+        arrived_before = number > 1 and response.status_code == HTTPStatus.PRECONDITION_FAILED
+        if not arrived_before:
+            refuse(response)

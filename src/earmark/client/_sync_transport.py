@@ -1,0 +1,101 @@
+"""Generated from `_async_transport.py` by `tools/generate_sync.py`; do not edit."""
+
+from collections.abc import Callable, Generator, Mapping
+from contextlib import closing
+from http import HTTPStatus
+from itertools import count
+from typing import TypeVar
+
+import httpx
+import msgspec
+
+from earmark.client.calls import Call
+from earmark.client.connecting import bearer, http_options, service_url
+from earmark.client.problems import not_earmark, refuse, unreachable
+from earmark.client.retrying import repeat_sync
+
+T = TypeVar("T")
+Content = bytes | Callable[[], Generator[bytes, None, None]]
+UPLOAD_ATTEMPTS = 3
+
+
+class Transport:
+    """One service, spoken to with one token; the parameters are those of `Client`."""
+
+    def __init__(
+        self,
+        url: str,
+        token: str | Callable[[], str],
+        *,
+        attempts: int,
+        timeout_seconds: float,
+        http: httpx.Client | None,
+    ) -> None:
+        self.url = service_url(url)
+        self._token = token
+        self._attempts = attempts
+        self._owns_http = http is None
+        self._http = http or httpx.Client(**http_options(timeout_seconds))
+        bearer(token)
+
+    def close(self) -> None:
+        """Closes the connections, where they are its own."""
+        if self._owns_http:
+            self._http.close()
+
+    def run(self, call: Call[T]) -> T:
+        """Sends a call, again where that may help, and decodes its answer."""
+        return repeat_sync(lambda: self._attempt(call), self._attempts)
+
+    def deliver(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        size: int,
+        content: Content,
+    ) -> None:
+        """Sends so many bytes to a store, which may be another's: the token stays here."""
+        where = httpx.URL(self.url).join(url)
+        told = httpx.Headers(dict(headers))
+        told["Content-Length"] = str(size)
+        numbers = count(1)
+        repeat_sync(lambda: self._deliver(next(numbers), method, where, told, content), UPLOAD_ATTEMPTS)
+
+    def _attempt(self, call: Call[T]) -> T:
+        headers = {"Authorization": bearer(self._token), "Accept": "application/json"}
+        if call.key is not None:
+            headers["Idempotency-Key"] = call.key
+        if call.content is not None:
+            headers["Content-Type"] = "application/json"
+        try:
+            response = self._http.request(
+                call.method, f"{self.url}{call.path}", params=call.params, content=call.content, headers=headers
+            )
+        except httpx.TransportError as error:
+            raise unreachable(self.url, error) from error
+        refuse(response)
+        try:
+            return call.decode(msgspec.json.decode(response.content))
+        except (msgspec.MsgspecError, LookupError, TypeError, AttributeError) as error:
+            raise not_earmark(response, error) from error
+
+    def _deliver(
+        self,
+        number: int,
+        method: str,
+        url: httpx.URL,
+        headers: httpx.Headers,
+        content: Content,
+    ) -> None:
+        try:
+            if isinstance(content, bytes):
+                response = self._http.request(method, url, headers=headers, content=content)
+            else:
+                with closing(content()) as chunks:
+                    response = self._http.request(method, url, headers=headers, content=chunks)
+        except httpx.TransportError as error:
+            raise unreachable(f"{url.scheme}://{url.netloc.decode()}", error) from error
+        arrived_before = number > 1 and response.status_code == HTTPStatus.PRECONDITION_FAILED
+        if not arrived_before:
+            refuse(response)

@@ -1,0 +1,216 @@
+"""What is sent for each of the ledger's words, and what its answer means; nothing here sends anything."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Generic, TypeVar
+from urllib.parse import quote
+from uuid import UUID
+
+import msgspec
+
+from earmark.model import (
+    Amounts,
+    Cause,
+    Change,
+    Entry,
+    Explanation,
+    Grant,
+    Item,
+    Late,
+    OpenItem,
+    ReservationStory,
+    Settlement,
+    Shortage,
+    Story,
+    StoryImage,
+    Usage,
+    UsageLevel,
+)
+
+T = TypeVar("T")
+Json = dict[str, Any]
+_HUMP = re.compile(r"(?<=[a-z0-9])([A-Z])")
+_OUR_WORDS = {"reservation_id": "reservation", "image_id": "image", "tier": "plan"}
+"""Names that differ on the wire."""
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """A page of a subject's journal, newest first; without a cursor it is the last one."""
+
+    entries: tuple[Entry, ...]
+    next_cursor: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[T]):
+    """One request, and what to make of the JSON that answers it."""
+
+    method: str
+    path: str
+    decode: Callable[[Any], T]
+    query: Mapping[str, str | int | None]
+    body: Json | None = None
+    key: str | None = None
+
+    @property
+    def content(self) -> bytes | None:
+        """The body, without what is not said."""
+        if self.body is None:
+            return None
+        return msgspec.json.encode({name: value for name, value in self.body.items() if value is not None})
+
+    @property
+    def params(self) -> dict[str, str | int]:
+        """The query, without what is not said."""
+        return {name: value for name, value in self.query.items() if value is not None}
+
+
+def reserve(
+    subject: str | None,
+    amounts: Amounts | None,
+    items: Mapping[str, Amounts] | None,
+    *,
+    key: str,
+    ttl: timedelta | None,
+) -> Call[tuple[str, Grant]]:
+    """Whose quota was taken, and the grant."""
+    seconds = None if ttl is None else ttl.total_seconds()
+    body = {"subject": subject, "amounts": amounts, "items": items, "ttlSeconds": seconds}
+
+    def decode(told: Json) -> tuple[str, Grant]:
+        grant = value_of(Grant, told, outcome="granted")
+        return told["usage"]["subject"], grant
+
+    return Call("POST", "/api/reservations", decode, {}, body, key)
+
+
+def denied(detail: Mapping[str, Any]) -> Grant:
+    """The grant that a problem stands for which says what was missing."""
+    return Grant("denied", None, None, replayed=False, short=msgspec.convert(detail["short"], tuple[Shortage, ...]))
+
+
+def commit(
+    reservation: UUID,
+    *,
+    subject: str | None,
+    items: Sequence[str] | Mapping[str, Amounts] | None,
+    amounts: Amounts | None,
+    late: Late,
+    grow: bool,
+    reason: str | None,
+) -> Call[Settlement]:
+    """What was committed, and what came back."""
+    body = {"items": items, "amounts": amounts, "late": late, "grow": grow, "reason": reason}
+    return _settling(reservation, "commit", subject, body)
+
+
+def rollback(
+    reservation: UUID, *, subject: str | None, cause: Cause, items: Sequence[str] | None, reason: str | None
+) -> Call[Settlement]:
+    """What came back."""
+    return _settling(reservation, "rollback", subject, {"items": items, "cause": cause, "reason": reason})
+
+
+def extend(reservation: UUID, *, subject: str | None, ttl: timedelta, items: Sequence[str] | None) -> Call[Settlement]:
+    """The new deadlines."""
+    return _settling(reservation, "extend", subject, {"ttlSeconds": ttl.total_seconds(), "items": items})
+
+
+def usage(subject: str | None) -> Call[Usage]:
+    """What a subject uses."""
+    return Call("GET", "/api/usage", lambda told: value_of(Usage, told), {"subject": subject})
+
+
+def usage_levels(subject: str | None) -> Call[tuple[UsageLevel, ...]]:
+    """What a subject and those above him use."""
+    return Call("GET", "/api/usage/levels", lambda told: _all(UsageLevel, told["levels"]), {"subject": subject})
+
+
+def reservation(about: UUID, *, subject: str | None) -> Call[ReservationStory]:
+    """A reservation as it stands."""
+    return Call(
+        "GET",
+        f"/api/reservations/{path_of(about)}",
+        lambda told: value_of(ReservationStory, told, key=None, items=_items(told)),
+        {"subject": subject},
+    )
+
+
+def history(subject: str | None, *, cursor: str | None, limit: int) -> Call[History]:
+    """A page of the journal."""
+    return Call(
+        "GET",
+        "/api/quota/history",
+        lambda told: History(_all(Entry, told["entries"]), told["nextCursor"]),
+        {"subject": subject, "cursor": cursor, "limit": limit},
+    )
+
+
+def explain(subject: str | None) -> Call[Explanation]:
+    """Why quota is what it is."""
+    return Call(
+        "GET",
+        "/api/quota/explain",
+        lambda told: value_of(
+            Explanation,
+            told,
+            levels=_all(UsageLevel, told["levels"]),
+            open=_all(OpenItem, told["open"], key=None),
+            changes=_all(Change, told["changes"]),
+        ),
+        {"subject": subject},
+    )
+
+
+def story(about: UUID, *, subject: str | None) -> Call[Story]:
+    """What became of a reservation or image."""
+    return Call(
+        "GET",
+        "/api/quota/explain",
+        lambda told: value_of(
+            Story,
+            told,
+            key=None,
+            items=_items(told),
+            images=_all(StoryImage, told["images"]),
+            entries=_all(Entry, told["entries"]),
+        ),
+        {"id": str(about), "subject": subject},
+    )
+
+
+def path_of(about: UUID) -> str:
+    """An id as a part of a path."""
+    return quote(str(about), safe="")
+
+
+def value_of(kind: type[T], told: Json, **more: object) -> T:
+    """A value of the model, of what is told in the words of the wire; `more` is what is already in the model's."""
+    return msgspec.convert({_ours(name): value for name, value in told.items()} | more, kind)
+
+
+def _settling(reservation: UUID, verb: str, subject: str | None, body: Json) -> Call[Settlement]:
+    return Call("POST", f"/api/reservations/{path_of(reservation)}/{verb}", _settlement, {"subject": subject}, body)
+
+
+def _settlement(told: Json) -> Settlement:
+    returned = told.get("rolledBack", told.get("returned", {}))
+    return value_of(
+        Settlement, told, returned=returned, committed=told.get("committed", {}), items=_items(told), done=told["done"]
+    )
+
+
+def _items(told: Json) -> dict[str, Item]:
+    return {name: value_of(Item, item) for name, item in told["items"].items()}
+
+
+def _all(kind: type[T], told: Sequence[Json], **more: object) -> tuple[T, ...]:
+    return tuple(value_of(kind, one, **more) for one in told)
+
+
+def _ours(name: str) -> str:
+    plain = _HUMP.sub(r"_\1", name).lower()
+    return _OUR_WORDS.get(plain, plain)
