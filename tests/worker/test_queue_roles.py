@@ -37,7 +37,7 @@ def test_a_service_that_owns_nothing_enqueues_works_and_rescues(flow_of, eventua
     url = make_conninfo(database, user=role, password="secret")
 
     async def run():
-        async with flow_of(url=url) as flow, flow.uploads.queue.open_async() as queue:
+        async with flow_of(url=url) as flow, flow.uploads.queue.open_async():
             loop = asyncio.create_task(run_jobs(flow.uploads.queue, flow.jobs(), concurrency=1))
             image = await flow.uploaded(JPEG)
 
@@ -49,7 +49,7 @@ def test_a_service_that_owns_nothing_enqueues_works_and_rescues(flow_of, eventua
             with pytest.raises(asyncio.CancelledError):
                 await loop
             assert await flow.used() == (1, 0, len(JPEG), 0)
-            assert await rescue_once(queue) == {}
+            assert await rescue_once(flow.uploads) == {}
 
     asyncio.run(run())
 

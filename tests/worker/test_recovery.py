@@ -239,7 +239,7 @@ def test_a_job_whose_worker_died_before_it_began_goes_back_on_the_queue(flow_of,
     """Else its image would wait for the queue's own deadline, an hour."""
 
     async def run():
-        async with flow_of() as flow, flow.uploads.queue.open_async() as queue:
+        async with flow_of() as flow, flow.uploads.queue.open_async():
             image = await flow.uploaded(JPEG)
             connection.execute("SET search_path = procrastinate")
             connection.execute(
@@ -248,9 +248,45 @@ def test_a_job_whose_worker_died_before_it_began_goes_back_on_the_queue(flow_of,
                 "UPDATE procrastinate_jobs SET status = 'doing', worker_id = dead.id FROM dead"
             )
             assert await flow.jobs_waiting() == []
-            assert await rescue_once(queue) == {"rescued_jobs": 1}
+            assert await rescue_once(flow.uploads) == {"rescued_jobs": 1}
             assert await flow.jobs_waiting() == [image.image]
-            assert await rescue_once(queue) == {}
+            assert await rescue_once(flow.uploads) == {}
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("state", "seconds", "found"),
+    [
+        ("completed", 61, {"ended_jobs": 1}),
+        ("completed", 50, {}),
+        ("processing", 1000, {}),
+        ("uploaded", 181, {"rescued_jobs": 1}),
+        ("uploaded", 170, {}),
+    ],
+)
+def test_a_job_that_its_living_worker_has_left_does_not_stay_for_ever(flow_of, connection, state, seconds, found):
+    """As when the database went away just as the job was taken, or as it ended."""
+
+    async def run():
+        async with flow_of() as flow, flow.uploads.queue.open_async():
+            image = await flow.uploaded(JPEG)
+            connection.execute("SET search_path = procrastinate")
+            connection.execute(
+                "WITH alive AS (INSERT INTO procrastinate_workers DEFAULT VALUES RETURNING id) "
+                "UPDATE procrastinate_jobs SET status = 'doing', worker_id = alive.id FROM alive"
+            )
+            connection.execute(
+                "UPDATE procrastinate_events SET at = at - %s * interval '1 second' WHERE type = 'started'", (seconds,)
+            )
+            if state == "completed":
+                assert await flow.jobs().run(image.image) == "completed"
+            elif state == "processing":
+                async with flow.uploads.pool.connection() as own:
+                    await _calls.start(own, image.image, flow.uploads.deadline(image.state))
+            assert await rescue_once(flow.uploads) == found
+            left = connection.execute("SELECT status::text FROM procrastinate_jobs").fetchall()
+            assert left == {"ended_jobs": [], "rescued_jobs": [("todo",)]}.get(next(iter(found), ""), [("doing",)])
 
     asyncio.run(run())
 

@@ -81,7 +81,7 @@ async def run_worker(services: Services, processor: Processor, keep_database: Ca
     duties = [
         Duty("sweep", settings.sweep_interval_seconds, lambda: sweep_once(uploads)),
         Duty("tally", settings.tally_interval_seconds, lambda: tally_once(services.ledger)),
-        Duty("rescue_jobs", job_rescuer.INTERVAL_SECONDS, lambda: job_rescuer.rescue_once(uploads.queue)),
+        Duty("rescue_jobs", job_rescuer.INTERVAL_SECONDS, lambda: job_rescuer.rescue_once(uploads)),
         Duty("prune_deliveries", pruner.INTERVAL_SECONDS, lambda: pruner.prune_deliveries_once(uploads)),
         Duty("prune_ledger", pruner.INTERVAL_SECONDS, lambda: pruner.prune_ledger_once(services.ledger)),
         Duty("prune_answers", pruner.INTERVAL_SECONDS, lambda: _prune_answers(services)),
