@@ -395,8 +395,29 @@ async def test_the_token_is_told_to_nobody(api: Api, line: Line, caplog: pytest.
         assert token == "" or token not in str(error.value)
 
 
+@pytest.mark.parametrize("key", ['"', "\\", ' "a" ', "~" * 255])
+async def test_a_key_arrives_as_it_is(client: AsyncClient, ledger: Ledger, key: str):
+    held = await client.reserve("alice", {"images": 1}, key=key)
+    assert ledger.reservation(held.id).key == key
+
+
+@pytest.mark.parametrize("key", ["", "a\nb", "smörgås", "~" * 256])
+async def test_a_key_that_cannot_be_sent_is_refused(client: AsyncClient, line: Line, key: str):
+    for call in (client.reserve("alice", {"images": 1}, key=key), client.images.preupload([PHOTO], key=key)):
+        with pytest.raises(InvalidRequest, match="printable ASCII") as refused:
+            await call
+        assert refused.value.detail == {"field": "key"}
+    assert line.seen == []
+
+
+async def test_an_answer_that_is_damaged_is_no_answer(client: AsyncClient, line: Line):
+    line.busy = [httpx.Response(200, headers={"content-encoding": "gzip"}, stream=httpx.ByteStream(b"no gzip"))]
+    with pytest.raises(ServiceError, match="does not answer like Earmark"):
+        await client.usage("alice")
+
+
 async def test_a_token_may_change(api: Api, line: Line):
-    tokens = iter(["for.the.check", "not.good.yet", SignIn(SECRET).issue("alice")])
+    tokens = iter(["not.good.yet", SignIn(SECRET).issue("alice")])
     async with httpx.AsyncClient(transport=line) as http:
         client = AsyncClient(ADDRESS, lambda: next(tokens), http=http)
         with pytest.raises(NotSignedIn):
