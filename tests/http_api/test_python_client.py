@@ -35,16 +35,23 @@ pytestmark = pytest.mark.anyio
 
 
 class Line(httpx.AsyncBaseTransport):
-    """The way to the application. `lost` is how many of the next answers are lost, `cut` how many requests are."""
+    """The way to the application. `lost` is how many of the next answers are lost, `cut` how many requests are.
+
+    Nothing passes while the `gate` is not set; `arrived` says that something stands before it.
+    """
 
     def __init__(self, api: Api) -> None:
         self._application = httpx.ASGITransport(api.app)
         self.lost = self.cut = 0
         self.busy: list[httpx.Response] = []
         self.seen: list[httpx.Request] = []
+        self.arrived, self.gate = asyncio.Event(), asyncio.Event()
+        self.gate.set()
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         self.seen.append(request)
+        self.arrived.set()
+        await self.gate.wait()
         if self.cut:
             self.cut -= 1
             raise httpx.ConnectError("refused", request=request)
@@ -207,9 +214,12 @@ async def test_a_task_that_is_cancelled_twice_still_rolls_back(client: AsyncClie
 
     task = asyncio.create_task(work())
     await entered.wait()
+    line.gate.clear()
+    line.arrived.clear()
     task.cancel()
-    await asyncio.sleep(0)
+    await line.arrived.wait()
     task.cancel()
+    line.gate.set()
     with pytest.raises(asyncio.CancelledError):
         await task
     assert await used(client) == (0, 0)
