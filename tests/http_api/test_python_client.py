@@ -35,16 +35,23 @@ pytestmark = pytest.mark.anyio
 
 
 class Line(httpx.AsyncBaseTransport):
-    """The way to the application. `lost` is how many of the next answers are lost, `cut` how many requests are."""
+    """The way to the application. `lost` is how many of the next answers are lost, `cut` how many requests are.
+
+    Nothing passes while the `gate` is not set; `arrived` says that something stands before it.
+    """
 
     def __init__(self, api: Api) -> None:
         self._application = httpx.ASGITransport(api.app)
         self.lost = self.cut = 0
         self.busy: list[httpx.Response] = []
         self.seen: list[httpx.Request] = []
+        self.arrived, self.gate = asyncio.Event(), asyncio.Event()
+        self.gate.set()
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         self.seen.append(request)
+        self.arrived.set()
+        await self.gate.wait()
         if self.cut:
             self.cut -= 1
             raise httpx.ConnectError("refused", request=request)
@@ -207,9 +214,12 @@ async def test_a_task_that_is_cancelled_twice_still_rolls_back(client: AsyncClie
 
     task = asyncio.create_task(work())
     await entered.wait()
+    line.gate.clear()
+    line.arrived.clear()
     task.cancel()
-    await asyncio.sleep(0)
+    await line.arrived.wait()
     task.cancel()
+    line.gate.set()
     with pytest.raises(asyncio.CancelledError):
         await task
     assert await used(client) == (0, 0)
@@ -395,8 +405,29 @@ async def test_the_token_is_told_to_nobody(api: Api, line: Line, caplog: pytest.
         assert token == "" or token not in str(error.value)
 
 
+@pytest.mark.parametrize("key", ['"', "\\", ' "a" ', "~" * 255])
+async def test_a_key_arrives_as_it_is(client: AsyncClient, ledger: Ledger, key: str):
+    held = await client.reserve("alice", {"images": 1}, key=key)
+    assert ledger.reservation(held.id).key == key
+
+
+@pytest.mark.parametrize("key", ["", "a\nb", "smörgås", "~" * 256])
+async def test_a_key_that_cannot_be_sent_is_refused(client: AsyncClient, line: Line, key: str):
+    for call in (client.reserve("alice", {"images": 1}, key=key), client.images.preupload([PHOTO], key=key)):
+        with pytest.raises(InvalidRequest, match="printable ASCII") as refused:
+            await call
+        assert refused.value.detail == {"field": "key"}
+    assert line.seen == []
+
+
+async def test_an_answer_that_is_damaged_is_no_answer(client: AsyncClient, line: Line):
+    line.busy = [httpx.Response(200, headers={"content-encoding": "gzip"}, stream=httpx.ByteStream(b"no gzip"))]
+    with pytest.raises(ServiceError, match="does not answer like Earmark"):
+        await client.usage("alice")
+
+
 async def test_a_token_may_change(api: Api, line: Line):
-    tokens = iter(["for.the.check", "not.good.yet", SignIn(SECRET).issue("alice")])
+    tokens = iter(["not.good.yet", SignIn(SECRET).issue("alice")])
     async with httpx.AsyncClient(transport=line) as http:
         client = AsyncClient(ADDRESS, lambda: next(tokens), http=http)
         with pytest.raises(NotSignedIn):
@@ -405,7 +436,7 @@ async def test_a_token_may_change(api: Api, line: Line):
 
 
 @pytest.mark.parametrize(
-    "url", ["", "service.test", "ftp://service.test", "http://", "http://a?b=c", "http://u:p@h", "http://["]
+    "url", ["", "service.test", "ftp://service.test", "http://", "http://a?b=c", "http://u:p@h", "http://a:b"]
 )
 def test_an_address_that_is_none(url: str):
     with pytest.raises(InvalidRequest, match="url must be"):

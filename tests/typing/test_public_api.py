@@ -15,7 +15,7 @@ import psycopg
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 from typing import Any, assert_type
 
-from earmark import AsyncLedger, Cause, Late, Ledger, QuotaExceeded, Reservation
+from earmark import AsyncLedger, Cause, Late, Ledger, QuotaExceeded, Reservation, client
 from earmark.model import Settlement, Usage
 
 
@@ -42,6 +42,14 @@ async def asynchronous(connection: psycopg.AsyncConnection[Any], pool: AsyncConn
         except QuotaExceeded as error:
             assert_type(error.detail, dict[str, Any])
         assert_type(await ledger.usage("a"), Usage)
+
+
+def over_http() -> None:
+    with client.Client("http://quota", lambda: "token") as remote, remote.reserve(None, {"images": 1}) as held:
+        assert_type(held, client.Reservation)
+        assert_type(held.commit(amounts={"images": 1}), Settlement)
+        assert_type(remote.history("a").entries[0].cause, Cause | None)
+        assert_type(remote.images.preupload([client.File("a.jpg", "image/jpeg", 1)]).uploads[0].image, UUID)
 """
 WRONG = {
     "amount": 'ledger.reserve("a", {"images": "1"})',

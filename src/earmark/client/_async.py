@@ -1,6 +1,5 @@
 """The client for asyncio. `_sync.py` is generated from this file by `tools/generate_sync.py`; edit only this one."""
 
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from types import TracebackType
@@ -95,7 +94,8 @@ class AsyncClient:
             subject: Whose quota; None: the token's own. A service may name anybody.
             amounts: Per resource, whole numbers from 1: one item, named "1".
             items: Instead of `amounts`: several items, each to be settled on its own.
-            key: Idempotency key: the same request under it gets the same answer; None: one of its own.
+            key: Idempotency key, 1 to 255 printable ASCII characters: the same request under it gets the same answer;
+                None: one of its own.
             ttl: How long the holds last unless extended; None: 15 minutes.
             on_error: Cause with which the reservation's block rolls back on an exception without one of its own.
 
@@ -108,7 +108,7 @@ class AsyncClient:
             NotSignedIn: The token is not good.
             ServiceUnavailable: No answer; where quota was taken, it returns at its deadline.
         """
-        call = calls.reserve(subject, amounts, items, key=key or str(uuid.uuid4()), ttl=ttl)
+        call = calls.reserve(subject, amounts, items, key=key, ttl=ttl)
         try:
             owner, grant = await self._transport.run(call)
         except QuotaExceeded as error:

@@ -1,6 +1,5 @@
 """Images for asyncio. `_sync_images.py` is generated from this file by `tools/generate_sync.py`; edit only this one."""
 
-import uuid
 from collections.abc import Sequence
 from uuid import UUID
 
@@ -31,7 +30,7 @@ class AsyncImages:
             InvalidFile: One that would never be accepted; `index` says which.
             KeyConflict: The key was used for other files.
         """
-        return await self._transport.run(image_calls.preupload(files, subject=subject, key=key or str(uuid.uuid4())))
+        return await self._transport.run(image_calls.preupload(files, subject=subject, key=key))
 
     async def send(self, sending: Sending, content: Content) -> None:
         """Sends one piece of an upload to the store, without the token; again after a connection that broke.

@@ -32,11 +32,12 @@ class AsyncTransport:
         http: httpx.AsyncClient | None,
     ) -> None:
         self.url = service_url(url)
+        if isinstance(token, str):
+            bearer(token)
         self._token = token
         self._attempts = attempts
         self._owns_http = http is None
         self._http = http or httpx.AsyncClient(**http_options(timeout_seconds))
-        bearer(token)
 
     async def close(self) -> None:
         """Closes the connections, where they are its own."""
@@ -63,22 +64,20 @@ class AsyncTransport:
         await repeat(lambda: self._deliver(next(numbers), method, where, told, content), UPLOAD_ATTEMPTS)
 
     async def _attempt(self, call: Call[T]) -> T:
-        headers = {"Authorization": bearer(self._token), "Accept": "application/json"}
-        if call.key is not None:
-            headers["Idempotency-Key"] = call.key
-        if call.content is not None:
-            headers["Content-Type"] = "application/json"
+        headers = {**call.headers, "Authorization": bearer(self._token)}
         try:
             response = await self._http.request(
                 call.method, f"{self.url}{call.path}", params=call.params, content=call.content, headers=headers
             )
         except httpx.TransportError as error:
             raise unreachable(self.url, error) from error
+        except httpx.DecodingError as error:
+            raise not_earmark(self.url, error) from error
         refuse(response)
         try:
             return call.decode(msgspec.json.decode(response.content))
         except (msgspec.MsgspecError, LookupError, TypeError, AttributeError) as error:
-            raise not_earmark(response, error) from error
+            raise not_earmark(self.url, error, response.status_code) from error
 
     async def _deliver(
         self,

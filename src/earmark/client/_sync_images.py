@@ -1,6 +1,5 @@
 """Generated from `_async_images.py` by `tools/generate_sync.py`; do not edit."""
 
-import uuid
 from collections.abc import Sequence
 from uuid import UUID
 
@@ -29,7 +28,7 @@ class Images:
             InvalidFile: One that would never be accepted; `index` says which.
             KeyConflict: The key was used for other files.
         """
-        return self._transport.run(image_calls.preupload(files, subject=subject, key=key or str(uuid.uuid4())))
+        return self._transport.run(image_calls.preupload(files, subject=subject, key=key))
 
     def send(self, sending: Sending, content: Content) -> None:
         """Sends one piece of an upload to the store, without the token; again after a connection that broke.

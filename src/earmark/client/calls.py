@@ -1,6 +1,7 @@
 """What is sent for each of the ledger's words, and what its answer means; nothing here sends anything."""
 
 import re
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -10,6 +11,7 @@ from uuid import UUID
 
 import msgspec
 
+from earmark.errors import InvalidRequest
 from earmark.model import (
     Amounts,
     Cause,
@@ -31,6 +33,8 @@ from earmark.model import (
 
 T = TypeVar("T")
 Json = dict[str, Any]
+KEY_LENGTH_MAX = 255
+_ESCAPED = re.compile(r'(["\\])')
 _HUMP = re.compile(r"(?<=[a-z0-9])([A-Z])")
 _OUR_WORDS = {"reservation_id": "reservation", "image_id": "image", "tier": "plan"}
 """Names that differ on the wire."""
@@ -67,13 +71,23 @@ class Call(Generic[T]):
         """The query, without what is not said."""
         return {name: value for name, value in self.query.items() if value is not None}
 
+    @property
+    def headers(self) -> dict[str, str]:
+        """What is said of the body, and the key as a structured string (RFC 9651, section 3.3.3)."""
+        found = {"Accept": "application/json"}
+        if self.body is not None:
+            found["Content-Type"] = "application/json"
+        if self.key is not None:
+            found["Idempotency-Key"] = '"' + _ESCAPED.sub(r"\\\1", self.key) + '"'
+        return found
+
 
 def reserve(
     subject: str | None,
     amounts: Amounts | None,
     items: Mapping[str, Amounts] | None,
     *,
-    key: str,
+    key: str | None,
     ttl: timedelta | None,
 ) -> Call[tuple[str, Grant]]:
     """Whose quota was taken, and the grant."""
@@ -84,7 +98,7 @@ def reserve(
         grant = value_of(Grant, told, outcome="granted")
         return told["usage"]["subject"], grant
 
-    return Call("POST", "/api/reservations", decode, {}, body, key)
+    return Call("POST", "/api/reservations", decode, {}, body, key_or_own(key))
 
 
 def denied(detail: Mapping[str, Any]) -> Grant:
@@ -180,6 +194,20 @@ def story(about: UUID, *, subject: str | None) -> Call[Story]:
         ),
         {"id": str(about), "subject": subject},
     )
+
+
+def key_or_own(key: str | None) -> str:
+    """The key, or one that nobody else has.
+
+    Raises:
+        InvalidRequest: It could not be sent.
+    """
+    if key is None:
+        return str(uuid.uuid4())
+    if not (1 <= len(key) <= KEY_LENGTH_MAX and key.isascii() and key.isprintable()):
+        message = f"key must be 1 to {KEY_LENGTH_MAX} printable ASCII characters."
+        raise InvalidRequest(message, {"field": "key"})
+    return key
 
 
 def path_of(about: UUID) -> str:

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from earmark.client.calls import Call, Json, path_of, value_of
+from earmark.client.calls import Call, Json, key_or_own, path_of, value_of
 from earmark.model import Amounts, Cause
 
 
@@ -60,7 +60,7 @@ class Image:
     thumbnail_url: str | None = None
 
 
-def preupload(files: Sequence[File], *, subject: str | None, key: str) -> Call[Preupload]:
+def preupload(files: Sequence[File], *, subject: str | None, key: str | None) -> Call[Preupload]:
     """Quota for all files or none, and where to send them."""
     declared = [{"filename": one.filename, "contentType": one.content_type, "size": one.size} for one in files]
 
@@ -70,7 +70,7 @@ def preupload(files: Sequence[File], *, subject: str | None, key: str) -> Call[P
         uploads = [_upload(one, file) for one, file in zip(told["images"], files, strict=True)]
         return value_of(Preupload, told, uploads=uploads)
 
-    return Call("POST", "/api/images/preupload", decode, {}, {"files": declared, "subject": subject}, key)
+    return Call("POST", "/api/images/preupload", decode, {}, {"files": declared, "subject": subject}, key_or_own(key))
 
 
 def complete(image: UUID, *, subject: str | None) -> Call[str]:

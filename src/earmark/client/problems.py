@@ -85,9 +85,9 @@ def refuse(response: httpx.Response) -> None:
     raise error
 
 
-def not_earmark(response: httpx.Response, why: Exception) -> ServiceError:
+def not_earmark(url: str, why: Exception, answered: int | None = None) -> ServiceError:
     """The error of an answer that cannot be read."""
-    return ServiceError(f"{_place(response)} does not answer like Earmark: {why}.", answered=response.status_code)
+    return ServiceError(f"{url} does not answer like Earmark: {why}", answered=answered)
 
 
 def unreachable(url: str, error: httpx.TransportError) -> Passing:

@@ -80,6 +80,7 @@ export interface Entry {
   kind: "reserve" | "commit" | "rollback" | "refund" | "adjust";
   resource: string;
   item: string | null;
+  periodStart: string | null;
   reservationId: string | null;
   committed: number;
   held: number;
