@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, LiteralString
 
 import msgspec
 import psycopg
@@ -21,6 +21,12 @@ LEFT JOIN {SCHEMA}.procrastinate_events e ON e.job_id = j.id AND e.type = 'defer
 WHERE j.queue_name = %s
 """  # noqa: S608 - the schema's name is ours
 _WORKERS = f"SELECT last_heartbeat FROM {SCHEMA}.procrastinate_workers ORDER BY last_heartbeat DESC"  # noqa: S608
+
+_QUERIES: tuple[tuple[LiteralString, tuple[str, ...]], ...] = (
+    ("SELECT earmark.status()", ()),
+    (_QUEUE, (QUEUE,)),
+    (_WORKERS, ()),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,14 +111,18 @@ def read_status(connection: psycopg.Connection[Any]) -> Status:
         SchemaMismatch: The database needs `earmark migrate`.
     """
     with translated(), connection.transaction():
-        found = _one(connection, "SELECT earmark.status()")[0]
-        waiting, scheduled, running, oldest = _one(connection, _QUEUE, QUEUE)
-        workers = tuple(row[0] for row in connection.execute(_WORKERS).fetchall())
-    queue = QueueState(waiting, scheduled, running, oldest, workers)
-    return msgspec.convert({**found, "queue": msgspec.to_builtins(queue)}, Status)
+        return _status([connection.execute(query, parameters).fetchall() for query, parameters in _QUERIES])
 
 
-def _one(connection: psycopg.Connection[Any], query: Any, *parameters: object) -> tuple[Any, ...]:
-    row: tuple[Any, ...] | None = connection.execute(query, parameters or None).fetchone()
-    assert row is not None, query  # noqa: S101 - both always answer one row
-    return row
+async def status_of(connection: psycopg.AsyncConnection[Any]) -> Status:
+    """As `read_status`."""
+    with translated():
+        async with connection.transaction():
+            found = [await connection.execute(query, parameters) for query, parameters in _QUERIES]
+            return _status([await cursor.fetchall() for cursor in found])
+
+
+def _status(found: list[list[tuple[Any, ...]]]) -> Status:
+    ((told,),), ((waiting, scheduled, running, oldest),), beats = found
+    queue = QueueState(waiting, scheduled, running, oldest, tuple(beat for (beat,) in beats))
+    return msgspec.convert({**told, "queue": msgspec.to_builtins(queue)}, Status)
