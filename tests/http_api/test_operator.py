@@ -54,9 +54,15 @@ async def test_rollbacks_by_cause(api: Api, alice: httpx.AsyncClient, service: h
 async def test_status_is_what_the_command_tells(api: Api, service: httpx.AsyncClient) -> None:
     await api.services.ledger.reserve("alice", {"images": 1}, ttl=timedelta(milliseconds=1))
     told = (await service.get("/api/admin/status")).json()
-    assert set(told) == {"at", "overdue_holds", "overdue_images", "set_aside", "failed_rollbacks", "queue", "duties"}
-    assert told["overdue_holds"]["count"] == 1
-    assert told["queue"] == {"waiting": 0, "scheduled": 0, "running": 0, "oldest": None, "workers": []}
+    assert set(told) == {"at", "overdueHolds", "overdueImages", "setAside", "failedRollbacks", "queue", "duties"}
+    assert told["overdueHolds"]["count"] == 1
+    assert (told["queue"]["waiting"], told["queue"]["workersAlive"], told["queue"]["workerSeenAt"]) == (0, 0, None)
+    assert told["duties"] == {"sweep": {"state": "late", "ranAt": None, "failedAt": None, "error": None}}
+    for ran, failed, state in ((True, None, "ok"), (False, "no", "failing")):
+        async with api.services.uploads.pool.connection() as connection:
+            await connection.execute("SELECT earmark.record_duty('sweep', %s)", (failed,))
+        sweep = (await service.get("/api/admin/status")).json()["duties"]["sweep"]
+        assert (sweep["state"], sweep["error"], sweep["ranAt"] is not None) == (state, failed, True), ran
 
 
 async def test_a_deadline_is_moved_with_a_reason(

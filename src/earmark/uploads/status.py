@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, LiteralString
 
 import msgspec
@@ -27,6 +27,11 @@ _QUERIES: tuple[tuple[LiteralString, tuple[str, ...]], ...] = (
     (_QUEUE, (QUEUE,)),
     (_WORKERS, ()),
 )
+
+STALE_WORKER = timedelta(seconds=30)
+"""A worker says every 10 seconds that it is alive."""
+MISSED_SWEEPS = 5
+"""A sweeper that has missed as many sweeps is not running."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +106,17 @@ class Status:
     failed_rollbacks: RollbackFailures
     queue: QueueState
     duties: Mapping[str, DutyRun]
+
+    @property
+    def workers_alive(self) -> int:
+        """How many workers have lately given a sign of life."""
+        return sum(self.at - beat <= STALE_WORKER for beat in self.queue.workers)
+
+    def sweep_is_late(self, interval_seconds: float) -> bool:
+        """Whether the sweeper, which is to run at this interval, seems not to be running."""
+        ran_at = self.duties["sweep"].ran_at if "sweep" in self.duties else None
+        patience = max(timedelta(seconds=MISSED_SWEEPS * interval_seconds), STALE_WORKER)
+        return ran_at is None or self.at - ran_at > patience
 
 
 def read_status(connection: psycopg.Connection[Any]) -> Status:

@@ -1,22 +1,27 @@
 """For whoever answers for the service: who there is, what became of their quota, and how the background is doing."""
 
-from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from typing import Literal
 
-from msgspec import Struct
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from earmark.errors import InvalidRequest
+from earmark.http_api.overviews import (
+    RollbacksAnswer,
+    StatusAnswer,
+    SubjectsAnswer,
+    UseAnswer,
+    UsePointAnswer,
+    status_answer,
+)
 from earmark.http_api.requests import limit_of, number_of
 from earmark.http_api.routing import LIMIT, SUBJECT, Access, Parameter, operation, resource
 from earmark.http_api.services import Services
 from earmark.http_api.wire import answer
-from earmark.model import FoundSubject, RollbacksAt
-from earmark.uploads.status import Status, status_of
+from earmark.uploads.status import status_of
 
 POINTS = 120
 """Moments of a series."""
@@ -30,35 +35,6 @@ _DAYS = Parameter(
 _PART = Parameter(
     "like", {"type": "string", "maxLength": 255, "pattern": r"^[^\x00]*$"}, "What their name contains.", required=True
 )
-
-
-class SubjectsAnswer(Struct, frozen=True):
-    """Subjects that were found; the one whose name was given first."""
-
-    subjects: Sequence[FoundSubject]
-
-
-class UsePointAnswer(Struct, frozen=True):
-    """What was used at a moment, in the period that it fell in."""
-
-    at: datetime
-    committed: int
-    held: int
-
-
-class UseAnswer(Struct, frozen=True):
-    """What a subject used of each resource at evenly spaced moments, oldest first."""
-
-    subject: str
-    since: datetime
-    resources: Mapping[str, Sequence[UsePointAnswer]]
-
-
-class RollbacksAnswer(Struct, frozen=True):
-    """How many items of all subjects were rolled back in each hour or day (UTC), by cause, oldest first."""
-
-    step: Literal["hour", "day"]
-    rollbacks: Sequence[RollbacksAt]
 
 
 def routes(services: Services) -> list[Route]:
@@ -110,12 +86,13 @@ class Operator:
         step: Literal["hour", "day"] = "hour" if days <= HOURLY_UP_TO_DAYS else "day"
         return answer(RollbacksAnswer(step, await self._ledger.rollbacks_over_time(since=_since(days), step=step)))
 
-    @operation(answers={200: Status}, access=Access.SERVICE)
+    @operation(answers={200: StatusAnswer}, access=Access.SERVICE)
     async def status(self, request: Request) -> Response:
         """What is overdue, what failed, how long the queue is, who works on it, and when each duty last ran."""
         self._services.caller(request).must_be_service()
         async with self._services.uploads.pool.connection() as connection:
-            return answer(await status_of(connection))
+            status = await status_of(connection)
+        return answer(status_answer(status, sweep_interval_seconds=self._services.settings.sweep_interval_seconds))
 
 
 def _days(request: Request) -> int:
