@@ -39,10 +39,7 @@ def _rows(shown: Status, settings: Settings) -> list[Row]:
         ("queue", jobs, f"oldest job: {_ago(at, queue.oldest)}" if queue.oldest else ""),
         ("workers", f"{shown.workers_alive:,} alive", seen),
         *(
-            (
-                f"duty {name}",
-                *_duty(run, at, late=name == "sweep" and shown.sweep_is_late(settings.sweep_interval_seconds)),
-            )
+            (f"duty {name}", *_duty(run, at, late=late and name == "sweep"))
             for name, run in sorted(shown.duties.items())
         ),
         *(
