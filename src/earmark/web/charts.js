@@ -42,7 +42,7 @@ export class Chart {
         frame.area("area-held", points.map((point) => [x(point.at), top(point), y(point.committed)]));
         frame.area("area-committed", points.map((point) => [x(point.at), y(point.committed), y(0)]));
         if (shown != null) frame.line("limit", [frame.left, y(limit), frame.right, y(limit)]);
-        frame.follow(points.map((point) => x(point.at)), (index) => rows[index], ["", "committed", "held"]);
+        frame.follow(points.map((point) => x(point.at)), (index) => rows[index], ["committed", "held"]);
       },
     });
   }
@@ -55,6 +55,7 @@ export class Chart {
     const label = (bar) => (step === "day" ? utcDay(bar.at) : when(bar.at));
     const rows = bars.map((bar) => [label(bar), ...kinds.map(([kind]) => format(bar.parts[kind] ?? 0))]);
     const words = kinds.map(([, word]) => word);
+    const lowered = words.map((word) => word.toLowerCase());
     this.#show({
       summary,
       legend: kinds.map(([kind, word], index) => key(`cause-${kind}`, `${word}: ${format(sums[index])}`)),
@@ -73,7 +74,7 @@ export class Chart {
             base += value;
           }
         });
-        frame.follow(bars.map((_, index) => x(index) + width / 2), (index) => rows[index], ["", ...words], true);
+        frame.follow(bars.map((_, index) => x(index) + width / 2), (index) => rows[index], lowered, true);
       },
     });
   }
@@ -87,7 +88,7 @@ export class Chart {
   #show({ summary, legend, head, rows, paint }) {
     const open = this.#place.querySelector("details")?.open ?? false;
     const canvas = element("div");
-    const readout = element("p", { className: "readout note", "aria-hidden": "true" });
+    const readout = element("p", { className: "readout note", "aria-hidden": "true" }, summary);
     const table = element(
       "details",
       { open },
@@ -112,6 +113,7 @@ class Frame {
     this.top = MARGIN.top;
     this.bottom = HEIGHT - MARGIN.bottom;
     this.readout = readout;
+    this.summary = summary;
     this.svg = made("svg", { width: this.right + MARGIN.right, height: HEIGHT, role: "img", "aria-label": summary });
   }
 
@@ -166,7 +168,7 @@ class Frame {
     this.svg.append(made("rect", { class: kind, x: x + width * 0.1, y, width: width * 0.8, height }));
   }
 
-  /** Tells the figures of the place that is pointed at. */
+  /** Tells the figures of the place that is pointed at; with `onlySome`, those that are not 0. */
   follow(places, rowOf, words, onlySome = false) {
     const cursor = made("line", { class: "cursor", y1: this.top, y2: this.bottom, visibility: "hidden" });
     this.svg.append(cursor);
@@ -175,15 +177,15 @@ class Frame {
       const distances = places.map((place) => Math.abs(place - at));
       const index = distances.indexOf(Math.min(...distances));
       const [when, ...figures] = rowOf(index);
-      const told = figures.map((figure, place) => [figure, words[place + 1]]).filter(([figure]) => !onlySome || figure !== "0");
+      const told = figures.map((figure, place) => [figure, words[place]]).filter(([figure]) => !onlySome || figure !== "0");
       cursor.setAttribute("x1", places[index]);
       cursor.setAttribute("x2", places[index]);
       cursor.setAttribute("visibility", "visible");
-      this.readout.textContent = `${when}: ${told.map((one) => one.join(" ").toLowerCase()).join(", ") || "none"}`;
+      this.readout.textContent = `${when}: ${told.map((one) => one.join(" ")).join(", ") || "none"}`;
     };
     this.svg.onpointerleave = () => {
       cursor.setAttribute("visibility", "hidden");
-      this.readout.textContent = "";
+      this.readout.textContent = this.summary;
     };
   }
 

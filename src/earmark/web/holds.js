@@ -14,7 +14,8 @@ export class HoldsView {
 
   show(holds, total, subject) {
     const wanted = holds.map((hold) => this.#row(hold, subject));
-    for (const key of [...this.#rows.keys()]) if (!holds.some((hold) => keyOf(hold) === key)) this.#rows.delete(key);
+    const open = new Set(holds.map(keyOf));
+    for (const key of [...this.#rows.keys()]) if (!open.has(key)) this.#rows.delete(key);
     arrange(find("holds"), wanted, find("holds-heading"));
     show(find("holds"), holds.length > 0, find("holds-heading"));
     show(find("holds-empty"), holds.length === 0);
@@ -33,11 +34,10 @@ export class HoldsView {
     if (!this.#rows.has(key)) this.#rows.set(key, this.#make(hold));
     const { node, about, deadline } = this.#rows.get(key);
     about.replaceChildren(...facts(hold, subject));
-    const overdue = hold.overdue;
-    deadline.classList.toggle("overdue", overdue);
+    deadline.classList.toggle("overdue", hold.overdue);
     const at = element("time", { dateTime: hold.expiresAt }, `${moment(hold.expiresAt)} (${fromNow(hold.expiresAt)})`);
-    const before = overdue ? "Overdue since " : "Comes back ";
-    const after = overdue ? ": comes back at the next sweep, or when somebody needs it" : " unless it is settled before";
+    const before = hold.overdue ? "Overdue since " : "Comes back ";
+    const after = hold.overdue ? ": comes back at the next sweep, or when somebody needs it" : " unless it is settled before";
     deadline.replaceChildren(before, at, after);
     return node;
   }
@@ -74,9 +74,10 @@ export function nameOf(hold) {
 function facts(hold, subject) {
   const by = hold.by && hold.by !== hold.owner ? `, reserved by ${hold.by}` : "";
   const whose = hold.owner === subject ? "" : `, of ${hold.owner}`;
+  const state = hold.imageState ? `${stateWord(hold.imageState)} · ` : "";
   const facts = [
     element("p", {}, `${amounts(hold.amounts)} held since ${moment(hold.since)}${whose}${by}`),
-    element("p", { className: "note id" }, [hold.imageState && stateWord(hold.imageState), `reservation ${hold.reservationId}`].filter(Boolean).join(" · ")),
+    element("p", { className: "note id" }, `${state}reservation ${hold.reservationId}`),
   ];
   if (hold.earlierPeriod) facts.push(element("p", { className: "note" }, "Counts in a period that is over."));
   return facts;
@@ -84,7 +85,9 @@ function facts(hold, subject) {
 
 function askToRollBack(hold, { rollBack }) {
   const text = `${amounts(hold.amounts)} of ${hold.owner} come back at once, and what they were held for ends.`;
-  ask({ heading: `Roll back ${nameOf(hold)}?`, text, word: "Roll back", danger: true }, (reason) => rollBack(hold, reason));
+  ask({ heading: `Roll back ${nameOf(hold)}?`, text, word: "Roll back", danger: true }, (reason) =>
+    rollBack(hold, reason),
+  );
 }
 
 function askToExtend(hold, { extend }) {
@@ -104,7 +107,9 @@ function ask({ heading, text, word, danger = false, timed = false }, act) {
   find("act-time").hidden = !timed;
   reason.value = "";
   dialog.returnValue = "";
-  dialog.onclose = () => dialog.returnValue === "do" && act(reason.value.trim() || "no reason given", Number(find("act-seconds").value));
+  reason.oninput = () => reason.setCustomValidity(reason.value.trim() ? "" : "Say why, for whoever reads the journal.");
+  reason.oninput();
+  dialog.onclose = () => dialog.returnValue === "do" && act(reason.value.trim(), Number(find("act-seconds").value));
   dialog.showModal();
   (timed ? find("act-seconds") : reason).focus();
 }

@@ -11,8 +11,10 @@ import { Meters } from "./usage.js";
 import { amounts, CAUSE_ORDER, causeWord, moment, number, resourceName } from "./words.js";
 
 const REFRESH_MS = 10_000;
+const CHARTS_MS = 60_000;
 const SEARCH_AFTER_MS = 250;
 const FOUND_MAX = 20;
+const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
 const RANGES = [
   [1, "24 hours"],
   [7, "7 days"],
@@ -27,17 +29,24 @@ const useChart = new Chart(find("use-chart"));
 const rollbacksChart = new Chart(find("rollbacks-chart"));
 let subject = null;
 let explanation = null;
-let history_ = null;
+let movements = new HistoryView();
 let filenames = new Map();
 let levels = new Map();
 let older = null;
 let searches = 0;
 let searchTimer = null;
+let chartsAt = 0;
 
-/** Everything that is shown, anew. */
+/** Everything that is shown, anew; the charts less often, and not while somebody looks into one. */
 async function refresh() {
+  const charts = Date.now() - chartsAt > CHARTS_MS && !document.querySelector(".chart:is(:hover, :focus-within)");
+  if (charts) chartsAt = Date.now();
   try {
-    await Promise.all([refreshStatus(), refreshRollbacks(), subject && refreshSubject(subject)]);
+    await Promise.all([
+      refreshStatus(),
+      charts && refreshRollbacks(),
+      subject !== null && refreshSubject(subject, { chart: charts }),
+    ]);
     show(find("content"), true);
     show(find("sign-in"), false);
     setText(find("connection"), "");
@@ -62,16 +71,24 @@ async function refreshRollbacks() {
   rollbacksChart.showBars(bars, { kinds: seen.map((cause) => [cause, causeWord(cause)]), step, summary });
 }
 
-async function refreshSubject(name) {
+async function refreshSubject(name, { chart = true } = {}) {
   const told = await client.get("/api/quota/explain", { subject: name });
   if (name !== subject) return;
+  const changed = told.changes[0]?.seq !== explanation?.changes[0]?.seq;
   explanation = told;
   showLevels(told.levels);
   holds.show(told.open, told.openTotal, name);
   for (const { seq, filename } of told.changes) filenames.set(seq, filename);
   showEntries(told.changes);
-  find("sentences").replaceChildren(...told.sentences.map((sentence) => element("li", {}, sentence)));
-  await refreshUse(name);
+  showSentences(find("sentences"), told.sentences);
+  if (chart || changed) await refreshUse(name);
+}
+
+/** Left alone while they stay the same: somebody may be copying them. */
+function showSentences(list, sentences) {
+  const shown = [...list.children].map((line) => line.textContent);
+  if (shown.join("\n") === sentences.join("\n")) return;
+  list.replaceChildren(...sentences.map((sentence) => element("li", {}, sentence)));
 }
 
 async function refreshUse(name) {
@@ -80,14 +97,19 @@ async function refreshUse(name) {
   if (name !== subject) return;
   const named = Object.keys(told.resources);
   if (named.length === 0) return useChart.showNothing("Nothing has been used yet.");
-  if (named.join() !== [...resources.options].map((option) => option.value).join()) fill(resources, named.map((one) => [one, resourceName(one)]));
+  if (named.join() !== [...resources.options].map((option) => option.value).join()) {
+    fill(
+      resources,
+      named.map((one) => [one, resourceName(one)]),
+    );
+  }
   const resource = resources.value;
   const points = told.resources[resource];
   const limit = explanation.levels[0].resources[resource]?.quota_limit;
   const now = points.at(-1);
   const format = (value) => number(resource, value);
-  const range = days.selectedOptions[0].text;
-  const summary = `${resourceName(resource)} used by ${name} in the last ${range}: now ${format(now.committed)} committed and ${format(now.held)} held, at most ${format(Math.max(...points.map((point) => point.committed + point.held)))} at once.`;
+  const most = Math.max(...points.map((point) => point.committed + point.held));
+  const summary = `${resourceName(resource)}: ${format(now.committed)} committed and ${format(now.held)} held now, at most ${format(most)} in the last ${days.selectedOptions[0].text}.`;
   useChart.showUse(points, { limit, format, summary });
 }
 
@@ -98,7 +120,7 @@ function showLevels(told) {
     find("levels").replaceChildren();
     for (const name of names) {
       const place = element("div", { className: "meters" });
-      const above = name === subject ? [] : [element("h3", { className: "name" }, `Above him: ${name}`)];
+      const above = name === subject ? [] : [element("h3", { className: "name" }, `Counts with ${name}, too`)];
       find("levels").append(element("div", { className: "panel level" }, ...above, place));
       levels.set(name, new Meters(place));
     }
@@ -108,7 +130,7 @@ function showLevels(told) {
 }
 
 function showEntries(entries) {
-  history_.show(entries, (entry) => filenames.get(entry.seq) ?? null);
+  movements.show(entries, (entry) => filenames.get(entry.seq) ?? null);
 }
 
 async function showOlder() {
@@ -121,7 +143,7 @@ async function showOlder() {
 /** Opens a subject, or, with null, closes the one that is open. The address tells which it is. */
 async function open(name, { focus = true } = {}) {
   subject = name;
-  history_ = new HistoryView();
+  movements = new HistoryView();
   filenames = new Map();
   levels = new Map();
   older = null;
@@ -134,22 +156,28 @@ async function open(name, { focus = true } = {}) {
   history.replaceState(null, "", address);
   show(find("subject"), name !== null, find("part"));
   show(find("found"), false);
+  show(find("story"), false);
   setText(find("found-count"), "");
   setText(find("subject-heading"), name ?? "");
   show(find("more-history"), true);
+  explanation = null;
   if (name === null) return;
-  await act(() => refreshSubject(name));
   if (focus) find("subject-heading").focus();
+  await act(() => refreshSubject(name));
 }
 
-async function search() {
+async function search({ openExact = false } = {}) {
   clearTimeout(searchTimer);
-  const number = (searches += 1);
+  const ours = (searches += 1);
   const part = find("part").value.trim();
   show(find("found"), false);
+  show(find("story"), false);
   if (!part) return setText(find("found-count"), "");
   const { subjects } = await client.get("/api/admin/subjects", { like: part, limit: FOUND_MAX + 1 });
-  if (number !== searches) return;
+  const story = UUID.test(part) ? await storyOf(part) : null;
+  if (ours !== searches) return;
+  if (openExact && subjects[0]?.subject === part) return open(part);
+  if (story) return showStory(part, story);
   const shown = subjects.slice(0, FOUND_MAX);
   const more = subjects.length > FOUND_MAX ? "The first " : "";
   const count = `${more}${shown.length} ${shown.length === 1 ? "subject" : "subjects"} found.`;
@@ -158,12 +186,30 @@ async function search() {
   show(find("found"), shown.length > 0);
 }
 
+async function storyOf(id) {
+  try {
+    return await client.get("/api/quota/explain", { id });
+  } catch (error) {
+    if (error.status !== 404) throw error;
+    return null;
+  }
+}
+
+function showStory(id, story) {
+  setText(find("found-count"), "A reservation or image of this id was found.");
+  setText(find("story-heading"), `What became of ${id}`);
+  showSentences(find("story-sentences"), story.sentences);
+  show(find("story"), true);
+  find("found").replaceChildren(foundRow({ subject: story.subject, plan: null }));
+  show(find("found"), true);
+}
+
 function foundRow({ subject: name, plan, parent }) {
   const button = element(
     "button",
     { type: "button" },
     element("strong", { className: "name" }, name),
-    element("span", { className: "note" }, `${plan} plan${parent ? `, under ${parent}` : ""}`),
+    element("span", { className: "note" }, plan ? `${plan} plan${parent ? `, under ${parent}` : ""}` : "whose it is"),
   );
   button.onclick = () => open(name);
   return element("li", {}, button);
@@ -221,6 +267,7 @@ function showTrouble(error) {
     setText(find("sign-in-reason"), error.status === 403 ? "You are signed in as a user." : expired);
     return;
   }
+  if (error.status === 404 && subject !== null) open(null);
   setText(find("connection"), isTransient(error) ? "The service is not answering. Trying again…" : error.message);
 }
 
@@ -236,7 +283,7 @@ function wire() {
   find("more-history").onclick = () => act(showOlder);
   find("search").onsubmit = (event) => {
     event.preventDefault();
-    act(search);
+    act(() => search({ openExact: true }));
   };
   find("part").oninput = () => {
     clearTimeout(searchTimer);
