@@ -120,7 +120,7 @@ export function moment(instant) {
 /** "in 5 minutes", "3 hours ago". */
 export function fromNow(instant) {
   const seconds = (new Date(instant) - Date.now()) / 1000;
-  const [unit, size] = UNITS.find(([, size]) => Math.abs(seconds) >= size) ?? UNITS.at(-1);
+  const [unit, size] = UNITS.find(([, size]) => Math.abs(seconds) * 1.01 >= size) ?? UNITS.at(-1);
   return new Intl.RelativeTimeFormat(undefined, { numeric: "always" }).format(Math.round(seconds / size), unit);
 }
 
