@@ -257,9 +257,10 @@ def test_the_charts_say_what_the_api_says(operator: Operator) -> None:
     expect(bars.locator("thead th")).to_have_count(1 + len(told))
     today = bars.locator("tbody tr").last.locator("td")
     assert sorted(today.all_inner_texts()) == sorted(str(number) for number in told.values())
+    items = "1 item" if sum(told.values()) == 1 else f"{sum(told.values())} items"
     page.locator("#rollbacks-days").select_option("24 hours")
     expect(bars.get_by_role("img")).to_have_attribute(
-        "aria-label", words(f"{sum(told.values())} items rolled back in the last 24 hours, by hour and cause.")
+        "aria-label", words(f"{items} rolled back in the last 24 hours, by hour and cause.")
     )
 
 
