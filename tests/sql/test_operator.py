@@ -152,6 +152,14 @@ def test_a_stage_that_others_watch_over_is_not_moved(books: Books, scratch: psyc
     assert row(scratch, image) == before
 
 
+def test_a_deadline_that_is_later_already_is_not_said_to_have_moved(books: Books, scratch: psycopg.Connection) -> None:
+    reservation, image = upload(scratch, "alice")
+    books.extend(reservation, ttl=2 * DAY)
+    before, entries = row(scratch, image), books.history("alice")
+    assert books.extend(reservation, ttl=DAY, reason="r").outcome == "extended"
+    assert (row(scratch, image), books.history("alice")) == (before, entries)
+
+
 def test_all_levels_say_why(books: Books) -> None:
     books.configure_subject("team", plan="pro")
     books.configure_subject("alice", plan="pro", parent="team")

@@ -214,6 +214,16 @@ def test_a_deadline_is_moved_for_a_reason(operator: Operator) -> None:
     assert after["expiresAt"][:10] > before["expiresAt"][:10]
 
 
+def test_a_deadline_is_not_moved_to_an_earlier_time(operator: Operator) -> None:
+    operator.reserve({"images": 1}, ttlSeconds=7200)
+    page = operator.open_subject()
+    page.get_by_role("button", name="Extend Item 1").click()
+    page.get_by_label("Reason").fill("an hour is enough")
+    page.get_by_role("dialog").get_by_role("button", name="Extend").click()
+    expect(page.locator("#done")).to_have_text("Item 1 is held for longer than that already. Nothing was changed.")
+    assert [entry["kind"] for entry in operator.entries()] == ["reserve"]
+
+
 def test_what_was_settled_meanwhile_is_said_to_be(operator: Operator) -> None:
     reservation = operator.reserve({"images": 1})
     page = operator.open_subject()

@@ -132,14 +132,12 @@ class Frame {
   axisX(from, to) {
     const [start, end] = [Date.parse(from), Date.parse(to)];
     const x = (at) => this.left + ((this.right - this.left) * (Date.parse(at) - start)) / (end - start || 1);
-    const count = Math.max(Math.floor((this.right - this.left) / TICK_WIDTH), 1);
-    const daily = end - start > 2 * 24 * HOUR_MS;
-    this.labelsX(
-      Array.from({ length: count + 1 }, (_, index) => {
-        const at = new Date(start + ((end - start) * index) / count).toISOString();
-        return [x(at), daily ? day(at) : hour(at)];
-      }),
-    );
+    const hours = fittingHours((end - start) / HOUR_MS, (this.right - this.left) / TICK_WIDTH);
+    const at = new Date(start);
+    at.setHours(0, 0, 0, 0);
+    for (; at <= end; at.setHours(at.getHours() + hours)) {
+      if (at >= start) this.#label(hours < 24 ? hour(at) : day(at), x(at.toISOString()));
+    }
     return x;
   }
 
@@ -147,9 +145,7 @@ class Frame {
   labelsX(labels) {
     const every = Math.ceil((labels.length * TICK_WIDTH * 0.8) / (this.right - this.left));
     labels.forEach(([x, text], index) => {
-      if (index % every) return;
-      const anchor = x < this.left + 20 ? "start" : x > this.right - 20 ? "end" : "middle";
-      this.#text(text, x, this.bottom + 18, anchor);
+      if (index % every === 0) this.#label(text, x);
     });
   }
 
@@ -187,6 +183,11 @@ class Frame {
       cursor.setAttribute("visibility", "hidden");
       this.readout.textContent = this.summary;
     };
+  }
+
+  #label(text, x) {
+    const anchor = x < this.left + 20 ? "start" : x > this.right - 20 ? "end" : "middle";
+    this.#text(text, x, this.bottom + 18, anchor);
   }
 
   #text(text, x, y, anchor) {
@@ -227,6 +228,11 @@ function thinned(rows) {
 function niceStep(least) {
   const power = 10 ** Math.floor(Math.log10(Math.max(least, 1)));
   return [1, 2, 5, 10].map((factor) => factor * power).find((step) => step >= least);
+}
+
+/** Between two labels, so that no more than `most` come of so many hours. */
+function fittingHours(all, most) {
+  return [1, 3, 6, 12, 24, 48, 96, 168, 336, 720, 1440].find((hours) => all / hours <= most) ?? 2160;
 }
 
 function when(at) {

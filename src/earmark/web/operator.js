@@ -230,7 +230,9 @@ async function extend(hold, ttlSeconds, reason) {
   const path = `/api/reservations/${hold.reservationId}/extend?${new URLSearchParams({ subject: hold.owner })}`;
   await actOn(hold, async () => {
     const { items } = await client.post(path, { ttlSeconds, items: [hold.item], reason });
-    return `${nameOf(hold)} is held until ${moment(items[hold.item].expiresAt)}, unless it is settled before.`;
+    const until = items[hold.item].expiresAt;
+    if (until === hold.expiresAt) return `${nameOf(hold)} is held for longer than that already. Nothing was changed.`;
+    return `${nameOf(hold)} is held until ${moment(until)}, unless it is settled before.`;
   });
 }
 

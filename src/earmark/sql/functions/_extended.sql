@@ -9,7 +9,8 @@ BEGIN
         ORDER BY t.ordinal, t.item, t.resource, t.level)
     INTO entries
     FROM _private_settle_targets(requests) t
-    WHERE t.state = 'held' AND t.reason IS NOT NULL;
+    WHERE t.state = 'held' AND t.reason IS NOT NULL
+        AND t.expires_at = moment + (requests->(t.ordinal - 1)->>'ttl_seconds')::float8 * interval '1 second';
     IF entries IS NULL THEN
         RETURN;
     END IF;
@@ -21,5 +22,5 @@ BEGIN
         AND (i.root, i.reservation, i.item) = (t.root, t.reservation, t.item) AND i.state IN ('reserved', 'uploading');
 END $$;
 COMMENT ON FUNCTION earmark._private_extended IS
-'What follows from deadlines that were moved for a stated reason: an entry of nothing for each hold, so that the journal says who did it and why, and
+'What follows from deadlines that were moved for a stated reason: an entry of nothing for each hold that moved, so that the journal says who did it and why, and
 an upload that has not arrived is waited for as long: a new link to it, not the one that was given out, is good until then. The locks are held by the caller.';
