@@ -316,7 +316,7 @@ def test_the_background_is_judged(operator: Operator) -> None:
     }
     page.route("**/api/admin/status", lambda route: route.fulfill(json=late))
     page.reload()
-    expect(tile).to_contain_text("Look: Late: is a worker running?")
+    expect(tile).to_contain_text("Needs attention: Late: is a worker running?")
     expect(page.locator("#status-word")).to_have_text("1 thing needs attention.")
 
 

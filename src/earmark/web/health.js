@@ -24,9 +24,15 @@ export function showStatus(status) {
 
 function tile(name, value, details, attention) {
   const shown = details.filter(Boolean).map((text) => element("dd", {}, text));
-  const word = attention ? element("dd", {}, `Look: ${value}`) : element("dd", {}, value);
+  const word = element("dd", {}, ...(attention ? marked(value) : [value]));
   const className = `tile-of-status${attention ? " attention" : ""}`;
   return { attention, node: element("div", { className }, element("dt", {}, name), word, ...shown) };
+}
+
+/** Not by its colour alone. */
+function marked(value) {
+  const mark = element("span", { "aria-hidden": "true" }, "\u26a0\ufe0e ");
+  return [mark, element("span", { className: "unseen" }, "Needs attention: "), value];
 }
 
 /** What is overdue comes back with the next sweep; only what stays is worth a look. */
