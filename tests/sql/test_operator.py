@@ -10,6 +10,7 @@ import pytest
 from earmark import Cause, Forbidden, InvalidRequest, Ledger
 from earmark.errors import translated
 from earmark.in_words import told
+from earmark.migrate import scripts
 from sql.conftest import Books
 from sql.test_explain import upload
 
@@ -109,6 +110,24 @@ def test_rollbacks_by_cause_over_time(ledger: Ledger, connection: psycopg.Connec
     )
     with pytest.raises(InvalidRequest):
         ledger.rollbacks_over_time(since=since, step="year")  # type: ignore[arg-type]
+
+
+def test_an_upgrade_counts_what_had_been_tallied_and_leaves_the_rest_to_tally(
+    ledger: Ledger, connection: psycopg.Connection
+) -> None:
+    def roll_back() -> None:
+        ledger.reserve("alice", items={"1": {"images": 1}, "2": {"images": 1, "storage_bytes": 9}}).rollback()
+
+    roll_back()
+    ledger.tally()
+    roll_back()
+    connection.execute("DROP TABLE earmark._private_rollback_hour")
+    (upgrade,) = [one.text for one in scripts("migrations") if one.file.endswith("0010_operator.sql")]
+    connection.execute(upgrade)
+    since = datetime.now(UTC) - HOUR
+    for expected in (2, 4):
+        assert sum(sum(one.causes.values()) for one in ledger.rollbacks_over_time(since=since)) == expected
+        ledger.tally()
 
 
 def test_a_reason_to_wait_longer_is_in_the_journal_and_moves_the_upload_too(
