@@ -103,6 +103,7 @@ def _change(entries: list[Entry], files: Files) -> str:
         "commit": f"committed {_amounts(committed)}{rest}",
         "rollback": f"gave back {_amounts(back)}",
         "refund": f"refunded {_amounts(back)}",
+        "extend": "moved the deadline",
         "adjust": f"adjusted {', '.join(f'{amount:+,} {name}' for name, amount in committed.items())}",
     }[one.kind]
     because = f", because {CAUSES[one.cause]}" if one.cause else ""

@@ -257,6 +257,33 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
+class FoundSubject:
+    """A registered subject, as a search tells him."""
+
+    subject: str
+    plan: str
+    parent: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class UseAt:
+    """What was used of a resource at a moment, in the period that it fell in."""
+
+    resource: str
+    at: datetime
+    committed: int
+    held: int
+
+
+@dataclass(frozen=True, slots=True)
+class RollbacksAt:
+    """How many items were rolled back in the hour or day that begins then, by cause."""
+
+    at: datetime
+    causes: Mapping[Cause, int]
+
+
+@dataclass(frozen=True, slots=True)
 class ReservationStory:
     """A reservation as it stands."""
 

@@ -106,6 +106,8 @@ async def test_the_ledger_answers_the_same(client: AsyncClient, ledger: Ledger):
     extended = await client.extend(held.id, ttl=timedelta(hours=2))
     assert (extended.outcome, extended.items["b"].state) == ("extended", "held")
     assert extended.items["b"].expires_at > held.expires_at
+    await client.extend(held.id, ttl=timedelta(hours=3), reason="a long film")
+    assert (await client.history("alice", limit=1)).entries[0].reason.endswith("a long film")
     returned = await client.rollback(held.id, items=["b"], cause=Cause.ADMIN)
     assert (returned.outcome, returned.returned, returned.items["b"].cause) == ("rolled_back", {"images": 2}, "admin")
     again = await client.rollback(held.id, items=["b"], cause=Cause.ADMIN)

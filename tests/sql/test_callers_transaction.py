@@ -19,11 +19,16 @@ from earmark.model import Counted, PlanQuota
 
 SOON = timedelta(hours=1)
 FUTURE = datetime(2999, 1, 1, tzinfo=UTC)
+LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 RESERVE = """SELECT earmark.reserve('[{"subject": "a", "items": {"1": {"images": 1}}}]')"""
 DRIFT = "UPDATE earmark._private_balance SET held = held + 1 WHERE subject = 'a' AND resource = 'images'"
 FORGET = """
 UPDATE earmark._private_subject SET pruned_seq = entries, pruned_head = head;
 DELETE FROM earmark._private_journal
+"""
+ROLLED_BACK = """
+INSERT INTO earmark._private_rollback_hour (hour, cause, items)
+VALUES (date_trunc('hour', clock_timestamp(), 'UTC'), 'cancelled', 7)
 """
 ASIDE = """
 INSERT INTO earmark._private_set_aside (root, reservation, item, error, times, at, retry_at, expires_at)
@@ -89,6 +94,13 @@ CASES: dict[str, Case] = {
     "tally": Case(lambda method, _: method()),
     "record_check": Case(lambda method, _: method("verify", 1)),
     "journal_export": Case(lambda method, _: method("a"), writes=False, before=RESERVE),
+    "subjects_like": Case(
+        lambda method, _: method("new"), writes=False, before="SELECT earmark.configure_subject('newcomer', 'free')"
+    ),
+    "use_over_time": Case(lambda method, _: method("a", since=LONG_AGO)[-1], writes=False, before=RESERVE),
+    "rollbacks_over_time": Case(
+        lambda method, _: method(since=datetime.now(UTC) - SOON), writes=False, before=ROLLED_BACK
+    ),
     "plans": Case(lambda method, _: method(), writes=False, before="SELECT earmark.configure_plan('new')"),
 }
 METHODS = sorted(

@@ -46,8 +46,8 @@ SELECT h.root, h.reservation, h.subject, h.reservation, '1', 'a.png', 'image/png
 """
 COLD = {
     "adopt", "configure_plan", "configure_retention", "health", "journal_export", "plans", "prune_deliveries",
-    "prune_journal", "prune_settled", "record_check", "record_duty", "record_failed_rollback", "repair", "schema_files",
-    "set_aside", "status", "verify",
+    "prune_journal", "prune_settled", "record_check", "record_duty", "record_failed_rollback", "repair",
+    "rollbacks_over_time", "schema_files", "set_aside", "status", "subjects_like", "verify",
 }  # fmt: skip
 """Called by an operator, or once in a while; or on tables that stay small."""
 FILES = json.dumps([{"filename": "a.png", "content_type": "image/png", "size": 7}] * 2)
@@ -195,6 +195,10 @@ def rollback(look: Onlooker) -> None:
 def extend(look: Onlooker) -> None:
     subject = someone()
     assert settle(look, "extend", subject, reserved(look, subject)) == [("extended",)]
+    image, _ = opened(look, subject)
+    reservation = look.call("SELECT earmark.image(%s, %s)->>'reservation'", image, subject)[0][0]
+    request = {"reservation": reservation, "ttl_seconds": 99, "actor": "operator", "reason": "his train was late"}
+    assert look.call("SELECT outcome FROM earmark.extend(%s)", json.dumps([request])) == [("extended",)]
 
 
 def refund(look: Onlooker) -> None:
@@ -233,6 +237,7 @@ def read(look: Onlooker) -> None:
         look.call("SELECT * FROM earmark.reservation(%s, %s)", reservation, who)
         look.call("SELECT * FROM earmark.subject(%s)", who)
         look.call("SELECT earmark.explain(%s)", who)
+        look.call("SELECT * FROM earmark.use_over_time(%s, now() - interval '7 days')", who)
         look.call("SELECT earmark.story(%s, %s)", reservation, who)
     look.call("SELECT * FROM earmark.reservation(%s)", reservation)
 

@@ -1,7 +1,7 @@
 """`earmark status`: whether the background keeps up, at a glance."""
 
 from dataclasses import asdict
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import psycopg
 
@@ -11,11 +11,6 @@ from earmark.cli.quota import Home, Json, settings_of
 from earmark.cli.tables import print_rows
 from earmark.config import Settings
 from earmark.uploads.status import Backlog, DutyRun, RollbackFailures, Status, read_status
-
-STALE_WORKER = timedelta(seconds=30)
-"""A worker says every 10 seconds that it is alive."""
-MISSED_SWEEPS = 5
-"""A sweeper that has missed as many sweeps is not running."""
 
 Row = tuple[str, str, str]
 
@@ -33,7 +28,7 @@ def status(*, home: Home = None, as_json: Json = False) -> None:
 
 def _rows(shown: Status, settings: Settings) -> list[Row]:
     queue, at = shown.queue, shown.at
-    alive = [beat for beat in queue.workers if at - beat <= STALE_WORKER]
+    late = shown.sweep_is_late(settings.sweep_interval_seconds)
     jobs = f"{queue.waiting:,} waiting, {queue.scheduled:,} scheduled, {queue.running:,} running"
     seen = f"last seen {_ago(at, queue.workers[0])}" if queue.workers else "no worker was ever seen"
     return [
@@ -42,9 +37,9 @@ def _rows(shown: Status, settings: Settings) -> list[Row]:
         ("set aside", *_backlog(shown.set_aside, at)),
         ("failed rollbacks", *_failures(shown.failed_rollbacks, at)),
         ("queue", jobs, f"oldest job: {_ago(at, queue.oldest)}" if queue.oldest else ""),
-        ("workers", f"{len(alive):,} alive", seen),
+        ("workers", f"{shown.workers_alive:,} alive", seen),
         *(
-            (f"duty {name}", *_duty(run, at, settings.sweep_interval_seconds if name == "sweep" else None))
+            (f"duty {name}", *_duty(run, at, late=late and name == "sweep"))
             for name, run in sorted(shown.duties.items())
         ),
         *(
@@ -71,15 +66,10 @@ def _failures(failed: RollbackFailures, at: datetime) -> tuple[str, str]:
     )
 
 
-def _duty(run: DutyRun, at: datetime, interval_seconds: float | None) -> tuple[str, str]:
+def _duty(run: DutyRun, at: datetime, *, late: bool) -> tuple[str, str]:
     ran = f"ran {_ago(at, run.ran_at)}" if run.ran_at else "never ran"
     if run.is_failing:
         return "failing", f"{ran}; {run.error}"
-    late = (
-        interval_seconds is not None
-        and run.ran_at is not None
-        and at - run.ran_at > timedelta(seconds=max(MISSED_SWEEPS * interval_seconds, STALE_WORKER.total_seconds()))
-    )
     return ("late: is a worker running?" if late else "ok"), ran
 
 

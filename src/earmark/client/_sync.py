@@ -181,8 +181,11 @@ class Client:
         ttl: timedelta,
         items: Sequence[str] | None = None,
         subject: str | None = None,
+        reason: str | None = None,
     ) -> Settlement:
         """Moves the deadline to `ttl` from now; never to an earlier time.
+
+        With a `reason` the journal says who moved it and why, and an upload that has not arrived is waited for as long.
 
         Raises:
             AlreadySettled: Nothing of it is held any more.
@@ -190,7 +193,7 @@ class Client:
             NotFound: No such reservation or item, or it is not the subject's.
             ServiceUnavailable: No answer.
         """
-        return self._transport.run(calls.extend(reservation, subject=subject, ttl=ttl, items=items))
+        return self._transport.run(calls.extend(reservation, subject=subject, ttl=ttl, items=items, reason=reason))
 
     def usage(self, subject: str | None = None) -> Usage:
         """What the subject, or the token's own, may use and uses now.

@@ -128,9 +128,12 @@ def rollback(
     return _settling(reservation, "rollback", subject, {"items": items, "cause": cause, "reason": reason})
 
 
-def extend(reservation: UUID, *, subject: str | None, ttl: timedelta, items: Sequence[str] | None) -> Call[Settlement]:
+def extend(
+    reservation: UUID, *, subject: str | None, ttl: timedelta, items: Sequence[str] | None, reason: str | None
+) -> Call[Settlement]:
     """The new deadlines."""
-    return _settling(reservation, "extend", subject, {"ttlSeconds": ttl.total_seconds(), "items": items})
+    body = {"ttlSeconds": ttl.total_seconds(), "items": items, "reason": reason}
+    return _settling(reservation, "extend", subject, body)
 
 
 def usage(subject: str | None) -> Call[Usage]:

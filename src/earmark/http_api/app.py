@@ -6,7 +6,18 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
 from earmark.http_api.frame import REQUEST_ID, Frame
-from earmark.http_api.routes import events, images, jobs, operations, page, quota, reference, reservations, storage
+from earmark.http_api.routes import (
+    events,
+    images,
+    jobs,
+    operations,
+    operator,
+    page,
+    quota,
+    reference,
+    reservations,
+    storage,
+)
 from earmark.http_api.services import Services
 from earmark.http_api.sign_in import KeysAtHand
 
@@ -24,6 +35,7 @@ def create_app(services: Services) -> Starlette:
         *quota.routes(services),
         *jobs.routes(services),
         *events.routes(services),
+        *operator.routes(services),
         *operations.routes(services),
         *storage.routes(services),
         *page.routes(services),

@@ -144,10 +144,11 @@ class ReservationRollbackBody(Struct, frozen=True):
 
 
 class ExtendBody(Struct, frozen=True, rename="camel"):
-    """A new deadline, from now."""
+    """A new deadline, from now; with a reason, the journal says who moved it and why."""
 
     ttl_seconds: Seconds
     items: Names | None = None
+    reason: Annotated[str, Meta(min_length=1, max_length=500, pattern=_NO_NUL)] | None = None
 
 
 class SubjectBody(Struct, frozen=True):

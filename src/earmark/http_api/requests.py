@@ -118,9 +118,18 @@ def limit_of(request: Request) -> int:
     Raises:
         InvalidRequest: Not a whole number from 1 to 200.
     """
-    text = request.query_params.get("limit", str(PAGE_DEFAULT))
-    if not _SMALL_NUMBER.fullmatch(text) or not 1 <= int(text) <= PAGE_MAX:
-        raise InvalidRequest(f"limit must be a whole number from 1 to {PAGE_MAX}.", {"field": "limit"})
+    return number_of(request, "limit", default=PAGE_DEFAULT, most=PAGE_MAX)
+
+
+def number_of(request: Request, name: str, *, default: int, most: int) -> int:
+    """A whole number from 1 on that the query may give.
+
+    Raises:
+        InvalidRequest: It is none, or more than `most`.
+    """
+    text = request.query_params.get(name, str(default))
+    if not _SMALL_NUMBER.fullmatch(text) or not 1 <= int(text) <= most:
+        raise InvalidRequest(f"{name} must be a whole number from 1 to {most}.", {"field": name})
     return int(text)
 
 

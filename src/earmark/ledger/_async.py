@@ -236,10 +236,15 @@ class AsyncLedger(AsyncOperations):
         ttl: timedelta,
         items: Sequence[str] | None = None,
         subject: str | None = None,
+        actor: str | None = None,
+        reason: str | None = None,
         connection: AsyncConnection[Any] | None = None,
     ) -> Settlement:
-        """Moves the deadline to `ttl` from now; never to an earlier time."""
-        call = _calls.extend(reservation, ttl=ttl, subject=subject, items=items)
+        """Moves the deadline to `ttl` from now; never to an earlier time.
+
+        With a `reason` the journal says who moved it and why, and an upload that has not arrived is waited for as long.
+        """
+        call = _calls.extend(reservation, ttl=ttl, subject=subject, items=items, actor=actor, reason=reason)
         with Operation("extend", reservation=reservation) as operation:
             settlement = await self._transport.run(call, connection)
             operation.ended(settlement.outcome, subject=settlement.subject)

@@ -1,13 +1,14 @@
 """The ledger's methods for its operator. `_sync_operations.py` is generated from this file; edit only this one."""
 
 from collections.abc import Sequence
-from typing import Any
+from datetime import datetime
+from typing import Any, Literal
 
 from psycopg import AsyncConnection
 
-from earmark.ledger import _calls
+from earmark.ledger import _calls, _overviews
 from earmark.ledger._batching import AsyncTransport
-from earmark.model import Adopted, Counted, Health
+from earmark.model import Adopted, Counted, FoundSubject, Health, RollbacksAt, UseAt
 
 
 class AsyncOperations:
@@ -82,3 +83,31 @@ class AsyncOperations:
     async def journal_position(self, *, connection: AsyncConnection[Any] | None = None) -> str:
         """The cursor with which `follow` gives what comes from now on."""
         return await self._transport.run(_calls.journal_position(), connection)
+
+    async def subjects_like(
+        self, part: str, *, limit: int = 20, connection: AsyncConnection[Any] | None = None
+    ) -> tuple[FoundSubject, ...]:
+        """Subjects whose name contains the text, in whatever case; the one of that name first."""
+        return await self._transport.run(_overviews.subjects_like(part, limit=limit), connection)
+
+    async def use_over_time(
+        self, subject: str, *, since: datetime, points: int = 120, connection: AsyncConnection[Any] | None = None
+    ) -> tuple[UseAt, ...]:
+        """What a subject used at evenly spaced moments from then until now, by resource and time.
+
+        Args:
+            subject: Whose use; of somebody never seen there is none.
+            since: A moment in the past. Before what his journal still has, nothing is told.
+            points: Into how many steps the time is divided, up to 1000.
+            connection: The caller's own connection.
+
+        Raises:
+            InvalidRequest: `since` is not in the past, or there are too many points.
+        """
+        return await self._transport.run(_overviews.use_over_time(subject, since=since, points=points), connection)
+
+    async def rollbacks_over_time(
+        self, *, since: datetime, step: Literal["hour", "day"] = "day", connection: AsyncConnection[Any] | None = None
+    ) -> tuple[RollbacksAt, ...]:
+        """How many items were rolled back in each hour or day (UTC) since then, whoever's; as of the last tally."""
+        return await self._transport.run(_overviews.rollbacks_over_time(since=since, step=step), connection)

@@ -152,11 +152,17 @@ def refund(
 
 
 def extend(
-    reservation: UUID, *, ttl: timedelta, subject: str | None, items: Sequence[str] | None
+    reservation: UUID,
+    *,
+    ttl: timedelta,
+    subject: str | None,
+    items: Sequence[str] | None,
+    actor: str | None,
+    reason: str | None,
 ) -> Batched[Settlement]:
     """A request to move the deadline."""
     return _batched(
-        "extend", _settle(reservation, subject, items, None, None, ttl_seconds=ttl.total_seconds()), _settlement
+        "extend", _settle(reservation, subject, items, actor, reason, ttl_seconds=ttl.total_seconds()), _settlement
     )
 
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
+from datetime import datetime, timedelta
+from typing import Any, LiteralString
 
 import msgspec
 import psycopg
@@ -21,6 +21,17 @@ LEFT JOIN {SCHEMA}.procrastinate_events e ON e.job_id = j.id AND e.type = 'defer
 WHERE j.queue_name = %s
 """  # noqa: S608 - the schema's name is ours
 _WORKERS = f"SELECT last_heartbeat FROM {SCHEMA}.procrastinate_workers ORDER BY last_heartbeat DESC"  # noqa: S608
+
+_QUERIES: tuple[tuple[LiteralString, tuple[str, ...]], ...] = (
+    ("SELECT earmark.status()", ()),
+    (_QUEUE, (QUEUE,)),
+    (_WORKERS, ()),
+)
+
+STALE_WORKER = timedelta(seconds=30)
+"""A worker says every 10 seconds that it is alive."""
+MISSED_SWEEPS = 5
+"""A sweeper that has missed as many sweeps is not running."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +107,17 @@ class Status:
     queue: QueueState
     duties: Mapping[str, DutyRun]
 
+    @property
+    def workers_alive(self) -> int:
+        """How many workers have lately given a sign of life."""
+        return sum(self.at - beat <= STALE_WORKER for beat in self.queue.workers)
+
+    def sweep_is_late(self, interval_seconds: float) -> bool:
+        """Whether the sweeper, which is to run at this interval, seems not to be running."""
+        ran_at = self.duties["sweep"].ran_at if "sweep" in self.duties else None
+        patience = max(timedelta(seconds=MISSED_SWEEPS * interval_seconds), STALE_WORKER)
+        return ran_at is None or self.at - ran_at > patience
+
 
 def read_status(connection: psycopg.Connection[Any]) -> Status:
     """How the background of this database is doing now.
@@ -105,14 +127,18 @@ def read_status(connection: psycopg.Connection[Any]) -> Status:
         SchemaMismatch: The database needs `earmark migrate`.
     """
     with translated(), connection.transaction():
-        found = _one(connection, "SELECT earmark.status()")[0]
-        waiting, scheduled, running, oldest = _one(connection, _QUEUE, QUEUE)
-        workers = tuple(row[0] for row in connection.execute(_WORKERS).fetchall())
-    queue = QueueState(waiting, scheduled, running, oldest, workers)
-    return msgspec.convert({**found, "queue": msgspec.to_builtins(queue)}, Status)
+        return _status([connection.execute(query, parameters).fetchall() for query, parameters in _QUERIES])
 
 
-def _one(connection: psycopg.Connection[Any], query: Any, *parameters: object) -> tuple[Any, ...]:
-    row: tuple[Any, ...] | None = connection.execute(query, parameters or None).fetchone()
-    assert row is not None, query  # noqa: S101 - both always answer one row
-    return row
+async def status_of(connection: psycopg.AsyncConnection[Any]) -> Status:
+    """As `read_status`."""
+    with translated():
+        async with connection.transaction():
+            found = [await connection.execute(query, parameters) for query, parameters in _QUERIES]
+            return _status([await cursor.fetchall() for cursor in found])
+
+
+def _status(found: list[list[tuple[Any, ...]]]) -> Status:
+    ((told,),), ((waiting, scheduled, running, oldest),), beats = found
+    queue = QueueState(waiting, scheduled, running, oldest, tuple(beat for (beat,) in beats))
+    return msgspec.convert({**told, "queue": msgspec.to_builtins(queue)}, Status)

@@ -77,7 +77,7 @@ export type Outcome = Pick<Image, "imageId" | "state"> & Partial<Image>;
 export interface Entry {
   seq: number;
   at: string;
-  kind: "reserve" | "commit" | "rollback" | "refund" | "adjust";
+  kind: "reserve" | "commit" | "rollback" | "refund" | "adjust" | "extend";
   resource: string;
   item: string | null;
   periodStart: string | null;
@@ -144,6 +144,11 @@ export class EarmarkClient {
   constructor(options?: { token?: string | null; baseUrl?: string });
   token: string | null;
   baseUrl: string;
+
+  /** A call that has no method of its own here. */
+  get(path: string, query?: Record<string, string | number | null | undefined>): Promise<unknown>;
+  /** As `get`; repeated after a lost answer, under one key. */
+  post(path: string, body: unknown, options?: { key?: string }): Promise<unknown>;
 
   usage(): Promise<Usage>;
   image(imageId: string): Promise<Image>;

@@ -45,6 +45,17 @@ export class EarmarkClient {
     return this.#request("GET", "/api/usage");
   }
 
+  /** A call that has no method of its own here. */
+  get(path, query = {}) {
+    const search = new URLSearchParams(Object.entries(query).filter(([, value]) => value != null));
+    return this.#request("GET", search.size ? `${path}?${search}` : path);
+  }
+
+  /** As `get`; repeated after a lost answer, under one key. */
+  post(path, body, options) {
+    return this.#post(path, body, options);
+  }
+
   /** One page, newest first: `{images, nextCursor}`. */
   images({ limit = 50, cursor = null } = {}) {
     return this.#request("GET", `/api/images?${page(limit, cursor)}`);

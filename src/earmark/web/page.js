@@ -5,11 +5,11 @@ import { HistoryView } from "./history.js";
 import { ImagesView } from "./images.js";
 import { find, setText, show } from "./dom.js";
 import { Live } from "./live.js";
+import { currentToken, isService, takeToken } from "./session.js";
 import { Uploads } from "./uploads.js";
 import { UsageView } from "./usage.js";
 import { stateWord } from "./words.js";
 
-const TOKEN = "earmark.token";
 const MISSING_IMAGES_PER_REFRESH = 10;
 const ANNOUNCE_AFTER_MS = 800;
 const HISTORY_AFTER_MS = 400;
@@ -162,17 +162,6 @@ function sayOutcomes() {
   say(sentences.join(" "));
 }
 
-/** The sign-in link carries the token in its fragment; it leaves the address bar at once. */
-function takeToken() {
-  const token = new URLSearchParams(location.hash.slice(1)).get("token");
-  if (token) {
-    sessionStorage.setItem(TOKEN, token);
-    history.replaceState(null, "", location.pathname + location.search);
-  }
-  client.token = sessionStorage.getItem(TOKEN);
-  return Boolean(token);
-}
-
 function wireDrops() {
   const picker = find("picker");
   const carriesFiles = (event) => event.dataTransfer?.types.includes("Files");
@@ -209,6 +198,8 @@ function wirePage() {
 }
 
 takeToken();
+client.token = currentToken();
+show(find("operator-link"), isService(client.token));
 wireDrops();
 wirePage();
 live.start();

@@ -4,12 +4,26 @@ import { element, find, setText } from "./dom.js";
 import { amount, dayAndMonth, number, resourceName } from "./words.js";
 
 export class UsageView {
-  #meters = new Map();
+  #meters = new Meters(find("meters"));
 
   show(usage) {
     setText(find("account"), `${usage.subject} · ${usage.tier} plan`);
     find("account").title = usage.subject;
-    for (const [resource, balance] of Object.entries(usage.resources)) {
+    this.#meters.show(usage.resources);
+  }
+}
+
+/** A bar for each resource, in this place. */
+export class Meters {
+  #meters = new Map();
+  #place;
+
+  constructor(place) {
+    this.#place = place;
+  }
+
+  show(resources) {
+    for (const [resource, balance] of Object.entries(resources)) {
       if (!this.#meters.has(resource)) this.#add(resource);
       this.#meters.get(resource)(balance);
     }
@@ -25,7 +39,7 @@ export class UsageView {
     const warning = element("p", { className: "bad" });
     const heading = element("h3", {}, resourceName(resource));
     const meter = element("div", { className: "meter" }, heading, headline, bar, details, warning);
-    find("meters").append(meter);
+    this.#place.append(meter);
     this.#meters.set(resource, (balance) => {
       const unlimited = balance.quota_limit < 0;
       const scale = Math.max(balance.quota_limit, balance.used, 1);

@@ -25,6 +25,7 @@ const KINDS = {
   rollback: "Given back",
   refund: "Refunded",
   adjust: "Corrected",
+  extend: "Deadline moved",
 };
 const CAUSES = {
   upload_failed: "upload failed",
@@ -34,6 +35,12 @@ const CAUSES = {
   expired: "not finished in time",
   admin: "by an administrator",
 };
+const UNITS = [
+  ["day", 86_400],
+  ["hour", 3600],
+  ["minute", 60],
+  ["second", 1],
+];
 const BYTE_UNITS = ["byte", "kilobyte", "megabyte", "gigabyte", "terabyte"];
 
 /** States of an image whose quota is still held. */
@@ -49,6 +56,14 @@ export function movementWord(kind, cause) {
   const word = KINDS[kind] ?? kind;
   return cause ? `${word}: ${CAUSES[cause] ?? cause}` : word;
 }
+
+export function causeWord(cause) {
+  const word = CAUSES[cause] ?? cause;
+  return word.charAt(0).toUpperCase() + word.slice(1);
+}
+
+/** The causes in the order in which they are always shown. */
+export const CAUSE_ORDER = Object.keys(CAUSES);
 
 export function resourceName(resource) {
   if (resource === "storage_bytes") return "Storage";
@@ -100,4 +115,17 @@ export function moment(instant) {
   if (today) return clock(instant);
   const day = new Date(instant).toLocaleDateString(undefined, { day: "numeric", month: "short" });
   return `${day.replaceAll(" ", "\u00a0")}, ${clock(instant)}`;
+}
+
+/** "in 5 minutes", "3 hours ago". */
+export function fromNow(instant) {
+  const seconds = (new Date(instant) - Date.now()) / 1000;
+  const [unit, size] = UNITS.find(([, size]) => Math.abs(seconds) * 1.01 >= size) ?? UNITS.at(-1);
+  return new Intl.RelativeTimeFormat(undefined, { numeric: "always" }).format(Math.round(seconds / size), unit);
+}
+
+/** As `amount`, of several resources. */
+export function amounts(all) {
+  const named = Object.entries(all).map(([resource, value]) => amount(resource, value));
+  return named.join(", ") || "nothing";
 }

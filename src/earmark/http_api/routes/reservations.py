@@ -181,7 +181,10 @@ class Reservations:
         keyed=True,
     )
     async def extend(self, request: Request) -> Response:
-        """Moves the deadline; never to an earlier time."""
+        """Moves the deadline; never to an earlier time.
+
+        With a reason, an upload that has not arrived is waited for as long.
+        """
         caller = self._services.caller(request)
         body = await read(request, ExtendBody)
 
@@ -192,6 +195,8 @@ class Reservations:
                 ttl=timedelta(seconds=body.ttl_seconds),
                 items=body.items,
                 subject=caller.sees(request.query_params.get("subject")),
+                actor=caller.subject,
+                reason=body.reason,
                 connection=connection,
             )
             checked(settlement, {"extended"})

@@ -20,6 +20,7 @@ BEGIN
     WHERE (chosen IS NULL OR (h.root = tree AND h.subject = chosen))
         AND CASE w.kind
             WHEN 'reserve' THEN h.state <> 'held'
+            WHEN 'extend' THEN h.state <> 'held'
             WHEN 'commit' THEN h.state <> 'committed'
             WHEN 'rollback' THEN h.state <> 'rolled_back'
             WHEN 'refund' THEN h.state <> 'refunded'

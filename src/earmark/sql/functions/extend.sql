@@ -10,7 +10,10 @@ BEGIN
     PERFORM _private_raise('QT001', 'ttl_seconds must be a number above 0, at most ten years.', '{"field": "ttl_seconds"}')
     FROM jsonb_array_elements(requests) r
     WHERE jsonb_typeof(r->'ttl_seconds') IS DISTINCT FROM 'number' OR (r->>'ttl_seconds')::numeric NOT BETWEEN 0.001 AND 315360000;
-    PERFORM _private_authorize(r->>'subject') FROM jsonb_array_elements(requests) r;
+    PERFORM _private_raise('QT001', 'reason must be a text of 1 to 500 characters.', '{"field": "reason"}')
+    FROM jsonb_array_elements(requests) r
+    WHERE length(r->>'reason') NOT BETWEEN 1 AND 500;
+    PERFORM _private_authorize(r->>'subject', NULL, r->>'actor') FROM jsonb_array_elements(requests) r;
     PERFORM _private_lock_reservations(requests);
     moment := _private_now();
 
@@ -27,9 +30,13 @@ BEGIN
     FROM _private_settle_targets(requests) t
     WHERE (h.root, h.reservation, h.item, h.resource, h.subject) = (t.root, t.reservation, t.item, t.resource, t.subject)
         AND t.state = 'held';
+    IF jsonb_path_exists(requests, '$[*].reason ? (@ != null)') THEN
+        PERFORM _private_extended(requests, moment);
+    END IF;
     RETURN QUERY SELECT * FROM _private_settle_answers(jsonb_array_length(requests), 'extended', _private_seen_now(requests, extended => true));
 END $$;
 COMMENT ON FUNCTION earmark.extend IS
 'Moves the deadline of what is still held to ttl_seconds from now; never to an earlier time.
-requests: [{reservation, ttl_seconds, subject?, items?: [item]}].
+requests: [{reservation, ttl_seconds, subject?, items?: [item], actor?, reason?}]; with a reason, the journal says who moved it and why, and an upload
+that has not arrived is waited for as long.
 outcome: extended, already_committed, already_rolled_back, already_refunded, not_found. Errors: QT001, QT005.';

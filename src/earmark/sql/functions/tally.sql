@@ -43,6 +43,10 @@ BEGIN
             SELECT min(b.le) AS le FROM unnest('{1,5,15,60,300,900,3600,21600,86400,infinity}'::float8[]) b (le) WHERE l.seconds <= b.le
         ) b
         GROUP BY l.cause, b.le
+    ), by_hour AS (
+        INSERT INTO _private_rollback_hour AS r (hour, cause, items)
+        SELECT date_trunc('hour', g.at, 'UTC'), g.cause, count(*) FROM given_back g GROUP BY 1, 2
+        ON CONFLICT (hour, cause) DO UPDATE SET items = r.items + excluded.items
     ), written AS (
         INSERT INTO _private_tally AS t (metric, cause, le, value)
         SELECT f.metric, coalesce(f.cause, ''), f.le, f.value FROM found f WHERE f.value <> 0
@@ -53,5 +57,5 @@ BEGIN
     RETURN counted;
 END $$;
 COMMENT ON FUNCTION earmark.tally IS
-'Counts what was added to the journal since the last call, for health: about max_entries at most, and how many it were; call again while they are so many.
+'Counts what was added to the journal since the last call, for health and rollbacks_over_time: about max_entries at most, and how many it were; call again while they are so many.
 Every committed entry is counted once. One caller counts at a time; another one answers 0. Entries appear when no transaction that began before them is still running. Errors: QT005.';
