@@ -9,6 +9,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from earmark.errors import InvalidRequest
+from earmark.http_api.caller import SUBJECT_LENGTH_MAX
 from earmark.http_api.overviews import (
     RollbacksAnswer,
     StatusAnswer,
@@ -33,7 +34,10 @@ _DAYS = Parameter(
     "How far back to look.",
 )
 _PART = Parameter(
-    "like", {"type": "string", "maxLength": 255, "pattern": r"^[^\x00]*$"}, "What their name contains.", required=True
+    "like",
+    {"type": "string", "maxLength": SUBJECT_LENGTH_MAX, "pattern": r"^[^\x00]*$"},
+    "What their name contains.",
+    required=True,
 )
 
 
@@ -60,8 +64,9 @@ class Operator:
         """Registered subjects whose name contains a text, in whatever case."""
         self._services.caller(request).must_be_service()
         part = request.query_params.get("like")
-        if part is None or "\0" in part:
-            raise InvalidRequest("like must be a text, without NUL.", {"field": "like"})
+        if part is None or len(part) > SUBJECT_LENGTH_MAX or "\0" in part:
+            message = f"like must be a text of up to {SUBJECT_LENGTH_MAX} characters, without NUL."
+            raise InvalidRequest(message, {"field": "like"})
         return answer(SubjectsAnswer(await self._ledger.subjects_like(part, limit=limit_of(request))))
 
     @operation(answers={200: UseAnswer}, access=Access.SERVICE, problems=(InvalidRequest,), query=(SUBJECT, _DAYS))
