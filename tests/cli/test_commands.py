@@ -28,17 +28,25 @@ EITHER |= {"plain.bmp": False}
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """Its own sweeper stays out of the way; its processing stands still while the file `gate` is there."""
+    """Its own sweeper has run once and stays away; its processing stands still while the file `gate` is there."""
     folder = tmp_path_factory.mktemp("commands")
     gate = folder / "gate"
     service = Service(
         folder / "a home", sweep_interval_seconds=3600, processor="gated_processor:process", test_gate=gate
     )
     try:
-        yield service.start()
+        service.start()
+        service.wait_until(lambda: has_swept(service))
+        yield service
     finally:
         gate.unlink(missing_ok=True)
         service.stop()
+
+
+def has_swept(service: Service) -> bool:
+    with psycopg.connect(running_url(service.home)) as connection:
+        found = connection.execute("SELECT FROM earmark._private_duty WHERE duty = 'sweep' AND ran_at IS NOT NULL")
+        return found.fetchone() is not None
 
 
 @pytest.fixture
