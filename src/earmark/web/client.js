@@ -170,6 +170,7 @@ export class EarmarkClient {
     for (let failures = 0; !signal?.aborted; failures += 1) {
       try {
         for await (const event of this.#stream(place, signal)) {
+          if (signal?.aborted) return; // also where more has come already
           failures = 0;
           yield event;
         }
