@@ -333,6 +333,12 @@ def test_a_wrong_setting_is_named(service, variable, value):
     assert variable in one_line(earmark(service, "token", "alice", **{variable: value}), 2)
 
 
+def test_settings_that_do_not_go_together_are_named(service):
+    said = one_line(earmark(service, "token", "alice", EARMARK_PROCESSING="external"), 2)
+    needed = "EARMARK_PUBLIC_URL, EARMARK_PROCESSOR_URL, EARMARK_WEBHOOK_SECRETS"
+    assert said == f"earmark: EARMARK_PROCESSING=external needs {needed}"
+
+
 @pytest.mark.parametrize("command", [["usage", "alice"], ["serve", "--port", "0"], ["migrate"], ["worker"]])
 def test_a_database_that_does_not_answer(service, command):
     with socket.socket() as taken:  # bound and not listening: nobody answers here

@@ -206,7 +206,9 @@ def run() -> None:
         app(prog_name="earmark")
     except pydantic.ValidationError as error:
         for problem in error.errors():
-            typer.echo(f"earmark: EARMARK_{'_'.join(map(str, problem['loc'])).upper()}: {problem['msg']}", err=True)
+            named = "_".join(map(str, problem["loc"])).upper()  # nothing, where several settings do not go together
+            message = problem["msg"].removeprefix("Value error, ")
+            typer.echo(f"earmark: EARMARK_{named}: {message}" if named else f"earmark: {message}", err=True)
         sys.exit(2)
     except psycopg.OperationalError as error:
         first, *_ = str(error).strip().splitlines() or [type(error).__name__]

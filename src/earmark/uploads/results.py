@@ -89,8 +89,10 @@ async def take_result(uploads: Uploads, delivery: str, result: Result) -> Mappin
         if answered is not None:
             return dict(answered)
         await _check_attempt(uploads, connection, image, result)
-        take = _completed if result.is_completed else _failed
-        outcome, moved = await take(uploads, connection, image, result)
+        if result.is_completed:
+            outcome, moved = await _completed(connection, image, result)
+        else:
+            outcome, moved = await _failed(uploads, connection, image, result)
         answer = {"imageId": str(image.image), "attempt": result.attempt, "outcome": outcome}
         await _calls.delivery_answered(connection, image.image, delivery, answer)
     log_transition(moved, Cause.PROCESSING_FAILED, ACTOR, result.error)
@@ -107,12 +109,7 @@ async def _check_attempt(uploads: Uploads, connection: AsyncConnection[Any], ima
         raise _stale(image)
 
 
-async def _completed(
-    uploads: Uploads,  # noqa: ARG001 - as _failed
-    connection: AsyncConnection[Any],
-    image: Image,
-    result: Result,
-) -> tuple[str, Transition]:
+async def _completed(connection: AsyncConnection[Any], image: Image, result: Result) -> tuple[str, Transition]:
     moved = await _calls.complete(
         connection,
         image.image,
