@@ -1,19 +1,18 @@
 CREATE OR REPLACE FUNCTION earmark.health()
 RETURNS jsonb LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = earmark, pg_temp AS $$
 DECLARE
-    moment timestamptz := _private_now();
+    now jsonb := status();
+    moment timestamptz := now->>'at';
 BEGIN
-    PERFORM _private_authorize(NULL);
     RETURN jsonb_build_object(
         'holds', (SELECT count(*) FROM _private_hold h WHERE h.state = 'held' AND h.expires_at IS NOT NULL),
-        'holds_overdue', (SELECT count(*) FROM _private_hold h WHERE h.state = 'held' AND h.expires_at <= moment),
-        'holds_overdue_seconds', (
-            SELECT extract(epoch FROM moment - min(h.expires_at)) FROM _private_hold h WHERE h.state = 'held' AND h.expires_at <= moment),
-        'set_aside', (SELECT count(*) FROM set_aside()),
+        'holds_overdue', now->'overdue_holds'->'count',
+        'holds_overdue_seconds', extract(epoch FROM moment - (now->'overdue_holds'->>'oldest')::timestamptz),
+        'set_aside', now->'set_aside'->'count',
         'images', (SELECT coalesce(jsonb_object_agg(i.state, i.number), '{}')
             FROM (SELECT i.state, count(*) AS number FROM _private_image i WHERE i.due_at IS NOT NULL GROUP BY i.state) i),
-        'images_overdue', (SELECT count(*) FROM _private_image i WHERE i.due_at <= moment),
-        'images_overdue_seconds', (SELECT extract(epoch FROM moment - min(i.due_at)) FROM _private_image i WHERE i.due_at <= moment),
+        'images_overdue', now->'overdue_images'->'count',
+        'images_overdue_seconds', extract(epoch FROM moment - (now->'overdue_images'->>'oldest')::timestamptz),
         'images_to_remove', (SELECT count(*) FROM _private_image i WHERE i.remove_objects_at <= moment),
         'tallies', (SELECT coalesce(jsonb_agg(jsonb_build_object('metric', t.metric, 'cause', t.cause,
             'le', nullif(t.le, 'infinity'), 'value', t.value) ORDER BY t.metric, t.cause, t.le), '[]') FROM _private_tally t),
