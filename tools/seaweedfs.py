@@ -21,6 +21,9 @@ _PORTS = ("master", "volume", "filer", "s3", "admin")
 _START_TRIES = 600
 _POLL_SECONDS = 0.05
 _PR_SET_PDEATHSIG = 1
+_PROBE = ".ready"
+_READ = 100
+"""Objects of before that are read at most: their volumes are announced together."""
 
 
 class SeaweedFS:
@@ -68,7 +71,7 @@ class SeaweedFS:
         }
 
     def start(self) -> None:
-        """Returns when the bucket can be listed.
+        """Returns when objects can be listed, written and deleted, and those of before read.
 
         Raises:
             RuntimeError: It did not start; somebody may have taken one of its ports.
@@ -121,7 +124,10 @@ class SeaweedFS:
         ]
 
     def _answers(self) -> bool:
-        """Whether, in a bounded time, the bucket can be listed; strangers are refused even before there is one."""
+        """Whether, in a bounded time, all that a service asks of it is done.
+
+        The filer lists what is in a volume up to five seconds before the master has heard of that volume again.
+        """
         key, secret = self._access
         store = S3Store(
             BUCKET,
@@ -136,7 +142,12 @@ class SeaweedFS:
             if self._process is None or self._process.poll() is not None:
                 return False
             try:
-                obstore.list(store).collect()
+                for kept in next(iter(obstore.list(store, chunk_size=_READ)), ())[:_READ]:
+                    if kept["size"]:
+                        obstore.get_range(store, kept["path"], start=0, length=1)
+                obstore.put(store, _PROBE, b"1")
+                obstore.get(store, _PROBE).bytes()
+                obstore.delete(store, _PROBE)
             except BaseError:
                 time.sleep(_POLL_SECONDS)
             else:
