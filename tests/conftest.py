@@ -18,6 +18,7 @@ from earmark.uploads.queue import migrate_queue
 pytest_plugins = [
     "fixtures.object_store",
     "fixtures.breakable",
+    "fixtures.outside",
     "fixtures.races",
     "fixtures.service",
     "fixtures.small_disk",

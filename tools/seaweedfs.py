@@ -3,12 +3,14 @@
 import ctypes
 import json
 import os
+import random
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import obstore
@@ -18,6 +20,8 @@ from obstore.store import S3Store
 BUCKET = "objects"
 REGION = "us-east-1"
 _PORTS = ("master", "volume", "filer", "s3", "admin")
+_OWN_PORTS = range(10_000, 32_000)
+_PORT_TRIES = 1000
 _START_TRIES = 600
 _POLL_SECONDS = 0.05
 _PR_SET_PDEATHSIG = 1
@@ -156,15 +160,19 @@ class SeaweedFS:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of the loopback interface on which nobody listens now."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
+    """Ports of the loopback interface on which nobody listens now, and which no system gives to whoever asks for any.
+
+    So one who ends and starts again finds his port free.
+    """
+    found: list[int] = []
+    for port in random.sample(_OWN_PORTS, _PORT_TRIES):
+        with socket.socket() as each, suppress(OSError):
+            each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            each.bind(("127.0.0.1", port))
+            found.append(port)
+        if len(found) == count:
+            return found
+    raise RuntimeError(f"no {count} free ports between {_OWN_PORTS.start} and {_OWN_PORTS.stop}")
 
 
 def _die_with_parent() -> None:

@@ -27,6 +27,15 @@ POINTS = frozenset(
         "driven_again",
         "holds_swept",
         "objects_removed",
+        "published",
+        "posted",
+        "handed_over",
+        "refused",
+        "told_later",
+        "result_taken",
+        "ledger_reserved",
+        "ledger_committed",
+        "ledger_rolled_back",
     }
 )
 """What has just been done there."""

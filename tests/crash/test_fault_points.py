@@ -1,14 +1,25 @@
 """kill -9 right after each commit: the next start and one sweep put everything right."""
 
 import contextlib
+import re
 import threading
+from pathlib import Path
 
 import httpx
 import pytest
 
+import earmark
 from earmark.errors import InvalidRequest
 from earmark.faults import POINTS, FaultInjected, arm, reached
-from fixtures.life import assert_what_is_there_is_what_is_used, complete, preupload, put
+from earmark.uploads.outside import TRIES
+from fixtures.ledger_process import LEDGER_POINTS
+from fixtures.life import (
+    assert_what_is_there_is_what_is_used,
+    assert_what_was_answered_is_so,
+    complete,
+    preupload,
+    put,
+)
 from fixtures.pictures import picture
 
 JPEG = picture(320, 240)
@@ -25,6 +36,18 @@ SETTINGS = {
 }
 BEFORE = {"driven_again": ["started"]}
 """A point that only a death brings about."""
+OUTSIDE = (
+    ("published", "webhook"),
+    ("waiting", "webhook"),
+    ("completed", "webhook"),
+    ("posted", "external"),
+    ("handed_over", "external"),
+    ("refused", "external"),
+    ("told_later", "external"),
+    ("result_taken", "external"),
+)
+"""Points to be reached while somebody outside sets off or does the processing, and which of the two."""
+ONLY_OUTSIDE = {point for point, _ in OUTSIDE} - {"waiting", "completed"}
 
 
 def live(service):
@@ -71,9 +94,29 @@ def live(service):
     return [threading.Thread(target=alone, args=act) for act in [*acts, (deleted,)]]
 
 
-@pytest.mark.parametrize("point", sorted(POINTS))
+@pytest.mark.parametrize("point", sorted(POINTS - {*LEDGER_POINTS, *ONLY_OUTSIDE}))
 def test_killed_after_a_commit(service_of, point):
     service = service_of(**SETTINGS)
+    die_at(service, point)
+    service.start()
+    service.wait_until(service.is_at_rest, tries=4800)
+    assert_what_is_there_is_what_is_used(service)
+
+
+@pytest.mark.parametrize(("point", "processing"), OUTSIDE)
+def test_killed_while_somebody_outside_takes_part(service_of, outside_of, point, processing):
+    service = service_of(**SETTINGS)
+    outside = outside_of(service, processing, refusals=TRIES if point == "told_later" else 0)
+    die_at(service, point)
+    service.start()
+    service.wait_until(outside.is_quiet, tries=4800)
+    service.wait_until(service.is_at_rest, tries=4800)
+    assert_what_is_there_is_what_is_used(service)
+    assert_what_was_answered_is_so(service, outside)
+    service.run("reconcile")
+
+
+def die_at(service, point):
     for fault in [*BEFORE.get(point, []), point]:
         service.environment["EARMARK_FAULT"] = f"{fault}:kill"
         service.start()
@@ -86,9 +129,13 @@ def test_killed_after_a_commit(service_of, point):
             assert not act.is_alive()
         service.kill()
     del service.environment["EARMARK_FAULT"]
-    service.start()
-    service.wait_until(service.is_at_rest, tries=4800)
-    assert_what_is_there_is_what_is_used(service)
+
+
+def test_every_point_in_the_code_is_listed():
+    """And every listed one is reached, or the test that waits for its death fails."""
+    source = Path(earmark.__file__).parent
+    named = {point for file in source.rglob("*.py") for point in re.findall(r'reached\("(\w+)"\)', file.read_text())}
+    assert named == POINTS
 
 
 def test_a_fault_happens_once_at_its_point_and_time():

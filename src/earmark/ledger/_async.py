@@ -9,6 +9,7 @@ from uuid import UUID
 from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
 
+from earmark.faults import reached
 from earmark.ledger import _calls, _stories
 from earmark.ledger._async_operations import AsyncOperations
 from earmark.ledger._async_reservation import AsyncReservation
@@ -118,6 +119,8 @@ class AsyncLedger(AsyncOperations):
         call = _calls.reserve(subject, named, key=key, ttl=ttl, actor=actor)
         with Operation("reserve", subject=subject) as operation:
             grant = await self._transport.run(call, connection)
+            if connection is None:
+                reached("ledger_reserved")
             operation.ended("replayed" if grant.replayed else grant.outcome, reservation=grant.reservation)
         return AsyncReservation(self, subject, grant, on_error, connection)
 
@@ -156,6 +159,8 @@ class AsyncLedger(AsyncOperations):
         )
         with Operation("commit", reservation=reservation) as operation:
             settlement = await self._transport.run(call, connection)
+            if connection is None:
+                reached("ledger_committed")
             operation.ended(settlement.outcome, subject=settlement.subject)
         return settlement
 
@@ -185,6 +190,7 @@ class AsyncLedger(AsyncOperations):
                     settlement = await self._transport.run(call, connection)
                 else:
                     settlement = await insist(lambda: self._transport.run(call))
+                    reached("ledger_rolled_back")
                 operation.ended(settlement.outcome, subject=settlement.subject)
         except UNREACHABLE as error:
             log_failed_rollback(reservation, cause, error, subject=subject, items=items, actor=actor)

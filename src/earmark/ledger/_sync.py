@@ -9,6 +9,7 @@ from uuid import UUID
 from psycopg import Connection
 from psycopg_pool import ConnectionPool
 
+from earmark.faults import reached
 from earmark.ledger import _calls, _stories
 from earmark.ledger._batching import Transport
 from earmark.ledger._sync_operations import Operations
@@ -117,6 +118,8 @@ class Ledger(Operations):
         call = _calls.reserve(subject, named, key=key, ttl=ttl, actor=actor)
         with Operation("reserve", subject=subject) as operation:
             grant = self._transport.run(call, connection)
+            if connection is None:
+                reached("ledger_reserved")
             operation.ended("replayed" if grant.replayed else grant.outcome, reservation=grant.reservation)
         return Reservation(self, subject, grant, on_error, connection)
 
@@ -155,6 +158,8 @@ class Ledger(Operations):
         )
         with Operation("commit", reservation=reservation) as operation:
             settlement = self._transport.run(call, connection)
+            if connection is None:
+                reached("ledger_committed")
             operation.ended(settlement.outcome, subject=settlement.subject)
         return settlement
 
@@ -184,6 +189,7 @@ class Ledger(Operations):
                     settlement = self._transport.run(call, connection)
                 else:
                     settlement = insist_sync(lambda: self._transport.run(call))
+                    reached("ledger_rolled_back")
                 operation.ended(settlement.outcome, subject=settlement.subject)
         except UNREACHABLE as error:
             log_failed_rollback(reservation, cause, error, subject=subject, items=items, actor=actor)

@@ -20,6 +20,7 @@ import msgspec
 
 from earmark.config import Settings
 from earmark.errors import EarmarkError, NotFound
+from earmark.faults import reached
 from earmark.model import Cause
 from earmark.uploads import _calls
 from earmark.uploads._calls import Deadline
@@ -77,6 +78,7 @@ class QStashJobs:
                 "Upstash-Deduplication-Id": message_id(image),
             },
         )
+        reached("published")
 
 
 class ProcessorJobs:
@@ -130,8 +132,10 @@ class ProcessorJobs:
         body = msgspec.json.encode(job)
         assert settings.processor_url is not None  # noqa: S101 - the settings see to it
         await _post(self._client, settings.processor_url, body, self._signatures.signed(message_id(image), body))
+        reached("posted")
         async with self._uploads.pool.connection() as connection:
             await _calls.hand_over(connection, image.image, image.attempt + 1, deadline)
+        reached("handed_over")
 
     async def _end(self, image: Image, cause: Cause, reason: str, outcome: str) -> str:
         async with self._uploads.pool.connection() as connection, connection.transaction():
@@ -141,6 +145,7 @@ class ProcessorJobs:
             moved = await _calls.roll_back(
                 connection, image.image, cause, attempt=image.attempt + 1, reason=reason, actor="worker"
             )
+        reached("refused")
         log_transition(moved, cause, "worker", reason)
         return outcome
 
@@ -188,6 +193,7 @@ async def _later(uploads: Uploads, image: Image) -> str:
     async with uploads.pool.connection() as connection, connection.transaction():
         delay = uploads.settings.retry_cap_seconds * random.uniform(0.5, 1)  # noqa: S311 - spreads retries
         await enqueue(uploads.queue, image.image, connection, delay_seconds=delay)
+    reached("told_later")
     return "retrying"
 
 

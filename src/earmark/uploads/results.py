@@ -12,6 +12,7 @@ from uuid import UUID
 from psycopg import AsyncConnection
 
 from earmark.errors import EarmarkError, InvalidRequest, NotFound
+from earmark.faults import reached
 from earmark.model import Amounts, Cause
 from earmark.uploads import _calls
 from earmark.uploads._calls import Transition
@@ -95,6 +96,7 @@ async def take_result(uploads: Uploads, delivery: str, result: Result) -> Mappin
             outcome, moved = await _failed(uploads, connection, image, result)
         answer = {"imageId": str(image.image), "attempt": result.attempt, "outcome": outcome}
         await _calls.delivery_answered(connection, image.image, delivery, answer)
+    reached("result_taken")
     log_transition(moved, Cause.PROCESSING_FAILED, ACTOR, result.error)
     return answer
 
