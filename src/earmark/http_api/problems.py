@@ -74,6 +74,14 @@ class DatabaseUnavailable(EarmarkError):  # noqa: N818 - named for what is wrong
     remedy = "Try again after `Retry-After`, with the same Idempotency-Key."
 
 
+class DatabaseFull(EarmarkError):  # noqa: N818 - named for what is wrong
+    """The disk of the database is full; nothing was changed, and what is held comes back once there is room."""
+
+    status = 503
+    slug = "database-full"
+    remedy = "The operator makes room on the database's disk; then try again, with the same Idempotency-Key."
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """An error as it is told to the client."""
@@ -137,7 +145,7 @@ def problem_of(error: Exception) -> Problem:
     if isinstance(error, HTTPException):
         return _of_the_protocol(error)
     if isinstance(error, UNREACHABLE):
-        return _unavailable(DatabaseUnavailable.slug, "The database cannot be reached right now; try again.")
+        return _without_database(error)
     if isinstance(error, _NO_SCHEMA):
         return _unavailable(SchemaMismatch.slug, "The database's schema is missing or old: run `earmark migrate`.")
     if isinstance(error, _UNSTORABLE) or (isinstance(error, psycopg.DataError) and error.sqlstate is None):
@@ -171,6 +179,12 @@ def _of_the_protocol(error: HTTPException) -> Problem:
     }
     slug, detail = told.get(status, (InvalidRequest.slug, f"{status.phrase}."))
     return Problem(status, slug, detail, headers=error.headers or {})
+
+
+def _without_database(error: Exception) -> Problem:
+    if isinstance(error, psycopg.errors.DiskFull):
+        return _unavailable(DatabaseFull.slug, "The database's disk is full; nothing was changed. Try again later.")
+    return _unavailable(DatabaseUnavailable.slug, "The database cannot be reached right now; try again.")
 
 
 def _unavailable(slug: str, detail: str) -> Problem:
