@@ -16,13 +16,15 @@ import psycopg
 import pytest
 
 from earmark.local_postgres import running_url
-from fixtures.life import assert_what_is_there_is_what_is_used
+from fixtures.life import assert_what_is_there_is_what_is_used, assert_what_was_answered_is_so
 from fixtures.object_store import bucket
 from fixtures.pictures import picture
 
 FIRST = int(os.environ.get("EARMARK_CHAOS_SEED", "1"))
 RUNS = int(os.environ.get("EARMARK_CHAOS_RUNS", "20"))
 VICTIMS = ("client", "service", "worker", "database", "store")
+WAYS = ("worker", "webhook", "external")
+"""Who processes: by turns, so that any three seeds in a row try all."""
 KILLS, CLIENTS, FILES = 3, 2, 6
 SETTINGS = {
     "evidence_ttl_seconds": 1,
@@ -43,11 +45,12 @@ SELECT coalesce(sum(CASE state WHEN 'reserved' THEN 1 WHEN 'uploading' THEN 2 WH
 
 
 class Site:
-    """Everything that can be killed: a service with its database, a worker beside it, a store, and clients."""
+    """Everything that can be killed: a service with its database, a worker beside it, a store, clients, the outside."""
 
-    def __init__(self, service, store, folder):
+    def __init__(self, service, store, outside, folder):
         self.service = service
         self.store = store
+        self.outside = outside
         self.folder = folder
         self.worker = None
         self.clients = []
@@ -83,6 +86,9 @@ class Site:
             case "store":
                 self.store.kill()
                 self.store.start()
+            case "outside":
+                self.outside.kill()
+                self.outside.start()
             case "database":  # it has an operator of its own: whoever serves or works starts it again
                 with suppress(psutil.NoSuchProcess):
                     psutil.Process(
@@ -100,8 +106,22 @@ class Site:
         except psycopg.Error:
             return None
 
-    def over(self):
+    def is_over(self):
         return all(client.poll() is not None for client in self.clients)
+
+    def is_at_rest(self):
+        """Whether nothing is left to happen, from outside either: a report may yet come for what had expired."""
+        is_quiet = self.outside is None or self.outside.is_quiet()
+        return is_quiet and self.service.is_at_rest(workers=2)
+
+    def left(self):
+        """What is not at rest, for whoever reads of a failure."""
+        jobs = self.asked("SELECT jsonb_agg(j) FROM procrastinate.procrastinate_jobs j")
+        images = self.asked(
+            "SELECT jsonb_agg(to_jsonb(i) - 'metadata' - 'outputs') FROM earmark._private_image i "
+            "WHERE state NOT IN ('completed', 'deleted') OR remove_objects_at IS NOT NULL"
+        )
+        return f"jobs: {jobs}\nimages: {images}\noutside: {self.outside and self.outside.pending()}"
 
     def stop(self):
         for process in (*self.clients, self.worker):
@@ -112,8 +132,8 @@ class Site:
 
 
 @contextmanager
-def site(service, store, folder):
-    made = Site(service, store, folder)
+def site(service, store, outside, folder):
+    made = Site(service, store, outside, folder)
     try:
         yield made
     finally:
@@ -121,25 +141,33 @@ def site(service, store, folder):
 
 
 @pytest.mark.parametrize("seed", range(FIRST, FIRST + RUNS))
-def test_everything_is_right_after_deaths_at_any_moment(seed, service_of, own_object_store, tmp_path):
+def test_everything_is_right_after_deaths_at_any_moment(seed, service_of, outside_of, own_object_store, tmp_path):
     chance = random.Random(seed)
     most = 5 * CLIENTS * FILES
-    plan = sorted((chance.randrange(1, most), chance.choice(VICTIMS)) for _ in range(KILLS))
-    print(f"seed {seed}: {plan}")  # noqa: T201 - what a failure is read by
+    way = WAYS[seed % len(WAYS)]
+    victims = VICTIMS if way == "worker" else (*VICTIMS, "outside")
+    plan = sorted((chance.randrange(1, most), chance.choice(victims)) for _ in range(KILLS))
+    print(f"seed {seed}, {way}: {plan}")  # noqa: T201 - what a failure is read by
     service = service_of(**SETTINGS, storage_url="s3://objects")
     service.environment |= own_object_store.environment
+    outside = None if way == "worker" else outside_of(service, way, seed=seed)
     service.start()
-    with site(service, own_object_store, tmp_path) as here:
+    with site(service, own_object_store, outside, tmp_path) as here:
         here.start_worker()
         for number in range(CLIENTS):
             here.start_client(number)
         for progress, victim in plan:
-            service.wait_until(lambda at=progress: here.over() or (here.asked(PROGRESS) or 0) >= at, tries=PATIENCE)
+            service.wait_until(lambda at=progress: here.is_over() or (here.asked(PROGRESS) or 0) >= at, tries=PATIENCE)
             here.kill(victim)
-        service.wait_until(here.over, tries=PATIENCE)
-        service.wait_until(lambda: service.is_at_rest(workers=2), tries=PATIENCE)
+        service.wait_until(here.is_over, tries=PATIENCE)
+        try:
+            service.wait_until(here.is_at_rest, tries=PATIENCE)
+        except pytest.fail.Exception:
+            pytest.fail(f"not at rest: {here.left()}")
         sweep_after_the_last_upload_url_has_expired(here)
         assert_what_is_there_is_what_is_used(service, bucket(own_object_store))
+        if outside is not None:
+            assert_what_was_answered_is_so(service, outside)
         service.run("reconcile")
 
 
