@@ -1,7 +1,8 @@
 """HTTP benchmark: reserve and rollback over HTTP with a JWT, against a bare Starlette echo with the same JWT check.
 
 50 connections by wrk, one web process each, one machine, one run; the rounds are interleaved. Durable commits are on.
-Prints a table and writes JSON. wrk comes from the system's packages: `apt-get install wrk`.
+Also told is the processor time that a request takes, of Python and of PostgreSQL, which hardly depends on what else the
+machine does. Prints a table and writes JSON. wrk comes from the system's packages: `apt-get install wrk`.
 
     python bench/over_http.py [--seconds 5] [--rounds 3] [--connections 50] [--users 1000] [--json FILE]
 """
@@ -22,6 +23,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import httpx
+import psutil
 
 from earmark.cli.token import local_token
 
@@ -29,6 +31,7 @@ SCRIPT = Path(__file__).with_name("over_http.lua")
 WRK = "wrk"
 START_SECONDS = 60
 RATE = re.compile(r"Requests/sec:\s+([\d.]+)")
+REQUESTS = re.compile(r"(\d+) requests in")
 PERCENTILE = re.compile(r"^\s+(50|99)%\s+([\d.]+)(us|ms|s)", re.MULTILINE)
 UNITS = {"us": 0.001, "ms": 1.0, "s": 1000.0}
 
@@ -79,24 +82,36 @@ class Contestant:
                 return
         sys.exit(f"{self.name} did not start")
 
+    def seconds(self):
+        """Processor time so far: of our own processes, and of PostgreSQL's."""
+        spent = {"python": 0.0, "postgres": 0.0}
+        first = psutil.Process(self._process.pid)
+        for process in (first, *first.children(recursive=True)):
+            times = process.cpu_times()
+            spent["postgres" if process.name() == "postgres" else "python"] += times.user + times.system
+        return spent
+
     def stop(self):
         self._process.send_signal(signal.SIGTERM)
         self._process.wait(30)
 
 
 def measure(contestant, arguments, tokens, seconds):
-    """Requests per second, and latencies in milliseconds at 50 and 99 percent."""
+    """Requests per second, latencies in ms at 50 and 99 percent, and a request's µs of Python and of PostgreSQL."""
     environment = {**os.environ, "TOKENS": str(tokens), "SETTLE": "1" if contestant.name == "earmark" else ""}
     command = [
         *(WRK, "--threads", "1", "--connections", str(arguments.connections), "--duration", f"{seconds}s"),
         *("--latency", "--script", str(SCRIPT), contestant.url),
     ]
+    before = contestant.seconds()
     said = subprocess.run(  # noqa: S603 - our own command
         command, env=environment, capture_output=True, text=True, check=True
     ).stdout
     assert "Non-2xx" not in said, said
     latencies = {percent: float(value) * UNITS[unit] for percent, value, unit in PERCENTILE.findall(said)}
-    return float(RATE.search(said)[1]), latencies["50"], latencies["99"]
+    requests = int(REQUESTS.search(said)[1])
+    spent = [(after - before[kind]) / requests * 1e6 for kind, after in contestant.seconds().items()]
+    return float(RATE.search(said)[1]), latencies["50"], latencies["99"], *spent
 
 
 def run(arguments, home):
@@ -125,9 +140,9 @@ def show(seen):
     middle = {
         name: [statistics.median(column) for column in zip(*rounds, strict=True)] for name, rounds in seen.items()
     }
-    print(f"{'server':10} {'requests/s':>11} {'p50 ms':>8} {'p99 ms':>8}")
-    for name, (rate, half, most) in middle.items():
-        print(f"{name:10} {rate:11,.0f} {half:8.2f} {most:8.2f}")
+    print(f"{'server':10} {'requests/s':>11} {'p50 ms':>8} {'p99 ms':>8} {'Python µs':>10} {'PostgreSQL µs':>14}")
+    for name, (rate, half, most, python, postgres) in middle.items():
+        print(f"{name:10} {rate:11,.0f} {half:8.2f} {most:8.2f} {python:10.0f} {postgres:14.0f}")
     rate = middle["earmark"][0] / middle["echo"][0]
     tail = middle["earmark"][2] / middle["echo"][2]
     print(f"earmark does {rate:.2f}x the echo's requests; its p99 is {tail:.2f}x the echo's")
