@@ -49,6 +49,7 @@ Row = tuple[Any, ...]
 Json = dict[str, Any]
 
 DEFAULT_TTL = timedelta(minutes=15)
+_encode = json.JSONEncoder(allow_nan=False, ensure_ascii=False).encode
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
 BATCH_SQL: Mapping[str, LiteralString] = {
@@ -457,7 +458,7 @@ def _settle(
 
 def _batched(verb: str, request: Json, decode: Callable[[Row], T]) -> Batched[T]:
     try:
-        text = json.dumps(request, allow_nan=False, ensure_ascii=False)
+        text = _encode(request)
         text.encode()
     except (TypeError, ValueError) as error:
         raise InvalidRequest(f"The request cannot be written as JSON: {error}.") from error
