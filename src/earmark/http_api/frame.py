@@ -59,22 +59,19 @@ class Frame:
             return
         exchange = _Exchange(scope, receive, send)
         with exchange.operation:
-            await self._answer(exchange)
-
-    async def _answer(self, exchange: "_Exchange") -> None:
-        try:
-            await self.app(exchange.scope, exchange.receive, exchange.send)
-        except ClientDisconnect:
-            pass
-        except Exception as error:
-            problem = problem_of(error)
-            exchange.log_error(problem, error)
-            if exchange.status is not None:
-                raise  # half an answer was sent: only a broken connection can still say so
-            response = problem.response(exchange.request_id)
-            await response(exchange.scope, exchange.receive, exchange.send)
-        finally:
-            exchange.log()
+            try:
+                await self.app(exchange.scope, exchange.receive, exchange.send)
+            except ClientDisconnect:
+                pass
+            except Exception as error:
+                problem = problem_of(error)
+                exchange.log_error(problem, error)
+                if exchange.status is not None:
+                    raise  # half an answer was sent: only a broken connection can still say so
+                response = problem.response(exchange.request_id)
+                await response(exchange.scope, exchange.receive, exchange.send)
+            finally:
+                exchange.log()
 
 
 class _Exchange:
@@ -143,14 +140,14 @@ class _Exchange:
 
     def log(self) -> None:
         """The request's line: no path, query or header, which may hold names, links and tokens."""
-        route: Any = self.scope.get("route")
-        extra = {
-            "method": self.scope["method"],
+        route: Any = self.scope["route"]
+        status = CLIENT_CLOSED_REQUEST if self.status is None else self.status
+        about = {
             "route": getattr(route, "path", None),
-            "status": CLIENT_CLOSED_REQUEST if self.status is None else self.status,
-            "duration_ms": round((time.perf_counter() - self._started) * 1000, 1),
             "subject": self.scope.get(SUBJECT_IN_SCOPE),
             "request_id": self.request_id,
         }
-        self.operation.ended(str(extra["status"]), **{name: extra[name] for name in ("route", "subject", "request_id")})
+        self.operation.ended(str(status), **about)
+        duration_ms = round((time.perf_counter() - self._started) * 1000, 1)
+        extra = {"method": self.scope["method"], "status": status, "duration_ms": duration_ms, **about}
         _logger.info("request", extra=extra)

@@ -104,6 +104,11 @@ def key_of(request: Request) -> str | None:
     return key
 
 
+def named_in_query(request: Request) -> str | None:
+    """Whom the query names, or None."""
+    return request.query_params.get("subject") if request.scope["query_string"] else None
+
+
 def subject_of(request: Request) -> str:
     """The subject that the path names.
 
