@@ -5,6 +5,7 @@ PROMETHEUS_MULTIPROC_DIR for them to an empty folder: each then answers for all.
 same wherever they are asked for; take their maximum over instances, not their sum.
 """
 
+import functools
 import math
 import os
 from collections import defaultdict
@@ -179,6 +180,12 @@ class _Snapshot(CollectorRegistry):
         yield from self._families
 
 
+@functools.cache
+def _labelled(metric: Histogram, *labels: object) -> Histogram:
+    """The child of a metric: finding it again costs the library more than counting does."""
+    return metric.labels(*labels)
+
+
 def _count(_: Operation) -> Finish:
     return _finish
 
@@ -187,7 +194,7 @@ def _finish(operation: Operation) -> None:
     outcome = operation.outcome or ("error" if operation.error is not None else "done")
     ids = operation.ids
     if operation.name == "http_request":
-        REQUESTS.labels(ids["method"], ids.get("route") or "", outcome).observe(operation.seconds)
+        _labelled(REQUESTS, ids["method"], ids.get("route") or "", outcome).observe(operation.seconds)
         return
     if operation.name == "duty":
         DUTIES.labels(ids["duty"], outcome).observe(operation.seconds)
@@ -200,7 +207,7 @@ def _finish(operation: Operation) -> None:
     if operation.name == "rollback_failed":
         ROLLBACKS_FAILED.labels(str(ids["cause"])).inc()
         return
-    OPERATIONS.labels(operation.name, outcome).observe(operation.seconds)
+    _labelled(OPERATIONS, operation.name, outcome).observe(operation.seconds)
     if outcome == "denied" and operation.name in {"reserve", "images_reserve"}:
         DENIALS.inc()
     if outcome.startswith("already_") and operation.name in _SETTLING:

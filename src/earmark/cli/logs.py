@@ -32,13 +32,12 @@ class _Formatter(structlog.stdlib.ProcessorFormatter):
         if record.exc_info or record.stack_info or record.args:
             return super().format(record)
         extra = {name: value for name, value in vars(record).items() if name not in _OF_EVERY_RECORD}
-        moment = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
         told = {
             "event": record.msg,
             **extra,
             "level": record.levelname.lower(),
             "logger": record.name,
-            "timestamp": moment,
+            "timestamp": datetime.fromtimestamp(record.created, UTC),
         }
         return msgspec.json.encode(told, enc_hook=str).decode()
 
@@ -72,6 +71,9 @@ def configure_logs(log_format: str, *, level: int = logging.INFO) -> None:
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderer],
         )
     )
+    # No line names the file, thread or process it comes from: what nobody reads is not looked up for each of them.
+    logging._srcfile = None  # noqa: SLF001 - as logging's own documentation says
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)

@@ -7,13 +7,15 @@ from dataclasses import replace
 from datetime import timedelta
 
 import httpx
+import msgspec
 from prometheus_client import disable_created_metrics
+from psycopg.types.json import set_json_loads
 from psycopg_pool import AsyncConnectionPool
 
 from earmark import faults, metrics, tracing
 from earmark.cli.token import open_sign_in, secret_of
 from earmark.config import Settings
-from earmark.http_api.answers import Answers
+from earmark.http_api.answers import Answers, Connection
 from earmark.http_api.services import Services
 from earmark.ledger import AsyncLedger
 from earmark.uploads.flow import Uploads
@@ -42,7 +44,13 @@ async def open_services(settings: Settings, database_url: str) -> AsyncIterator[
     tracing.export_where_configured()
     secret = secret_of(settings)
     pool = AsyncConnectionPool(
-        database_url, min_size=2, max_size=MAX_CONNECTIONS, open=False, kwargs={"autocommit": True}, timeout=10
+        database_url,
+        min_size=2,
+        max_size=MAX_CONNECTIONS,
+        open=False,
+        kwargs={"autocommit": True},
+        timeout=10,
+        configure=_reads_json_fast,
     )
     async with open_sign_in(settings) as sign_in, pool:
         ledger = AsyncLedger(pool)
@@ -64,6 +72,11 @@ async def open_services(settings: Settings, database_url: str) -> AsyncIterator[
             with closing(ImagePool(settings.processes, settings.inspection_timeout_seconds)) as images:
                 jobs = ImageJobs(uploads, images, load_processor(settings.processor), requeues=False)
                 yield replace(services, jobs=jobs)
+
+
+async def _reads_json_fast(connection: Connection) -> None:
+    """With the parser that is here for the API anyhow: every answer of the ledger carries JSON."""
+    set_json_loads(msgspec.json.decode, connection)
 
 
 async def run_worker(services: Services, processor: Processor, keep_database: Callable[[], None] | None = None) -> None:

@@ -36,11 +36,11 @@ class RequestInFlight(EarmarkError):  # noqa: N818 - named for what is wrong
 
 
 class _Kept(msgspec.Struct, frozen=True, omit_defaults=True):
-    """An answer as it is stored: a body, or a problem."""
+    """An answer as it is stored: a body, to the byte, or a problem."""
 
     status: int
     headers: dict[str, str]
-    body: Any = None
+    body: str | None = None
     problem: Problem | None = None
 
 
@@ -118,7 +118,7 @@ async def _earlier(connection: Connection, subject: str, key: str, asked: dict[s
     kept = msgspec.convert(answer, _Kept)
     if kept.problem is not None:
         raise Told(kept.problem, REPLAYED)
-    return Response(msgspec.json.encode(kept.body), kept.status, {**kept.headers, **REPLAYED}, "application/json")
+    return Response(kept.body, kept.status, {**kept.headers, **REPLAYED}, "application/json")
 
 
 async def _outcome(effect: Effect, connection: Connection) -> Response | EarmarkError:
@@ -136,4 +136,4 @@ def _kept(outcome: Response | EarmarkError) -> _Kept:
         problem = problem_of(outcome)
         return _Kept(problem.status, {}, problem=problem)
     headers = {name: value for name, value in outcome.headers.items() if not name.startswith("content-")}
-    return _Kept(outcome.status_code, headers, body=msgspec.json.decode(outcome.body))
+    return _Kept(outcome.status_code, headers, body=bytes(outcome.body).decode())

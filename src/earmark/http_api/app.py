@@ -79,7 +79,7 @@ class _Application(Starlette):
 
     def build_middleware_stack(self) -> ASGIApp:
         """The router in the middleware that was named, and no other."""
-        app: ASGIApp = self.router
+        app: ASGIApp = self.router.app
         for kind, arguments, options in reversed(self.user_middleware):
             app = kind(app, *arguments, **options)
         return app

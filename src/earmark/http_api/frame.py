@@ -5,8 +5,8 @@ Also how a connection ends whose request was answered before its body was read: 
 
 import logging
 import re
+import secrets
 import time
-import uuid
 from typing import Any
 
 import anyio
@@ -30,7 +30,7 @@ its connection reset and not the answer (RFC 9112, section 9.6). More than the s
 by the time the answer comes."""
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-_REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _DEFAULT_HEADERS = tuple(
     (name.lower().encode(), value.encode())
     for name, value in {
@@ -42,6 +42,7 @@ _DEFAULT_HEADERS = tuple(
         "X-Content-Type-Options": "nosniff",
     }.items()
 )
+_DEFAULT_NAMES = frozenset(name for name, _ in _DEFAULT_HEADERS)
 _logger = logging.getLogger("earmark.http")
 
 
@@ -58,42 +59,39 @@ class Frame:
             return
         exchange = _Exchange(scope, receive, send)
         with exchange.operation:
-            await self._answer(exchange)
-
-    async def _answer(self, exchange: "_Exchange") -> None:
-        try:
-            await self.app(exchange.scope, exchange.receive, exchange.send)
-        except ClientDisconnect:
-            pass
-        except Exception as error:
-            problem = problem_of(error)
-            exchange.log_error(problem, error)
-            if exchange.status is not None:
-                raise  # half an answer was sent: only a broken connection can still say so
-            response = problem.response(exchange.request_id)
-            await response(exchange.scope, exchange.receive, exchange.send)
-        finally:
-            exchange.log()
+            try:
+                await self.app(exchange.scope, exchange.receive, exchange.send)
+            except ClientDisconnect:
+                pass
+            except Exception as error:
+                problem = problem_of(error)
+                exchange.log_error(problem, error)
+                if exchange.status is not None:
+                    raise  # half an answer was sent: only a broken connection can still say so
+                response = problem.response(exchange.request_id)
+                await response(exchange.scope, exchange.receive, exchange.send)
+            finally:
+                exchange.log()
 
 
 class _Exchange:
     """One request and its answer."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = Headers(scope=scope)
-        given = headers.get(REQUEST_ID, "")
-        self.scope = {name: value for name, value in scope.items() if name != "route"}
-        self.request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        headers = dict(scope["headers"])
+        given = headers.get(b"x-request-id", b"")
+        self.scope = {**scope, "route": None}
+        self.request_id = given.decode() if _REQUEST_ID.fullmatch(given) else secrets.token_hex(16)
         self.status: int | None = None
         method = scope["method"] if scope["method"] in _METHODS else "other"
-        self.operation = Operation("http_request", headers=headers, method=method)
+        self.operation = Operation("http_request", headers=Headers(scope=scope), method=method)
         self._receive = receive
         self._send = send
         self._started = time.perf_counter()
         self._lingers = False
-        self._waits_for_a_word = "expect" in headers  # it sends nothing that we do not ask for
-        length = headers.get("content-length", "0")
-        large = "transfer-encoding" in headers or not length.isdigit() or int(length) > UNREAD_BYTES
+        self._waits_for_a_word = b"expect" in headers  # it sends nothing that we do not ask for
+        length = headers.get(b"content-length", b"0")
+        large = b"transfer-encoding" in headers or not length.isdigit() or int(length) > UNREAD_BYTES
         self._unread = large and scope["http_version"].startswith("1")
 
     async def receive(self) -> Message:
@@ -109,7 +107,10 @@ class _Exchange:
             self.status = message["status"]
             headers: list[tuple[bytes, bytes]] = list(message.get("headers", ()))
             given = {name for name, _ in headers}
-            headers += [header for header in _DEFAULT_HEADERS if header[0] not in given]
+            if given.isdisjoint(_DEFAULT_NAMES):
+                headers += _DEFAULT_HEADERS
+            else:
+                headers += [header for header in _DEFAULT_HEADERS if header[0] not in given]
             headers.append((b"x-request-id", self.request_id.encode()))
             if self._unread:
                 headers.append((b"connection", b"close"))
@@ -139,14 +140,14 @@ class _Exchange:
 
     def log(self) -> None:
         """The request's line: no path, query or header, which may hold names, links and tokens."""
-        route: Any = self.scope.get("route")
-        extra = {
-            "method": self.scope["method"],
+        route: Any = self.scope["route"]
+        status = CLIENT_CLOSED_REQUEST if self.status is None else self.status
+        about = {
             "route": getattr(route, "path", None),
-            "status": CLIENT_CLOSED_REQUEST if self.status is None else self.status,
-            "duration_ms": round((time.perf_counter() - self._started) * 1000, 1),
             "subject": self.scope.get(SUBJECT_IN_SCOPE),
             "request_id": self.request_id,
         }
-        self.operation.ended(str(extra["status"]), **{name: extra[name] for name in ("route", "subject", "request_id")})
+        self.operation.ended(str(status), **about)
+        duration_ms = round((time.perf_counter() - self._started) * 1000, 1)
+        extra = {"method": self.scope["method"], "status": status, "duration_ms": duration_ms, **about}
         _logger.info("request", extra=extra)

@@ -3,12 +3,11 @@
 import base64
 import binascii
 import re
-from contextlib import aclosing
 from typing import TypeVar
 from uuid import UUID
 
 import msgspec
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from earmark.errors import InvalidRequest, NotFound
 from earmark.http_api.caller import subject_name
@@ -35,17 +34,19 @@ async def read_body(request: Request) -> bytes:
 
     Raises:
         BodyTooLarge: It is, or says it is, longer than 1 MiB; read no further than that.
+        ClientDisconnect: The client has gone.
     """
     declared = request.headers.get("content-length", "0")
+    fits = declared.isdigit() and int(declared) <= BODY_BYTES_MAX
     body = bytearray()
-    if declared.isdigit() and int(declared) <= BODY_BYTES_MAX:
-        async with aclosing(request.stream()) as chunks:
-            async for chunk in chunks:
-                body += chunk
-                if len(body) > BODY_BYTES_MAX:
-                    break
-            else:
-                return bytes(body) or b"{}"
+    while fits:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        body += message.get("body", b"")
+        fits = len(body) <= BODY_BYTES_MAX
+        if fits and not message.get("more_body", False):
+            return bytes(body) or b"{}"
     raise BodyTooLarge(f"A body has at most {BODY_BYTES_MAX} bytes.", {"limit": BODY_BYTES_MAX})
 
 
@@ -101,6 +102,11 @@ def key_of(request: Request) -> str | None:
         message = f"Idempotency-Key must be one text of 1 to {KEY_LENGTH_MAX} printable ASCII characters."
         raise InvalidRequest(message, {"field": "Idempotency-Key"})
     return key
+
+
+def named_in_query(request: Request) -> str | None:
+    """Whom the query names, or None."""
+    return request.query_params.get("subject") if request.scope["query_string"] else None
 
 
 def subject_of(request: Request) -> str:

@@ -106,15 +106,12 @@ class Resource(Route):
     """The route of an address, with the method that answers each of its HTTP methods."""
 
     def __init__(self, path: str, methods: Mapping[str, Endpoint]) -> None:
-        async def dispatch(request: Request) -> Response:
-            return await methods["GET" if request.method == "HEAD" else request.method](request)
-
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
-            request = Request(scope, receive, send)
-            response = await dispatch(request)
+            endpoint = methods["GET" if scope["method"] == "HEAD" else scope["method"]]
+            response = await endpoint(Request(scope, receive, send))
             await response(scope, receive, send)
 
-        super().__init__(path, dispatch, methods=list(methods))
+        super().__init__(path, next(iter(methods.values())), methods=list(methods))
         self.app = app  # what Route makes of an endpoint also looks for handlers of exceptions, which are the frame's
         self.endpoints = dict(methods)
 

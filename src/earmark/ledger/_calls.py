@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -49,6 +48,7 @@ Row = tuple[Any, ...]
 Json = dict[str, Any]
 
 DEFAULT_TTL = timedelta(minutes=15)
+_encode = json.JSONEncoder(allow_nan=False, ensure_ascii=False).encode
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
 BATCH_SQL: Mapping[str, LiteralString] = {
@@ -457,7 +457,7 @@ def _settle(
 
 def _batched(verb: str, request: Json, decode: Callable[[Row], T]) -> Batched[T]:
     try:
-        text = json.dumps(request, allow_nan=False, ensure_ascii=False)
+        text = _encode(request)
         text.encode()
     except (TypeError, ValueError) as error:
         raise InvalidRequest(f"The request cannot be written as JSON: {error}.") from error
@@ -527,13 +527,19 @@ def _refuse_conflict(outcome: str, detail: Json) -> None:
 def _settlement(row: Row) -> Settlement:
     outcome, subject, detail = row
     done = tuple(detail["done"])
-    returned: Counter[str] = Counter()
-    committed: Counter[str] = Counter()
-    for story in map(detail["items"].__getitem__, done):
-        returned.update(story["returned"])
-        committed.update(story["committed"] if story["state"] == "committed" else {})
+    stories = [detail["items"][name] for name in done]
+    returned = _sum(story["returned"] for story in stories)
+    committed = _sum(story["committed"] for story in stories if story["state"] == "committed")
     items = {name: _item(story) for name, story in detail["items"].items()}
-    return Settlement(outcome, subject, dict(returned), dict(committed), items, done, shortages_of(detail))
+    return Settlement(outcome, subject, returned, committed, items, done, shortages_of(detail))
+
+
+def _sum(many: Iterable[Amounts]) -> Amounts:
+    total: dict[str, int] = {}
+    for amounts in many:
+        for resource, amount in amounts.items():
+            total[resource] = total.get(resource, 0) + amount
+    return total
 
 
 def _item(story: Json) -> Item:

@@ -8,6 +8,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -82,20 +83,11 @@ class FailedRollbacks:
         Raises:
             psycopg.Error: It failed, and is tried again, on a connection of our own.
         """
-
-        def attempt(connection: AsyncConnection[Any] | None = None) -> Awaitable[Settlement]:
-            return ledger.rollback(
-                reservation,
-                cause=cause,
-                items=items,
-                subject=subject,
-                actor=actor,
-                reason=reason,
-                connection=connection,
-            )
-
+        attempt = partial(
+            ledger.rollback, reservation, cause=cause, items=items, subject=subject, actor=actor, reason=reason
+        )
         try:
-            return await attempt(connection)
+            return await attempt(connection=connection)
         except psycopg.Error as error:
             self.keep(reservation, cause, error, attempt, items)
             raise

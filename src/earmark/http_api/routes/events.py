@@ -14,6 +14,7 @@ from starlette.types import Send
 
 from earmark.errors import EarmarkError, NotSignedIn
 from earmark.http_api.follower import Follower, Watch
+from earmark.http_api.requests import named_in_query
 from earmark.http_api.routing import SUBJECT, Media, operation, resource
 from earmark.http_api.services import Services
 from earmark.http_api.wire import image_answer, usage_answer
@@ -61,7 +62,7 @@ class Events:
         Where it cannot (`ready` says `resumed: false`) the client reads the lists anew.
         """
         caller = self._services.caller(request)
-        subject = caller.acting_for(request.query_params.get("subject"))
+        subject = caller.acting_for(named_in_query(request))
         if request.method == "HEAD":
             return Response(None, 200, _HEADERS)
         if self._follower.watching(subject) >= STREAMS_PER_SUBJECT:

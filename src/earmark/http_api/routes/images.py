@@ -31,6 +31,7 @@ from earmark.http_api.requests import (
     image_cursor,
     key_of,
     limit_of,
+    named_in_query,
     read,
     read_body,
     uuid_of,
@@ -96,7 +97,7 @@ class Images:
         caller = self._services.caller(request)
         key = key_of(request)
         body = _files(await read_body(request))
-        subject = caller.acting_for(body.subject or request.query_params.get("subject"))
+        subject = caller.acting_for(body.subject or named_in_query(request))
         declared = [File(file.filename, file.content_type, file.size) for file in body.files]
         granted = await self._uploads.reserve(subject, declared, key=key, actor=caller.subject)
         usage = await self._usage.usage(subject)
@@ -116,7 +117,7 @@ class Images:
         """The upload is done: 202, and processing is enqueued; repeated: 202 with the state it is in."""
         caller = self._services.caller(request)
         body = await read(request, CompleteBody)
-        seen = caller.sees(request.query_params.get("subject"))
+        seen = caller.sees(named_in_query(request))
         image = await self._uploads.complete(uuid_of(body.image_id, "image"), subject=seen)
         location = address(request, f"/api/images/{image.image}")
         return answer(CompleteAnswer(image.image, image.state), 202, location=location)
@@ -201,7 +202,7 @@ class Images:
     async def page(self, request: Request) -> Response:
         """A page of a subject's images, newest first."""
         caller = self._services.caller(request)
-        subject = caller.acting_for(request.query_params.get("subject"))
+        subject = caller.acting_for(named_in_query(request))
         limit = limit_of(request)
         found = await self._uploads.images(subject, before=image_cursor(request), limit=limit + 1)
         more = cursor_for("images", found[limit - 1].image) if len(found) > limit else None
@@ -215,10 +216,10 @@ class Images:
     @staticmethod
     def _named(request: Request, caller: Caller) -> tuple[UUID, str | None]:
         """The image that is named, and whose it must be; None for anybody's."""
-        return uuid_of(request.path_params["id"], "image"), caller.sees(request.query_params.get("subject"))
+        return uuid_of(request.path_params["id"], "image"), caller.sees(named_in_query(request))
 
     async def _once(self, request: Request, caller: Caller, body: msgspec.Struct | None, effect: Effect) -> Response:
-        seen = caller.sees(request.query_params.get("subject"))
+        seen = caller.sees(named_in_query(request))
         return await self._services.answers.once(
             request, lambda: self._services.owner_of_image(request.path_params["id"], seen), body, effect
         )

@@ -18,7 +18,7 @@ from earmark.http_api.overviews import (
     UsePointAnswer,
     status_answer,
 )
-from earmark.http_api.requests import limit_of, number_of
+from earmark.http_api.requests import limit_of, named_in_query, number_of
 from earmark.http_api.routing import LIMIT, SUBJECT, Access, Parameter, operation, resource
 from earmark.http_api.services import Services
 from earmark.http_api.wire import answer
@@ -74,7 +74,7 @@ class Operator:
         """What a subject used over time; of what was pruned from his journal, nothing."""
         caller = self._services.caller(request)
         caller.must_be_service()
-        subject = caller.acting_for(request.query_params.get("subject"))
+        subject = caller.acting_for(named_in_query(request))
         since = _since(_days(request))
         found = await self._ledger.use_over_time(subject, since=since, points=POINTS)
         series = {

@@ -21,7 +21,16 @@ from earmark.http_api.bodies import ROLLBACK_BODY, AdjustBody, RollbackBody, Sub
 from earmark.http_api.caller import Caller
 from earmark.http_api.explanations import ExplanationAnswer, StoryAnswer, explanation_answer, story_answer
 from earmark.http_api.problems import AdjustmentDenied
-from earmark.http_api.requests import cursor_for, history_cursor, key_of, limit_of, read, subject_of, uuid_of
+from earmark.http_api.requests import (
+    cursor_for,
+    history_cursor,
+    key_of,
+    limit_of,
+    named_in_query,
+    read,
+    subject_of,
+    uuid_of,
+)
 from earmark.http_api.routing import CURSOR, LIMIT, SUBJECT, Access, Parameter, operation, resource
 from earmark.http_api.services import Services
 from earmark.http_api.settlements import rolled_back
@@ -71,7 +80,7 @@ class Quota:
     async def usage(self, request: Request) -> Response:
         """What a subject may use and uses."""
         caller = self._services.caller(request)
-        subject = caller.acting_for(request.query_params.get("subject"))
+        subject = caller.acting_for(named_in_query(request))
         usage = usage_answer(await self._usage.usage(subject))
         return answer(usage, usage=usage)
 
@@ -79,7 +88,7 @@ class Quota:
     async def levels(self, request: Request) -> Response:
         """What a subject, his parent and so on up to the root may use and use: a grant needs room with each."""
         caller = self._services.caller(request)
-        subject = caller.acting_for(request.query_params.get("subject"))
+        subject = caller.acting_for(named_in_query(request))
         levels = await self._ledger.usage_levels(subject)
         answers = [LevelAnswer(level.subject, level.plan, level.resources) for level in levels]
         return answer(LevelsAnswer(subject, answers))
@@ -88,7 +97,7 @@ class Quota:
     async def history(self, request: Request) -> Response:
         """A page of a subject's journal, newest first."""
         caller = self._services.caller(request)
-        subject = caller.acting_for(request.query_params.get("subject"))
+        subject = caller.acting_for(named_in_query(request))
         limit = limit_of(request)
         found = await self._ledger.history(subject, before=history_cursor(request), limit=limit + 1)
         more = cursor_for("history", found[limit - 1].seq) if len(found) > limit else None
@@ -104,10 +113,10 @@ class Quota:
         caller = self._services.caller(request)
         about = request.query_params.get("id")
         if about is None:
-            subject = caller.acting_for(request.query_params.get("subject"))
+            subject = caller.acting_for(named_in_query(request))
             return answer(explanation_answer(await self._ledger.explain(subject)))
         named = uuid_of(about, "reservation or image")
-        story = await self._ledger.story(named, subject=caller.sees(request.query_params.get("subject")))
+        story = await self._ledger.story(named, subject=caller.sees(named_in_query(request)))
         if story is None:
             raise NotFound(f"There is no reservation or image {named}.", {"id": str(named)})
         return answer(story_answer(story))
@@ -129,7 +138,7 @@ class Quota:
         caller = self._services.caller(request)
         body = await read(request, RollbackBody)
         caller.states(body.cause)
-        named = body.subject or request.query_params.get("subject")
+        named = body.subject or named_in_query(request)
         forms = (body.reservation_id, body.image_ids, body.count)
         if sum(form is not None for form in forms) != 1 or (body.items is not None and body.reservation_id is None):
             raise InvalidRequest("Name one of reservationId (with items, if you like), imageIds or count.")

@@ -1,6 +1,10 @@
 """Reservations: the ledger for any resource."""
 
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from datetime import timedelta
+from typing import TypeVar
+from uuid import UUID
 
 from msgspec import Struct
 from starlette.requests import Request
@@ -16,10 +20,10 @@ from earmark.errors import (
     UnknownResource,
     UnknownSubject,
 )
-from earmark.http_api.answers import Connection, Effect, RequestInFlight
+from earmark.http_api.answers import Connection, RequestInFlight
 from earmark.http_api.bodies import RESERVE_BODY, CommitBody, ExtendBody, ReservationRollbackBody, ReserveBody
 from earmark.http_api.caller import Caller
-from earmark.http_api.requests import key_of, read, uuid_of
+from earmark.http_api.requests import key_of, named_in_query, read, uuid_of
 from earmark.http_api.routing import SUBJECT, Access, address, operation, resource
 from earmark.http_api.services import Services
 from earmark.http_api.settlements import checked, out_of_quota, rolled_back
@@ -37,6 +41,34 @@ from earmark.http_api.wire import (
     rolled_back_answer,
     usage_answer,
 )
+
+B = TypeVar("B", bound=Struct)
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """The reservation that a call settles.
+
+    Attributes:
+        named: As the address names it.
+        seen: Whose reservations the caller finds; None: everybody's.
+        actor: Who calls.
+    """
+
+    named: str
+    seen: str | None
+    actor: str
+
+    def id(self) -> UUID:
+        """Its id.
+
+        Raises:
+            NotFound: The address names none.
+        """
+        return uuid_of(self.named, "reservation")
+
+
+EffectOn = Callable[[Settled, B, Connection | None], Awaitable[Response]]
 
 
 def routes(services: Services) -> list[Route]:
@@ -74,7 +106,7 @@ class Reservations:
         caller = self._services.caller(request)
         key = key_of(request)
         body = await read(request, ReserveBody)
-        subject = caller.acting_for(body.subject or request.query_params.get("subject"))
+        subject = caller.acting_for(body.subject or named_in_query(request))
         if (body.amounts is None) == (body.items is None):
             raise InvalidRequest("Give amounts of one item, or items with their amounts.", {"field": "amounts"})
         reservation = await self._ledger.reserve(
@@ -100,7 +132,7 @@ class Reservations:
     async def one(self, request: Request) -> Response:
         """A reservation as it stands."""
         caller = self._services.caller(request)
-        seen = caller.sees(request.query_params.get("subject"))
+        seen = caller.sees(named_in_query(request))
         story = await self._ledger.reservation(uuid_of(request.path_params["id"], "reservation"), subject=seen)
         if story is None:
             raise NotFound("There is no such reservation.")
@@ -121,24 +153,23 @@ class Reservations:
         caller = self._services.caller(request)
         caller.must_be_service()
         body = await read(request, CommitBody)
+        return await self._once(request, caller, body, self._commit)
 
-        async def effect(connection: Connection | None) -> Response:
-            settlement = await self._ledger.commit(
-                uuid_of(request.path_params["id"], "reservation"),
-                items=body.items,
-                amounts=body.amounts,
-                subject=caller.sees(request.query_params.get("subject")),
-                late=body.late,
-                grow=body.grow,
-                actor=caller.subject,
-                reason=body.reason,
-                connection=connection,
-            )
-            subject = checked(settlement, {"committed", "already_committed"})
-            usage = usage_answer(await self._usage.usage(subject, connection))
-            return answer(committed_answer(settlement, usage), usage=usage)
-
-        return await self._once(request, caller, body, effect)
+    async def _commit(self, settled: Settled, body: CommitBody, connection: Connection | None) -> Response:
+        settlement = await self._ledger.commit(
+            settled.id(),
+            items=body.items,
+            amounts=body.amounts,
+            subject=settled.seen,
+            late=body.late,
+            grow=body.grow,
+            actor=settled.actor,
+            reason=body.reason,
+            connection=connection,
+        )
+        subject = checked(settlement, {"committed", "already_committed"})
+        usage = usage_answer(await self._usage.usage(subject, connection))
+        return answer(committed_answer(settlement, usage), usage=usage)
 
     @operation(
         body=ReservationRollbackBody,
@@ -154,23 +185,24 @@ class Reservations:
         caller = self._services.caller(request)
         body = await read(request, ReservationRollbackBody)
         caller.states(body.cause)
+        return await self._once(request, caller, body, self._roll_back)
 
-        async def effect(connection: Connection | None) -> Response:
-            settlement = await self._services.uploads.failed_rollbacks.reservation(
-                self._ledger,
-                uuid_of(request.path_params["id"], "reservation"),
-                cause=body.cause,
-                items=body.items,
-                subject=caller.sees(request.query_params.get("subject")),
-                actor=caller.subject,
-                reason=body.reason,
-                connection=connection,
-            )
-            subject, _ = rolled_back(settlement)
-            usage = usage_answer(await self._usage.usage(subject, connection))
-            return answer(rolled_back_answer(settlement, usage), usage=usage)
-
-        return await self._once(request, caller, body, effect)
+    async def _roll_back(
+        self, settled: Settled, body: ReservationRollbackBody, connection: Connection | None
+    ) -> Response:
+        settlement = await self._services.uploads.failed_rollbacks.reservation(
+            self._ledger,
+            settled.id(),
+            cause=body.cause,
+            items=body.items,
+            subject=settled.seen,
+            actor=settled.actor,
+            reason=body.reason,
+            connection=connection,
+        )
+        subject, _ = rolled_back(settlement)
+        usage = usage_answer(await self._usage.usage(subject, connection))
+        return answer(rolled_back_answer(settlement, usage), usage=usage)
 
     @operation(
         body=ExtendBody,
@@ -187,25 +219,27 @@ class Reservations:
         """
         caller = self._services.caller(request)
         body = await read(request, ExtendBody)
+        return await self._once(request, caller, body, self._extend)
 
-        async def effect(connection: Connection | None) -> Response:
-            reservation = uuid_of(request.path_params["id"], "reservation")
-            settlement = await self._ledger.extend(
-                reservation,
-                ttl=timedelta(seconds=body.ttl_seconds),
-                items=body.items,
-                subject=caller.sees(request.query_params.get("subject")),
-                actor=caller.subject,
-                reason=body.reason,
-                connection=connection,
-            )
-            checked(settlement, {"extended"})
-            return answer(extended_answer(reservation, settlement))
+    async def _extend(self, settled: Settled, body: ExtendBody, connection: Connection | None) -> Response:
+        reservation = settled.id()
+        settlement = await self._ledger.extend(
+            reservation,
+            ttl=timedelta(seconds=body.ttl_seconds),
+            items=body.items,
+            subject=settled.seen,
+            actor=settled.actor,
+            reason=body.reason,
+            connection=connection,
+        )
+        checked(settlement, {"extended"})
+        return answer(extended_answer(reservation, settlement))
 
-        return await self._once(request, caller, body, effect)
-
-    async def _once(self, request: Request, caller: Caller, body: Struct, effect: Effect) -> Response:
-        seen = caller.sees(request.query_params.get("subject"))
+    async def _once(self, request: Request, caller: Caller, body: B, effect: EffectOn[B]) -> Response:
+        settled = Settled(request.path_params["id"], caller.sees(named_in_query(request)), caller.subject)
         return await self._services.answers.once(
-            request, lambda: self._services.owner_of_reservation(request.path_params["id"], seen), body, effect
+            request,
+            lambda: self._services.owner_of_reservation(settled.named, settled.seen),
+            body,
+            lambda connection: effect(settled, body, connection),
         )

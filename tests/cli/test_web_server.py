@@ -1,0 +1,51 @@
+"""What an answer costs on its way out."""
+
+import asyncio
+import socket
+
+import pytest
+
+from earmark.cli.web_server import MOST_WAITING_BYTES, Gathering
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend():
+    return "asyncio", {"use_uvloop": True}  # as it is served
+
+
+@pytest.fixture
+async def connection():
+    ours, theirs = socket.socketpair()
+    theirs.setblocking(False)
+    transport, _ = await asyncio.get_running_loop().connect_accepted_socket(asyncio.Protocol, ours)
+    yield Gathering(transport), theirs
+    transport.abort()
+    theirs.close()
+
+
+async def test_head_and_body_leave_together_at_the_end_of_the_turn(connection):
+    gathering, peer = connection
+    gathering.write(b"head ")
+    gathering.write(b"body")
+    with pytest.raises(BlockingIOError):
+        peer.recv(100)
+    await asyncio.sleep(0)
+    assert peer.recv(100) == b"head body"
+
+
+async def test_what_was_written_before_the_end_of_a_connection_is_sent(connection):
+    gathering, peer = connection
+    gathering.write(b"the last words")
+    gathering.close()
+    assert peer.recv(100) == b"the last words"
+    gathering.write(b"too late")
+    await asyncio.sleep(0)
+    assert peer.recv(100) == b""
+
+
+async def test_much_is_not_held_back(connection):
+    gathering, peer = connection
+    gathering.write(b"x" * (MOST_WAITING_BYTES + 1))
+    assert peer.recv(100) == b"x" * 100
