@@ -99,7 +99,7 @@ async def run_worker(services: Services, processor: Processor, keep_database: Ca
     try:
         async with client, uploads.queue.open_async(), asyncio.TaskGroup() as group:
             group.create_task(run_duties(duties, uploads.note_duty))
-            group.create_task(run_jobs(uploads.queue, jobs, concurrency=settings.processes))
+            group.create_task(run_jobs(uploads.queue, jobs, processes=settings.processes))
     finally:
         pool.close()
 

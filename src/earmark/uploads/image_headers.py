@@ -128,7 +128,7 @@ def _jpeg(data: Bytes) -> Header:
             found = Header("jpeg", width, height, bytes_per_pixel=coefficient_bytes if progressive else _ONE_SCAN)
         elif marker == 0xDA:
             # Within scans 0xFF is escaped, so this is the end. Decoders miss its absence or not, as the bits fall.
-            found = replace(found, ends=data.find(b"\xff\xd9", at) >= 0)
+            found = replace(found, ends=data.rfind(b"\xff\xd9", at) >= 0)
             if data[at + 2] < components:
                 found = replace(found, bytes_per_pixel=coefficient_bytes)
         if marker in (0xD9, 0xDA):

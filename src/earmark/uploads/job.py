@@ -9,6 +9,7 @@ import logging
 import random
 import tempfile
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
 
@@ -23,13 +24,21 @@ from earmark.uploads.flow import Uploads, log_transition
 from earmark.uploads.inspection import Inspected, Rejection, inspect
 from earmark.uploads.model import Image, State, StoredOutput
 from earmark.uploads.process_pool import ImagePool, PoolCrashed, PoolTimeout
-from earmark.uploads.processing import PermanentFailure, Processed, Processor, Source
+from earmark.uploads.processing import (
+    PermanentFailure,
+    Processed,
+    Processor,
+    Source,
+    inspect_and_make_thumbnail,
+    make_thumbnail,
+)
 from earmark.uploads.queue import enqueue
 from earmark.uploads.storage import ObjectMissing
 
 HEARTBEAT_SECONDS = 1.0
 """Between two looks at whether the attempt is still wanted, at most."""
 
+_TOO_SLOW = Rejection("too-slow", "The image takes too long to decode.")
 _logger = logging.getLogger("earmark.jobs")
 
 
@@ -125,10 +134,10 @@ class ImageJobs:
             with tempfile.TemporaryDirectory(prefix="earmark-") as folder:
                 path = Path(folder) / "original"
                 await self._uploads.storage.download(image.key, path)
-                inspected = await self.inspect(image, path, is_last_try=image.attempt > 1)
-                if isinstance(inspected, Rejection):
-                    return await self._end(image, Cause.VALIDATION_FAILED, inspected.reason, "rejected")
-                processed = await self._process(image, inspected, path)
+                found = await self._inspect_and_process(image, path)
+            if isinstance(found, Rejection):
+                return await self._end(image, Cause.VALIDATION_FAILED, found.reason, "rejected")
+            inspected, processed = found
             return await self._complete(image, inspected, processed)
         except UNREACHABLE:
             raise
@@ -136,6 +145,27 @@ class ImageJobs:
             return await self._end(image, Cause.PROCESSING_FAILED, f"Processing failed: {error}", "failed")
         except Exception as error:  # noqa: BLE001 - the processor is the user's: whatever it raises may pass
             return await self._retry_or_end(image, error)
+
+    async def _inspect_and_process(self, image: Image, path: Path) -> Rejection | tuple[Inspected, Processed]:
+        """In one go where the processor is ours and needs the same picture; after a failure each for itself again."""
+        source = Source(
+            path=path,
+            content_type=image.content_type,
+            filename=image.filename,
+            image_id=str(image.image),
+            subject=image.subject,
+            attempt=image.attempt,
+        )
+        if self._processor is make_thumbnail and image.attempt == 1:
+            try:
+                return await self._pool.run(inspect_and_make_thumbnail, source, self._uploads.limits)
+            except PoolTimeout:
+                return _TOO_SLOW
+        inspected = await self.inspect(image, path, is_last_try=image.attempt > 1)
+        if isinstance(inspected, Rejection):
+            return inspected
+        source = replace(source, content_type=inspected.content_type)
+        return inspected, await self._pool.run(self._processor, source)
 
     async def inspect(self, image: Image, path: Path, *, is_last_try: bool = False) -> Inspected | Rejection:
         """Looks at the whole content in a pool process.
@@ -148,22 +178,11 @@ class ImageJobs:
                 inspect, path, content_type=image.content_type, filename=image.filename, limits=self._uploads.limits
             )
         except PoolTimeout:
-            return Rejection("too-slow", "The image takes too long to decode.")
+            return _TOO_SLOW
         except PoolCrashed:
             if not is_last_try:
                 raise
             return Rejection("damaged", "The image cannot be decoded.")
-
-    async def _process(self, image: Image, inspected: Inspected, path: Path) -> Processed:
-        source = Source(
-            path=path,
-            content_type=inspected.content_type,
-            filename=image.filename,
-            image_id=str(image.image),
-            subject=image.subject,
-            attempt=image.attempt,
-        )
-        return await self._pool.run(self._processor, source)
 
     async def _complete(self, image: Image, inspected: Inspected, processed: Processed) -> str:
         outputs = {
