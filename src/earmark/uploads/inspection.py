@@ -77,7 +77,7 @@ class Limits:
         allowed_types: Content types that may be uploaded.
         decoder_memory_bytes: Peak resident memory of a process that decodes. Formats whose decoders hold several
             copies (WebP, AVIF, animated GIF, progressive JPEG without subsampling) reach it below `max_frame_pixels`,
-            and are refused there: 15, 18, 15 and 41 megapixels with the default. 900 MB lets 50 megapixels of any pass.
+            and are refused there: 15, 18, 15 and 38 megapixels with the default. 900 MB lets 50 megapixels of any pass.
     """
 
     max_file_bytes: int
