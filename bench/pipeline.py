@@ -223,10 +223,8 @@ def show(found: dict) -> None:
     print(f"  database time       {found['flow']['database_ms']:8.1f} ms per image (wanted <= 5)")
     for statement in found["flow"]["statements"][:6]:
         print(f"    {statement['ms']:6.2f} ms in {statement['calls']:5.2f} calls: {statement['query']}")
-    shares = ", ".join(f"{name} {ms:.0f} ms" for name, ms in found["flow"]["cpu_ms"].items())
-    print(
-        f"  processor time      {shares}, bare {found['bare_cpu_ms']:.0f} ms per image, of {found['processes'] * 1000 * whole / images:.0f} ms"
-    )
+    shares = ", ".join(f"{name} {ms:.0f}" for name, ms in found["flow"]["cpu_ms"].items())
+    print(f"  processor time      {shares} ms per image; bare {found['bare_cpu_ms']:.0f} ms")
     for name, megabytes in found["flow"]["peak_mb"].items():
         print(f"  peak RSS, {name:9} {megabytes:8} MB")
 
