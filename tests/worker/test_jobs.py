@@ -254,6 +254,30 @@ def test_a_picture_that_takes_too_long_to_decode_is_refused(flow_of):
     asyncio.run(run())
 
 
+def test_an_attempt_that_a_shutdown_interrupts_is_no_try(flow_of, eventually):
+    async def run():
+        async with flow_of(processing_attempts=2, retry_base_seconds=0.001) as flow:
+            image = await flow.uploaded(JPEG)
+            for attempt in (1, 2, 3):
+                job = asyncio.create_task(flow.jobs(never_ends).run(image.image))
+
+                async def started(attempt=attempt):
+                    now = await flow.uploads.image(image.image)
+                    return (now.state, now.attempt) == ("processing", attempt)
+
+                await eventually(started)
+                job.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await job
+            outcomes = [await flow.jobs(fails_for_now).run(image.image) for _ in range(2)]
+            assert outcomes == ["retrying", "failed"]
+            ended = await flow.uploads.image(image.image)
+            assert (ended.attempt, ended.interrupted, ended.tries) == (5, 3, 2)
+            assert await flow.used() == (0, 0, 0, 0)
+
+    asyncio.run(run())
+
+
 def test_the_first_look_refuses_and_gives_back(flow_of):
     async def run():
         async with flow_of() as flow:

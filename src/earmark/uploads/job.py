@@ -92,7 +92,7 @@ class ImageJobs:
         except asyncio.CancelledError:  # what was begun is handed on, not left to its deadline
             moved = await starting
             if moved.outcome == "started" and moved.image is not None:
-                await self._wait_for_another(moved.image, "interrupted", delay_seconds=0)
+                await self._wait_for_another(moved.image, "interrupted", interrupted=True)
             raise
 
     async def _attempt_while_wanted(self, image: Image) -> str:
@@ -105,7 +105,7 @@ class ImageJobs:
             return "stale" if attempt.cancelled() else attempt.result()
         except asyncio.CancelledError:  # the service is shutting down: the next one takes over at once
             if await self._abandon(attempt):
-                await self._wait_for_another(image, "interrupted", delay_seconds=0)
+                await self._wait_for_another(image, "interrupted", interrupted=True)
             raise
         finally:
             watch.cancel()
@@ -156,12 +156,12 @@ class ImageJobs:
             subject=image.subject,
             attempt=image.attempt,
         )
-        if self._processor is make_thumbnail and image.attempt == 1:
+        if self._processor is make_thumbnail and image.tries == 1:
             try:
                 return await self._pool.run(inspect_and_make_thumbnail, source, self._uploads.limits)
             except PoolTimeout:
                 return _TOO_SLOW
-        inspected = await self.inspect(image, path, is_last_try=image.attempt > 1)
+        inspected = await self.inspect(image, path, is_last_try=image.tries > 1)
         if isinstance(inspected, Rejection):
             return inspected
         source = replace(source, content_type=inspected.content_type)
@@ -224,15 +224,22 @@ class ImageJobs:
             extra={"image": str(image.image), "attempt": image.attempt, "error": f"{type(error).__name__}: {error}"},
         )
         settings = self._uploads.settings
-        if image.attempt >= settings.processing_attempts:
+        if image.tries >= settings.processing_attempts:
             return await self._end(image, Cause.PROCESSING_FAILED, "Processing failed.", "failed")
-        delay = backoff_seconds(settings, image.attempt)
+        delay = backoff_seconds(settings, image.tries)
         return await self._wait_for_another(image, "An attempt failed; trying again.", delay_seconds=delay)
 
-    async def _wait_for_another(self, image: Image, reason: str, *, delay_seconds: float) -> str:
+    async def _wait_for_another(
+        self, image: Image, reason: str, *, delay_seconds: float = 0, interrupted: bool = False
+    ) -> str:
         async with self._uploads.pool.connection() as connection, connection.transaction():
             moved = await _calls.wait(
-                connection, image.image, image.attempt, reason, self._uploads.deadline(State.UPLOADED)
+                connection,
+                image.image,
+                image.attempt,
+                reason,
+                self._uploads.deadline(State.UPLOADED),
+                interrupted=interrupted,
             )
             if moved.outcome == "waiting" and self._requeues:
                 await enqueue(self._uploads.queue, image.image, connection, delay_seconds=delay_seconds)
