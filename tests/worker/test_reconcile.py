@@ -9,6 +9,7 @@ import pytest
 from earmark.uploads import reconcile as module
 from earmark.uploads.reconcile import reconcile
 from earmark.uploads.recovery import sweep
+from earmark.worker.sweeper import abort_forgotten_parts_once
 from fixtures.pictures import picture
 
 JPEG = picture()
@@ -181,5 +182,32 @@ def test_everything_is_found_whatever_the_size_of_a_page(flow_of, monkeypatch, p
                 await flow.storage.put(stray, JPEG, content_type=TYPE)
             expected = {("missing", image.key) for image in images} | {("unknown", stray) for stray in strays}
             assert set(await differences(flow)) == expected
+
+    asyncio.run(run())
+
+
+def test_an_upload_in_parts_that_nobody_noted_is_aborted(flow_of, s3):
+    """As a service leaves it that dies between beginning one and noting its id."""
+
+    async def unfinished(flow):
+        return {one.upload_id async for one in flow.storage.unfinished_parts()}
+
+    async def run():
+        async with flow_of(storage=s3, parts_over_bytes=10) as flow:
+            awaited = await flow.reserve(JPEG)
+            foreign = await s3.begin_parts("images/holiday.jpg", content_type=TYPE)
+            unknown = f"images/{uuid4()}/original"
+            forgotten = [await s3.begin_parts(key, content_type=TYPE) for key in (awaited.key, unknown)]
+            noted = (await flow.uploads.image(awaited.image)).upload_id
+            everything = {noted, foreign, *forgotten}
+            assert await unfinished(flow) == everything
+            assert await differences(flow, repair=True, later=timedelta(0)) == {}, "too young to be judged"
+            assert await unfinished(flow) == everything
+            await repaired(flow, ("unfinished", awaited.key), ("unfinished", unknown))
+            assert await unfinished(flow) == {noted, foreign}
+            assert await abort_forgotten_parts_once(flow.uploads) == {}
+            await flow.uploads.cancel(awaited.image, subject="alice")
+            await repaired(flow, ("unfinished", awaited.key))
+            assert await unfinished(flow) == {foreign}
 
     asyncio.run(run())

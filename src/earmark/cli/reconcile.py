@@ -25,6 +25,7 @@ _WORDS = {
     "missing": "the object of a completed image is missing",
     "size_differs": "the object of a completed image has another size",
     "output_missing": "something that processing made is missing",
+    "unfinished": "an upload in parts that no image waits for",
 }
 
 
