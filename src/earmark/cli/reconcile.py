@@ -34,7 +34,8 @@ def reconcile(
     repair: Annotated[
         bool,
         typer.Option(
-            "--repair", help="Remove objects that nothing needs; completed images without their object become failed."
+            "--repair",
+            help="Remove what nothing needs, make thumbnails anew; completed images without their object fail.",
         ),
     ] = False,
     home: Home = None,

@@ -22,15 +22,16 @@ from earmark.uploads import _calls
 from earmark.uploads._calls import Transition
 from earmark.uploads.flow import Uploads, log_transition
 from earmark.uploads.inspection import Inspected, Rejection, inspect
+from earmark.uploads.lost_outputs import remake_lost_outputs
 from earmark.uploads.model import Image, State, StoredOutput
 from earmark.uploads.process_pool import ImagePool, PoolCrashed, PoolTimeout
 from earmark.uploads.processing import (
     PermanentFailure,
     Processed,
     Processor,
-    Source,
     inspect_and_make_thumbnail,
     make_thumbnail,
+    source_of,
 )
 from earmark.uploads.queue import enqueue
 from earmark.uploads.storage import ObjectMissing
@@ -62,7 +63,8 @@ class ImageJobs:
         """One attempt, if the image is waiting for one.
 
         Returns:
-            `completed`, `rejected`, `failed` or `retrying`; `too_late` when its quota had gone back and there was no
+            `completed`, `remade` (it was, and what the store had lost of it was made again), `rejected`, `failed` or
+            `retrying`; `too_late` when its quota had gone back and there was no
             room left; or why nothing was done: `stale`, `busy`, `too_early`, `over`, `not_found`.
 
         Raises:
@@ -72,7 +74,10 @@ class ImageJobs:
             moved = await self._start(image_id)
             reached("started")
             image = moved.image
-            if moved.outcome != "started" or image is None:
+            if moved.outcome == "completed" and image is not None:
+                remade = await remake_lost_outputs(self._uploads, self._pool, self._processor, image)
+                outcome = "remade" if remade else "completed"
+            elif moved.outcome != "started" or image is None:
                 outcome = moved.outcome
             else:
                 outcome = await self._attempt_while_wanted(image)
@@ -148,14 +153,7 @@ class ImageJobs:
 
     async def _inspect_and_process(self, image: Image, path: Path) -> Rejection | tuple[Inspected, Processed]:
         """In one go where the processor is ours and needs the same picture; after a failure each for itself again."""
-        source = Source(
-            path=path,
-            content_type=image.content_type,
-            filename=image.filename,
-            image_id=str(image.image),
-            subject=image.subject,
-            attempt=image.attempt,
-        )
+        source = source_of(image, path)
         if self._processor is make_thumbnail and image.tries == 1:
             try:
                 return await self._pool.run(inspect_and_make_thumbnail, source, self._uploads.limits)

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from PIL import Image, ImageCms
 from thumbhash import rgba_to_thumb_hash  # type: ignore[import-untyped]
@@ -29,6 +29,9 @@ from earmark.uploads.inspection import (
     orientation_of,
     strict_pillow,
 )
+
+if TYPE_CHECKING:  # a decoding process has no use for the rest of the flow
+    from earmark.uploads.model import Image as UploadedImage
 
 THUMBNAIL_SIDE = 512
 """Longest side of a thumbnail, in pixels."""
@@ -72,6 +75,18 @@ class Source:
     image_id: str
     subject: str
     attempt: int
+
+
+def source_of(image: "UploadedImage", path: Path) -> Source:
+    """An image whose bytes lie in that file, at its latest attempt."""
+    return Source(
+        path=path,
+        content_type=image.content_type,
+        filename=image.filename,
+        image_id=str(image.image),
+        subject=image.subject,
+        attempt=image.attempt,
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from uuid import UUID
 from earmark.uploads import _calls
 from earmark.uploads.flow import Uploads
 from earmark.uploads.model import Image, State
+from earmark.uploads.queue import enqueue
 from earmark.uploads.storage import StoredObject
 
 T = TypeVar("T")
@@ -44,7 +45,7 @@ class Difference(StrEnum):
     SIZE_DIFFERS = "size_differs"
     """A completed image's object is not of the size that was inspected. Repaired by `image_lost`."""
     OUTPUT_MISSING = "output_missing"
-    """A completed image lacks something that processing made. Repaired by forgetting that output."""
+    """A completed image lacks an output of processing. Repaired by our worker, which makes it anew; else forgotten."""
     UNFINISHED = "unfinished"
     """An upload in parts that no open image waits for. Repaired by aborting it, which the worker does besides."""
 
@@ -76,8 +77,8 @@ async def reconcile(uploads: Uploads, *, moment: datetime, repair: bool = False)
     Args:
         uploads: The flow whose store and books they are.
         moment: Now.
-        repair: Whether to remove objects that nothing needs, and to bring completed images whose object is gone to
-            `failed`; see `Difference`.
+        repair: Whether to remove objects that nothing needs, to have lost outputs made anew, and to bring completed
+            images whose object is gone to `failed`; see `Difference`.
 
     Raises:
         StorageError: The store did not answer; what has been reported until then stands.
@@ -195,6 +196,9 @@ async def _repair_image(uploads: Uploads, drift: Drift) -> bool:
     assert drift.image is not None  # noqa: S101 - found by its image
     async with uploads.pool.connection() as connection, connection.transaction():
         if drift.difference is Difference.OUTPUT_MISSING:
+            if uploads.settings.processing == "worker":
+                await enqueue(uploads.queue, drift.image, connection)
+                return True
             image = (await _calls.named(connection, [drift.image]))[drift.image][0]
             names = [name for name, output in image.outputs.items() if output.key == drift.key]
             moved = await _calls.outputs_lost(connection, drift.image, names)
