@@ -32,8 +32,8 @@ from PIL import Image
 from earmark.cli.token import local_token
 from earmark.config import Settings
 from earmark.local_postgres import LocalPostgres
-from earmark.uploads.inspection import Inspected, Limits, inspect
-from earmark.uploads.processing import Source, make_thumbnail
+from earmark.uploads.inspection import Limits, Rejection
+from earmark.uploads.processing import Source, inspect_and_make_thumbnail
 
 SIZE = (4000, 3000)
 DISTINCT = 12
@@ -68,23 +68,24 @@ def pictures(folder: Path, seed: int) -> list[Path]:
     return made
 
 
-def work(path: Path) -> int:
-    """The Pillow work of one image, as the flow's processes do it."""
-    limits = Limits.from_settings(Settings())
-    found = inspect(path, content_type="image/jpeg", filename=path.name, limits=limits)
-    assert isinstance(found, Inspected)
+def work(path: Path) -> float:
+    """The Pillow work of one image, as the flow's processes do it; processor seconds it took."""
+    begun = time.process_time()
     source = Source(path, "image/jpeg", path.name, "", "", 1)
-    return len(make_thumbnail(source).outputs[0].data)
+    found = inspect_and_make_thumbnail(source, Limits.from_settings(Settings()))
+    assert not isinstance(found, Rejection)
+    assert found[1].outputs
+    return time.process_time() - begun
 
 
-def bare(paths: list[Path], processes: int) -> float:
-    """Seconds of the work alone, in processes that are warm."""
+def bare(paths: list[Path], processes: int) -> tuple[float, float]:
+    """Seconds of the work alone, in processes that are warm, and processor seconds."""
     context = multiprocessing.get_context("forkserver")
     with ProcessPoolExecutor(processes, mp_context=context) as pool:
         list(pool.map(work, paths[: 2 * processes]))
         begun = time.perf_counter()
-        assert all(pool.map(work, paths))
-        return time.perf_counter() - begun
+        used = sum(pool.map(work, paths))
+        return time.perf_counter() - begun, used
 
 
 class Service:
@@ -111,9 +112,14 @@ class Service:
 
     def peaks(self) -> dict[str, int]:
         """Peak resident megabytes of the service itself and of its largest decoding process."""
-        children = psutil.Process(self._process.pid).children(recursive=True)
-        decoders = [peak_of(child.pid) for child in children if "postgres" not in child.name()]
-        return {"service": peak_of(self._process.pid), "decoder": max(decoders, default=0)}
+        return {"service": peak_of(self._process.pid), "decoder": max(map(peak_of, self._decoders()), default=0)}
+
+    def cpu_seconds(self) -> dict[str, float]:
+        """What the service itself and its decoding processes have used of the processor."""
+        return {"service": cpu_of([self._process.pid]), "decoders": cpu_of(self._decoders())}
+
+    def _decoders(self) -> list[int]:
+        return [child.pid for child in psutil.Process(self._process.pid).children(recursive=True)]
 
     def stop(self) -> None:
         self._process.terminate()
@@ -127,6 +133,11 @@ def peak_of(pid: int) -> int:
     except OSError:
         return 0
     return int(found[1]) // 1024 if found else 0
+
+
+def cpu_of(pids: list[int]) -> float:
+    times = [psutil.Process(pid).cpu_times() for pid in pids]
+    return sum(one.user + one.system for one in times)
 
 
 async def upload(service: Service, paths: list[Path]) -> None:
@@ -161,6 +172,19 @@ async def until_nothing_is_held(api: httpx.AsyncClient) -> None:
         await asyncio.sleep(POLL_SECONDS if held else 0)
 
 
+def cpu_seconds(service: Service, database: psycopg.Connection) -> dict[str, float]:
+    """What each part has used of the processors."""
+    server = psutil.Process(database.info.backend_pid).parent()
+    assert server is not None
+    ended = server.cpu_times()
+    backends = cpu_of([server.pid, *(child.pid for child in server.children())])
+    return {
+        **service.cpu_seconds(),
+        "database": backends + ended.children_user + ended.children_system,
+        "clients": cpu_of([os.getpid()]),
+    }
+
+
 def flow(folder: Path, paths: list[Path], processes: int) -> dict:
     """Seconds of the whole flow, and what it cost."""
     home = folder / "home"
@@ -173,14 +197,16 @@ def flow(folder: Path, paths: list[Path], processes: int) -> dict:
         try:
             asyncio.run(upload(service, paths[: 2 * processes]))
             database.execute("SELECT public.pg_stat_statements_reset()")
-            begun = time.perf_counter()
+            used, begun = cpu_seconds(service, database), time.perf_counter()
             asyncio.run(upload(service, paths))
             seconds = time.perf_counter() - begun
+            used = {name: now - used[name] for name, now in cpu_seconds(service, database).items()}
             done = database.execute(COMPLETED).fetchone()
             assert done == (len(paths) + 2 * processes,), "an image was not completed"
             statements = database.execute(STATEMENTS, (len(paths),) * 2).fetchall()
             return {
                 "seconds": seconds,
+                "cpu_ms": {name: 1000 * one / len(paths) for name, one in used.items()},
                 "database_ms": sum(row[1] for row in statements),
                 "statements": [dict(zip(("query", "ms", "calls"), row, strict=True)) for row in statements[:12]],
                 "peak_mb": service.peaks(),
@@ -197,6 +223,8 @@ def show(found: dict) -> None:
     print(f"  database time       {found['flow']['database_ms']:8.1f} ms per image (wanted <= 5)")
     for statement in found["flow"]["statements"][:6]:
         print(f"    {statement['ms']:6.2f} ms in {statement['calls']:5.2f} calls: {statement['query']}")
+    shares = ", ".join(f"{name} {ms:.0f}" for name, ms in found["flow"]["cpu_ms"].items())
+    print(f"  processor time      {shares} ms per image; bare {found['bare_cpu_ms']:.0f} ms")
     for name, megabytes in found["flow"]["peak_mb"].items():
         print(f"  peak RSS, {name:9} {megabytes:8} MB")
 
@@ -212,12 +240,14 @@ def main() -> None:
         folder = Path(name)
         made = pictures(folder, arguments.seed)
         paths = [made[number % len(made)] for number in range(arguments.images)]
+        alone, used = bare(paths, arguments.processes)
         found = {
             "seed": arguments.seed,
             "images": arguments.images,
             "processes": arguments.processes,
             "megabytes": sum(path.stat().st_size for path in made) / len(made) / 1e6,
-            "bare_seconds": bare(paths, arguments.processes),
+            "bare_seconds": alone,
+            "bare_cpu_ms": 1000 * used / len(paths),
             "flow": flow(folder, paths, arguments.processes),
             "versions": {name: version(name) for name in ("earmark", "pillow", "psycopg")},
             "machine": {"system": platform.platform(), "python": platform.python_version(), "cores": os.cpu_count()},

@@ -26,6 +26,7 @@ from earmark.uploads.inspection import (
     strict_pillow,
 )
 from earmark.uploads.process_pool import ImagePool
+from earmark.uploads.processing import Source, inspect_and_make_thumbnail
 
 CASES = Path(__file__).parents[2].parent / "shared/cases/files"
 MANIFEST: dict[str, Any] = (
@@ -268,7 +269,7 @@ def test_no_bomb_takes_memory(tmp_path: Path):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the unit of ru_maxrss is Linux's")
-def test_fifty_megapixels_fit_into_300_megabytes(tmp_path: Path):
+def test_fifty_megapixels_fit_into_300_megabytes_with_their_thumbnail(tmp_path: Path):
     path = tmp_path / "large.png"
     rows = zlib.compressobj(1)
     packed = b"".join(rows.compress(bytes(1 + 4 * 8660)) for _ in range(5773)) + rows.flush()
@@ -277,13 +278,15 @@ def test_fifty_megapixels_fit_into_300_megabytes(tmp_path: Path):
     async def main() -> tuple[object, int]:
         pool = ImagePool(1, 60)
         try:
-            verdict = await pool.run(inspect, path, content_type="image/png", filename="", limits=LIMITS)
-            return verdict, (await pool.run(resource.getrusage, resource.RUSAGE_SELF)).ru_maxrss
+            source = Source(path, "image/png", "", "image-1", "subject-1", 1)
+            found = await pool.run(inspect_and_make_thumbnail, source, LIMITS)
+            return found, (await pool.run(resource.getrusage, resource.RUSAGE_SELF)).ru_maxrss
         finally:
             pool.close()
 
-    verdict, kilobytes = asyncio.run(main())
-    assert verdict == Inspected("png", "image/png", 8660, 5773, 1)
+    found, kilobytes = asyncio.run(main())
+    assert isinstance(found, tuple)
+    assert found[0] == Inspected("png", "image/png", 8660, 5773, 1)
     assert kilobytes * 1024 < LIMITS.decoder_memory_bytes
 
 

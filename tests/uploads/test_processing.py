@@ -19,6 +19,7 @@ from earmark.uploads.processing import (
     Processed,
     Source,
     dominant_colors,
+    inspect_and_make_thumbnail,
     load_processor,
     make_thumbnail,
 )
@@ -69,6 +70,31 @@ def test_every_picture_that_is_taken_can_be_processed(case: dict[str, Any]):
     assert 4 < len(base64.b64decode(processed.thumbhash)) < 40
     assert processed.actual == {}
     assert pickle.loads(pickle.dumps(processed)) == processed  # noqa: S301 - our own, as the pool does
+
+
+@pytest.mark.skipif(not MANIFEST, reason="the shared case files are not beside the project")
+@pytest.mark.parametrize("case", MANIFEST, ids=lambda case: str(case["upload_name"]))
+def test_inspecting_and_processing_in_one_go_says_the_same(case: dict[str, Any]):
+    path = CASES / case["file"]
+    found = inspect(path, content_type=case["declared_type"], filename=case["upload_name"], limits=LIMITS)
+    sent = Source(path, case["declared_type"], case["upload_name"], "image-1", "subject-1", 1)
+    both = inspect_and_make_thumbnail(sent, LIMITS)
+    assert both == ((found, make_thumbnail(sent)) if isinstance(found, Inspected) else found)
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6, 7])
+@pytest.mark.parametrize("size", [(3000, 2000), (1100, 4000), (1500, 1500), (600, 9), (3, 5000)])
+@pytest.mark.parametrize("name", ["JPEG", "PNG", "WEBP", "AVIF", "GIF"])
+def test_one_go_makes_the_same_of_pictures_of_any_size(
+    name: str, size: tuple[int, int], orientation: int, tmp_path: Path
+):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / f"picture.{name.lower()}"
+    Image.linear_gradient("L").resize(size).convert("RGB").save(path, name, exif=exif)
+    sent = Source(path, f"image/{name.lower()}", path.name, "image-1", "subject-1", 1)
+    inspected = inspect(path, content_type=sent.content_type, filename=sent.filename, limits=LIMITS)
+    assert inspect_and_make_thumbnail(sent, LIMITS) == (inspected, make_thumbnail(sent))
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

@@ -36,8 +36,8 @@ class Flow:
     async def put(self, image: Image, data: bytes) -> None:
         await self.storage.put(image.key, data, content_type=image.content_type)
 
-    async def uploaded(self, data: bytes) -> Image:
-        image = await self.reserve(data)
+    async def uploaded(self, data: bytes, *, filename: str = "a.jpg", content_type: str = "image/jpeg") -> Image:
+        image = await self.reserve(data, filename=filename, content_type=content_type)
         await self.put(image, data)
         return await self.uploads.complete(image.image, subject="alice")
 

@@ -1,6 +1,7 @@
 """Processing jobs: every ending settles the hold, once, and only the current attempt can."""
 
 import asyncio
+import os
 import time
 from io import BytesIO
 
@@ -10,6 +11,8 @@ from PIL import Image as Picture
 from earmark.errors import AlreadySettled, ValidationFailed
 from earmark.model import Cause
 from earmark.uploads import _calls
+from earmark.uploads.job import ImageJobs
+from earmark.uploads.process_pool import ImagePool
 from earmark.uploads.processing import PermanentFailure, Processed, Source, TransientFailure, make_thumbnail
 from earmark.worker.job_loop import run_jobs
 from fixtures.pictures import picture
@@ -200,6 +203,81 @@ def test_shutting_down_hands_the_job_to_the_next_worker(flow_of, eventually):
     asyncio.run(run())
 
 
+def test_a_picture_is_decoded_by_its_own_processor_in_the_trip_that_inspects_it(flow_of, monkeypatch):
+    """A failure of that one trip says not whose fault it was: the attempts after it make a trip for each."""
+
+    async def run():
+        async with flow_of(retry_base_seconds=0.001) as flow:
+            image, dead = await flow.uploaded(JPEG), await flow.uploaded(JPEG)
+            trips = []
+            pool_run = flow.pool.run
+
+            async def counted(function, *args, **kwargs):
+                trips.append(function.__name__)
+                if trips == ["inspect_and_make_thumbnail"] * 2:
+                    return await pool_run(os._exit, 3)
+                return await pool_run(function, *args, **kwargs)
+
+            monkeypatch.setattr(flow.pool, "run", counted)
+            jobs = flow.jobs()
+            assert await jobs.run(image.image) == "completed"
+            assert await jobs.run(dead.image) == "retrying"
+            assert await jobs.run(dead.image) == "completed"
+            assert trips == ["inspect_and_make_thumbnail"] * 2 + ["inspect", "make_thumbnail"]
+            done = [await flow.uploads.image(one.image) for one in (image, dead)]
+            assert done[0].metadata == done[1].metadata
+            assert await flow.used() == (2, 0, 2 * len(JPEG), 0)
+
+    asyncio.run(run())
+
+
+def test_a_picture_that_takes_too_long_to_decode_is_refused(flow_of):
+    file = BytesIO()
+    Picture.new("RGBA", (8660, 5773)).save(file, "PNG", compress_level=1)
+    slow = file.getvalue()
+
+    async def run():
+        pool = ImagePool(1, 0.01)
+        try:
+            async with flow_of() as flow:
+                image = await flow.uploaded(slow, filename="a.png", content_type="image/png")
+                assert await ImageJobs(flow.uploads, pool, make_thumbnail).run(image.image) == "rejected"
+                ended = await flow.uploads.image(image.image)
+                assert (ended.cause, ended.reason) == (
+                    Cause.VALIDATION_FAILED,
+                    "The image takes too long to decode.",
+                )
+                assert await flow.used() == (0, 0, 0, 0)
+        finally:
+            pool.close()
+
+    asyncio.run(run())
+
+
+def test_an_attempt_that_a_shutdown_interrupts_is_no_try(flow_of, eventually):
+    async def run():
+        async with flow_of(processing_attempts=2, retry_base_seconds=0.001) as flow:
+            image = await flow.uploaded(JPEG)
+            for attempt in (1, 2, 3):
+                job = asyncio.create_task(flow.jobs(never_ends).run(image.image))
+
+                async def started(attempt=attempt):
+                    now = await flow.uploads.image(image.image)
+                    return (now.state, now.attempt) == ("processing", attempt)
+
+                await eventually(started)
+                job.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await job
+            outcomes = [await flow.jobs(fails_for_now).run(image.image) for _ in range(2)]
+            assert outcomes == ["retrying", "failed"]
+            ended = await flow.uploads.image(image.image)
+            assert (ended.attempt, ended.interrupted, ended.tries) == (5, 3, 2)
+            assert await flow.used() == (0, 0, 0, 0)
+
+    asyncio.run(run())
+
+
 def test_the_first_look_refuses_and_gives_back(flow_of):
     async def run():
         async with flow_of() as flow:
@@ -219,7 +297,7 @@ def test_the_first_look_refuses_and_gives_back(flow_of):
 def test_the_loop_takes_jobs_off_the_queue_and_retries_them(flow_of, eventually):
     async def run():
         async with flow_of(retry_base_seconds=0.01) as flow, flow.uploads.queue.open_async():
-            loop = asyncio.create_task(run_jobs(flow.uploads.queue, flow.jobs(fails_once), concurrency=1))
+            loop = asyncio.create_task(run_jobs(flow.uploads.queue, flow.jobs(fails_once), processes=1))
             images = [await flow.uploaded(JPEG) for _ in range(3)]
 
             async def all_completed():

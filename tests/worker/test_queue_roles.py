@@ -38,7 +38,7 @@ def test_a_service_that_owns_nothing_enqueues_works_and_rescues(flow_of, eventua
 
     async def run():
         async with flow_of(url=url) as flow, flow.uploads.queue.open_async():
-            loop = asyncio.create_task(run_jobs(flow.uploads.queue, flow.jobs(), concurrency=1))
+            loop = asyncio.create_task(run_jobs(flow.uploads.queue, flow.jobs(), processes=1))
             image = await flow.uploaded(JPEG)
 
             async def completed():

@@ -1,18 +1,28 @@
 """The store against the books, both ways: found, told, and repaired without touching what is on its way."""
 
 import asyncio
+import base64
+import dataclasses
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import pytest
 
 from earmark.uploads import reconcile as module
+from earmark.uploads.processing import make_thumbnail
 from earmark.uploads.reconcile import reconcile
 from earmark.uploads.recovery import sweep
+from earmark.worker.sweeper import abort_forgotten_parts_once
 from fixtures.pictures import picture
 
 JPEG = picture()
 TYPE = "image/jpeg"
+OUTSIDE = {
+    "processing": "external",
+    "public_url": "https://earmark.test",
+    "processor_url": "https://processor.test",
+    "webhook_secrets": "whsec_" + base64.b64encode(b"k" * 32).decode(),
+}
 
 
 async def differences(flow, *, repair=False, later=timedelta(days=1)):
@@ -135,16 +145,65 @@ def test_a_completed_image_with_another_object_fails_and_the_other_is_never_show
     asyncio.run(run())
 
 
-def test_a_lost_thumbnail_is_forgotten_and_the_image_stays(flow_of, storage):
+def without_outputs(source):
+    return dataclasses.replace(make_thumbnail(source), outputs=())
+
+
+def test_a_lost_thumbnail_is_made_again(flow_of, storage):
     async def run():
         async with flow_of(storage=storage) as flow:
             image = await completed(flow)
             thumbnail = image.outputs["thumbnail"].key
+            before = await flow.storage.read_head(thumbnail, 100_000)
+            assert await flow.jobs().run(image.image) == "completed", "nothing is lost yet"
+            waiting = await flow.jobs_waiting()
             await flow.storage.delete([thumbnail])
-            await repaired(flow, ("output_missing", thumbnail))
+            assert set(await differences(flow)) == {("output_missing", thumbnail)}
+            (drift,) = (await differences(flow, repair=True)).values()
+            assert drift.repaired
+            assert await flow.jobs_waiting() == [*waiting, image.image]
+            assert await flow.jobs().run(image.image) == "remade"
+            assert await flow.jobs().run(image.image) == "completed"
+            assert await differences(flow) == {}
+            assert await flow.storage.read_head(thumbnail, 100_000) == before
+            assert await flow.uploads.image(image.image) == image
+            assert await flow.used() == (1, 0, len(JPEG), 0)
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("settings", [{}, OUTSIDE], ids=["worker", "external"])
+def test_an_output_that_cannot_be_made_again_is_forgotten_and_the_image_stays(flow_of, settings):
+    async def run():
+        async with flow_of(**settings) as flow:
+            image = await completed(flow)
+            thumbnail = image.outputs["thumbnail"].key
+            await flow.storage.delete([thumbnail])
+            assert set(await differences(flow, repair=True)) == {("output_missing", thumbnail)}
+            assert await flow.jobs(without_outputs).run(image.image) == "completed"
+            assert await differences(flow) == {}
             kept = await flow.uploads.image(image.image)
             assert (kept.state, dict(kept.outputs)) == ("completed", {})
             assert await flow.used() == (1, 0, len(JPEG), 0)
+
+    asyncio.run(run())
+
+
+def test_what_is_made_again_of_an_image_that_is_deleted_meanwhile_does_not_stay(flow_of, monkeypatch):
+    async def run():
+        async with flow_of() as flow:
+            image = await completed(flow)
+            await flow.storage.delete([image.outputs["thumbnail"].key])
+            put = flow.storage.put
+
+            async def deleted_just_before(key, data, *, content_type):
+                await flow.uploads.delete(image.image, subject="alice")
+                await sweep(flow.uploads)
+                await put(key, data, content_type=content_type)
+
+            monkeypatch.setattr(flow.storage, "put", deleted_just_before)
+            assert await flow.jobs().run(image.image) == "completed"
+            assert await keys(flow) == set()
 
     asyncio.run(run())
 
@@ -181,5 +240,32 @@ def test_everything_is_found_whatever_the_size_of_a_page(flow_of, monkeypatch, p
                 await flow.storage.put(stray, JPEG, content_type=TYPE)
             expected = {("missing", image.key) for image in images} | {("unknown", stray) for stray in strays}
             assert set(await differences(flow)) == expected
+
+    asyncio.run(run())
+
+
+def test_an_upload_in_parts_that_nobody_noted_is_aborted(flow_of, s3):
+    """As a service leaves it that dies between beginning one and noting its id."""
+
+    async def unfinished(flow):
+        return {one.upload_id async for one in flow.storage.unfinished_parts()}
+
+    async def run():
+        async with flow_of(storage=s3, parts_over_bytes=10) as flow:
+            awaited = await flow.reserve(JPEG)
+            foreign = await s3.begin_parts("images/holiday.jpg", content_type=TYPE)
+            unknown = f"images/{uuid4()}/original"
+            forgotten = [await s3.begin_parts(key, content_type=TYPE) for key in (awaited.key, unknown)]
+            noted = (await flow.uploads.image(awaited.image)).upload_id
+            everything = {noted, foreign, *forgotten}
+            assert await unfinished(flow) == everything
+            assert await differences(flow, repair=True, later=timedelta(0)) == {}, "too young to be judged"
+            assert await unfinished(flow) == everything
+            await repaired(flow, ("unfinished", awaited.key), ("unfinished", unknown))
+            assert await unfinished(flow) == {noted, foreign}
+            assert await abort_forgotten_parts_once(flow.uploads) == {}
+            await flow.uploads.cancel(awaited.image, subject="alice")
+            await repaired(flow, ("unfinished", awaited.key))
+            assert await unfinished(flow) == {foreign}
 
     asyncio.run(run())

@@ -25,6 +25,7 @@ _WORDS = {
     "missing": "the object of a completed image is missing",
     "size_differs": "the object of a completed image has another size",
     "output_missing": "something that processing made is missing",
+    "unfinished": "an upload in parts that no image waits for",
 }
 
 
@@ -33,7 +34,8 @@ def reconcile(
     repair: Annotated[
         bool,
         typer.Option(
-            "--repair", help="Remove objects that nothing needs; completed images without their object become failed."
+            "--repair",
+            help="Remove what nothing needs, make thumbnails anew; completed images without their object fail.",
         ),
     ] = False,
     home: Home = None,

@@ -25,11 +25,11 @@ from earmark.uploads.process_pool import ImagePool
 from earmark.uploads.processing import Processor, load_processor
 from earmark.uploads.queue import queue_app
 from earmark.uploads.storage import LocalStorage, open_storage
-from earmark.worker import bookkeeper, job_rescuer, pruner
+from earmark.worker import bookkeeper, job_rescuer, pruner, sweeper
 from earmark.worker.bookkeeper import tally_once, verify_when_due
 from earmark.worker.duties import Duty, run_duties
 from earmark.worker.job_loop import run_jobs
-from earmark.worker.sweeper import sweep_once
+from earmark.worker.sweeper import abort_forgotten_parts_once, sweep_once
 
 MAX_CONNECTIONS = 16
 ABANDONED_INTERVAL_SECONDS = 60.0
@@ -109,10 +109,18 @@ async def run_worker(services: Services, processor: Processor, keep_database: Ca
         duties.append(
             Duty("remove_abandoned", ABANDONED_INTERVAL_SECONDS, lambda: _remove_abandoned(storage, settings))
         )
+    else:
+        duties.append(
+            Duty(
+                "abort_forgotten_parts",
+                sweeper.FORGOTTEN_PARTS_INTERVAL_SECONDS,
+                lambda: abort_forgotten_parts_once(uploads),
+            )
+        )
     try:
         async with client, uploads.queue.open_async(), asyncio.TaskGroup() as group:
             group.create_task(run_duties(duties, uploads.note_duty))
-            group.create_task(run_jobs(uploads.queue, jobs, concurrency=settings.processes))
+            group.create_task(run_jobs(uploads.queue, jobs, processes=settings.processes))
     finally:
         pool.close()
 

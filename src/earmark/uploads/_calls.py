@@ -170,14 +170,12 @@ async def wait(
     deadline: Deadline,
     *,
     only_overdue: bool = False,
+    interrupted: bool = False,
 ) -> Transition:
     """Back to waiting for a worker."""
-    query = "SELECT outcome, document FROM earmark.image_wait(%s, %s, %s, %s, %s, %s)"
-    return _moved(
-        await _one(
-            connection, query, image, attempt, reason, deadline.ttl_seconds, deadline.evidence_seconds, only_overdue
-        )
-    )
+    query = "SELECT outcome, document FROM earmark.image_wait(%s, %s, %s, %s, %s, %s, %s)"
+    ttl, evidence = deadline.ttl_seconds, deadline.evidence_seconds
+    return _moved(await _one(connection, query, image, attempt, reason, ttl, evidence, only_overdue, interrupted))
 
 
 @observed("image_complete", _about)

@@ -29,6 +29,7 @@ NAMES = {
 
 # One scan is decoded at an eighth of its size, in next to no memory; several need every coefficient at once.
 _ONE_SCAN = 0.2
+_REDUCED_PICTURE = 0.6  # what is made of all coefficients, at a fraction of its size
 # Measured peaks of a whole decode in Pillow 13, as bytes per pixel of the canvas, rounded up: RGB takes 4 in memory;
 # WebP holds two canvases, a copy and the picture; AVIF its planes, RGB, a copy and the picture.
 _BYTES_PER_PIXEL = {"png": 4.2, "gif": 5.0, "webp": 17.0, "avif": 14.0, "heic": 14.0}
@@ -128,7 +129,7 @@ def _jpeg(data: Bytes) -> Header:
             found = Header("jpeg", width, height, bytes_per_pixel=coefficient_bytes if progressive else _ONE_SCAN)
         elif marker == 0xDA:
             # Within scans 0xFF is escaped, so this is the end. Decoders miss its absence or not, as the bits fall.
-            found = replace(found, ends=data.find(b"\xff\xd9", at) >= 0)
+            found = replace(found, ends=data.rfind(b"\xff\xd9", at) >= 0)
             if data[at + 2] < components:
                 found = replace(found, bytes_per_pixel=coefficient_bytes)
         if marker in (0xD9, 0xDA):
@@ -141,7 +142,7 @@ def _coefficient_bytes(components: bytes) -> float:
     """Two bytes for each sample of each component, per pixel of the picture."""
     sampling = [(both >> 4, both & 15) for both in components[1::3]]
     largest = max((h for h, _ in sampling), default=0) * max((v for _, v in sampling), default=0)
-    return 0.2 + sum(2 * h * v for h, v in sampling) / max(largest, 1)
+    return _REDUCED_PICTURE + sum(2 * h * v for h, v in sampling) / max(largest, 1)
 
 
 def _png(data: Bytes) -> Header:

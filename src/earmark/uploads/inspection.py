@@ -4,6 +4,7 @@ Every answer is a value: a `Rejection` holds a sentence for the user, and no fil
 `inspect` decodes and belongs into a process of its own (`process_pool`); the others are cheap and never touch Pillow.
 """
 
+import math
 import mimetypes
 import re
 import unicodedata
@@ -76,7 +77,7 @@ class Limits:
         allowed_types: Content types that may be uploaded.
         decoder_memory_bytes: Peak resident memory of a process that decodes. Formats whose decoders hold several
             copies (WebP, AVIF, animated GIF, progressive JPEG without subsampling) reach it below `max_frame_pixels`,
-            and are refused there: 15, 18, 15 and 41 megapixels with the default. 900 MB lets 50 megapixels of any pass.
+            and are refused there: 15, 18, 15 and 38 megapixels with the default. 900 MB lets 50 megapixels of any pass.
     """
 
     max_file_bytes: int
@@ -152,19 +153,22 @@ def display_name(filename: str) -> str:
     return name
 
 
-def inspect_head(head: bytes | mmap, *, content_type: str, filename: str, limits: Limits) -> Rejection | None:
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A sound still as it was decoded: at least as large as it was asked for, as it is stored (`orientation`: EXIF)."""
+
+    image: Image.Image
+    orientation: int
+
+
+def inspect_head(head: bytes, *, content_type: str, filename: str, limits: Limits) -> Rejection | None:
     """What the first 64 KiB of a file (or more of it) already show to be wrong; None when nothing is.
 
     Never decodes a pixel, so it is safe in the service's own process.
     """
-    if not len(head):
-        return Rejection("empty", "The file is empty.")
-    if refused := _check_type(content_type, limits) or _check_extension(filename, content_type):
-        return refused
-    header = read_header(head)
-    if refused := _check_content(header, content_type):
-        return refused
-    return _check_size(header, limits) if header is not None else None
+    if not head:
+        return _EMPTY
+    return _check_header(read_header(head), content_type, filename, limits)
 
 
 def inspect(path: Path, *, content_type: str, filename: str, limits: Limits) -> Inspected | Rejection:
@@ -173,12 +177,23 @@ def inspect(path: Path, *, content_type: str, filename: str, limits: Limits) -> 
     Peak resident memory stays under `limits.decoder_memory_bytes`. Runs in a pool process: it can take seconds, and
     a decoder that crashes takes its process along.
     """
+    found = inspect_picture(path, content_type=content_type, filename=filename, limits=limits, side=1)
+    return found if isinstance(found, Rejection) else found[0]
+
+
+def inspect_picture(
+    path: Path, *, content_type: str, filename: str, limits: Limits, side: int
+) -> tuple[Inspected, Picture | None] | Rejection:
+    """What `inspect` says, and the picture itself where it is a still, so that nobody need decode it again.
+
+    Its longest side has at least `side` pixels, where the file has as many.
+    """
     if refused := _check_file_size(path.stat().st_size, limits):
         return refused
     with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as data:
-        if refused := inspect_head(data, content_type=content_type, filename=filename, limits=limits):
-            return refused
         header = read_header(data)
+        if refused := _check_header(header, content_type, filename, limits):
+            return refused
         if header is None or not header.ends:
             return _DAMAGED
         try:
@@ -186,7 +201,7 @@ def inspect(path: Path, *, content_type: str, filename: str, limits: Limits) -> 
             pictures = check_png(data) if header.format == "png" else None
         except DamagedPngError:
             return _DAMAGED
-    return _decode(path, header, pictures, limits)
+    return _decode(path, header, pictures, limits, side)
 
 
 @contextmanager
@@ -215,6 +230,12 @@ def open_image(path: Path, name: str) -> Image.Image:
     return Image.open(path, formats=FORMATS[name].pillow)
 
 
+def draft(image: Image.Image, side: int) -> None:
+    """Lets a JPEG be decoded at a fraction of its size, where its longest side keeps at least `side` pixels."""
+    longest = max(*image.size, side)
+    image.draft(None, (math.ceil(image.width * side / longest), math.ceil(image.height * side / longest)))
+
+
 def orientation_of(image: Image.Image) -> int:
     """EXIF orientation of a loaded picture, 1 to 8; 1 where it has none or the metadata is broken."""
     with suppress(Exception):  # a broken tag must not cost the user the upload, whatever it makes the reader raise
@@ -224,10 +245,12 @@ def orientation_of(image: Image.Image) -> int:
     return 1
 
 
-def _decode(path: Path, header: Header, pictures: int | None, limits: Limits) -> Inspected | Rejection:
+def _decode(
+    path: Path, header: Header, pictures: int | None, limits: Limits, side: int
+) -> tuple[Inspected, Picture | None] | Rejection:
     try:
         with strict_pillow(limits.max_frame_pixels), open_image(path, header.format) as image:
-            return _load_frames(path, image, header, pictures, limits)
+            return _load_frames(path, image, header, pictures, limits, side)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         return _too_many_pixels(limits)
     except MemoryError:
@@ -239,8 +262,8 @@ def _decode(path: Path, header: Header, pictures: int | None, limits: Limits) ->
 
 
 def _load_frames(
-    path: Path, image: Image.Image, header: Header, pictures: int | None, limits: Limits
-) -> Inspected | Rejection:
+    path: Path, image: Image.Image, header: Header, pictures: int | None, limits: Limits, side: int
+) -> tuple[Inspected, Picture | None] | Rejection:
     width, height = image.size
     frames = pictures or int(getattr(image, "n_frames", 1))
     if refused := _check_size(replace(header, width=width, height=height, frames=frames), limits):
@@ -253,13 +276,14 @@ def _load_frames(
             if pixels > limits.max_total_pixels or frame.width * frame.height > limits.max_frame_pixels:
                 return _too_many_pixels(limits)
             if header.format == "jpeg":
-                # All of the file is read, but an eighth of each side is made: 50 megapixels in a few megabytes.
-                frame.draft(None, (max(1, frame.width // 8), max(1, frame.height // 8)))
+                # All of the file is read, but down to an eighth of each side is made: 50 megapixels in few megabytes.
+                draft(frame, side)
             frame.load()
             orientation = orientation if index else orientation_of(frame)
     if orientation in _TURNED_ORIENTATIONS:
         width, height = height, width
-    return Inspected(header.format, FORMATS[header.format].content_types[0], width, height, frames)
+    inspected = Inspected(header.format, FORMATS[header.format].content_types[0], width, height, frames)
+    return inspected, Picture(image, orientation) if frames == 1 else None
 
 
 @contextmanager
@@ -274,6 +298,7 @@ def _at_frame(path: Path, image: Image.Image, name: str, index: int) -> Iterator
 
 
 _DAMAGED = Rejection("damaged", "The picture is incomplete or damaged.")
+_EMPTY = Rejection("empty", "The file is empty.")
 
 
 def _check_name(filename: str) -> Rejection | None:
@@ -286,7 +311,7 @@ def _check_name(filename: str) -> Rejection | None:
 
 def _check_file_size(size: int, limits: Limits) -> Rejection | None:
     if size < 1:
-        return Rejection("empty", "The file is empty.")
+        return _EMPTY
     if size > limits.max_file_bytes:
         return Rejection("too-large", f"The file is larger than {_megabytes(limits.max_file_bytes)}.")
     return None
@@ -311,6 +336,15 @@ def _check_extension(filename: str, content_type: str) -> Rejection | None:
     if named == _FORMAT_OF_TYPE.get(content_type.lower()) or (named is None and extension not in _OTHER_EXTENSIONS):
         return None
     return Rejection("content-mismatch", f"The file's name ends in .{extension} but it was sent as {content_type}.")
+
+
+def _check_header(header: Header | None, content_type: str, filename: str, limits: Limits) -> Rejection | None:
+    return (
+        _check_type(content_type, limits)
+        or _check_extension(filename, content_type)
+        or _check_content(header, content_type)
+        or (_check_size(header, limits) if header is not None else None)
+    )
 
 
 def _check_content(header: Header | None, content_type: str) -> Rejection | None:

@@ -9,6 +9,7 @@ import logging
 import random
 import tempfile
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
 
@@ -21,15 +22,24 @@ from earmark.uploads import _calls
 from earmark.uploads._calls import Transition
 from earmark.uploads.flow import Uploads, log_transition
 from earmark.uploads.inspection import Inspected, Rejection, inspect
+from earmark.uploads.lost_outputs import remake_lost_outputs
 from earmark.uploads.model import Image, State, StoredOutput
 from earmark.uploads.process_pool import ImagePool, PoolCrashed, PoolTimeout
-from earmark.uploads.processing import PermanentFailure, Processed, Processor, Source
+from earmark.uploads.processing import (
+    PermanentFailure,
+    Processed,
+    Processor,
+    inspect_and_make_thumbnail,
+    make_thumbnail,
+    source_of,
+)
 from earmark.uploads.queue import enqueue
 from earmark.uploads.storage import ObjectMissing
 
 HEARTBEAT_SECONDS = 1.0
 """Between two looks at whether the attempt is still wanted, at most."""
 
+_TOO_SLOW = Rejection("too-slow", "The image takes too long to decode.")
 _logger = logging.getLogger("earmark.jobs")
 
 
@@ -53,7 +63,8 @@ class ImageJobs:
         """One attempt, if the image is waiting for one.
 
         Returns:
-            `completed`, `rejected`, `failed` or `retrying`; `too_late` when its quota had gone back and there was no
+            `completed`, `remade` (it was, and what the store had lost of it was made again), `rejected`, `failed` or
+            `retrying`; `too_late` when its quota had gone back and there was no
             room left; or why nothing was done: `stale`, `busy`, `too_early`, `over`, `not_found`.
 
         Raises:
@@ -63,7 +74,10 @@ class ImageJobs:
             moved = await self._start(image_id)
             reached("started")
             image = moved.image
-            if moved.outcome != "started" or image is None:
+            if moved.outcome == "completed" and image is not None:
+                remade = await remake_lost_outputs(self._uploads, self._pool, self._processor, image)
+                outcome = "remade" if remade else "completed"
+            elif moved.outcome != "started" or image is None:
                 outcome = moved.outcome
             else:
                 outcome = await self._attempt_while_wanted(image)
@@ -83,7 +97,7 @@ class ImageJobs:
         except asyncio.CancelledError:  # what was begun is handed on, not left to its deadline
             moved = await starting
             if moved.outcome == "started" and moved.image is not None:
-                await self._wait_for_another(moved.image, "interrupted", delay_seconds=0)
+                await self._wait_for_another(moved.image, "interrupted", interrupted=True)
             raise
 
     async def _attempt_while_wanted(self, image: Image) -> str:
@@ -96,7 +110,7 @@ class ImageJobs:
             return "stale" if attempt.cancelled() else attempt.result()
         except asyncio.CancelledError:  # the service is shutting down: the next one takes over at once
             if await self._abandon(attempt):
-                await self._wait_for_another(image, "interrupted", delay_seconds=0)
+                await self._wait_for_another(image, "interrupted", interrupted=True)
             raise
         finally:
             watch.cancel()
@@ -125,10 +139,10 @@ class ImageJobs:
             with tempfile.TemporaryDirectory(prefix="earmark-") as folder:
                 path = Path(folder) / "original"
                 await self._uploads.storage.download(image.key, path)
-                inspected = await self.inspect(image, path, is_last_try=image.attempt > 1)
-                if isinstance(inspected, Rejection):
-                    return await self._end(image, Cause.VALIDATION_FAILED, inspected.reason, "rejected")
-                processed = await self._process(image, inspected, path)
+                found = await self._inspect_and_process(image, path)
+            if isinstance(found, Rejection):
+                return await self._end(image, Cause.VALIDATION_FAILED, found.reason, "rejected")
+            inspected, processed = found
             return await self._complete(image, inspected, processed)
         except UNREACHABLE:
             raise
@@ -136,6 +150,20 @@ class ImageJobs:
             return await self._end(image, Cause.PROCESSING_FAILED, f"Processing failed: {error}", "failed")
         except Exception as error:  # noqa: BLE001 - the processor is the user's: whatever it raises may pass
             return await self._retry_or_end(image, error)
+
+    async def _inspect_and_process(self, image: Image, path: Path) -> Rejection | tuple[Inspected, Processed]:
+        """In one go where the processor is ours and needs the same picture; after a failure each for itself again."""
+        source = source_of(image, path)
+        if self._processor is make_thumbnail and image.tries == 1:
+            try:
+                return await self._pool.run(inspect_and_make_thumbnail, source, self._uploads.limits)
+            except PoolTimeout:
+                return _TOO_SLOW
+        inspected = await self.inspect(image, path, is_last_try=image.tries > 1)
+        if isinstance(inspected, Rejection):
+            return inspected
+        source = replace(source, content_type=inspected.content_type)
+        return inspected, await self._pool.run(self._processor, source)
 
     async def inspect(self, image: Image, path: Path, *, is_last_try: bool = False) -> Inspected | Rejection:
         """Looks at the whole content in a pool process.
@@ -148,22 +176,11 @@ class ImageJobs:
                 inspect, path, content_type=image.content_type, filename=image.filename, limits=self._uploads.limits
             )
         except PoolTimeout:
-            return Rejection("too-slow", "The image takes too long to decode.")
+            return _TOO_SLOW
         except PoolCrashed:
             if not is_last_try:
                 raise
             return Rejection("damaged", "The image cannot be decoded.")
-
-    async def _process(self, image: Image, inspected: Inspected, path: Path) -> Processed:
-        source = Source(
-            path=path,
-            content_type=inspected.content_type,
-            filename=image.filename,
-            image_id=str(image.image),
-            subject=image.subject,
-            attempt=image.attempt,
-        )
-        return await self._pool.run(self._processor, source)
 
     async def _complete(self, image: Image, inspected: Inspected, processed: Processed) -> str:
         outputs = {
@@ -205,15 +222,22 @@ class ImageJobs:
             extra={"image": str(image.image), "attempt": image.attempt, "error": f"{type(error).__name__}: {error}"},
         )
         settings = self._uploads.settings
-        if image.attempt >= settings.processing_attempts:
+        if image.tries >= settings.processing_attempts:
             return await self._end(image, Cause.PROCESSING_FAILED, "Processing failed.", "failed")
-        delay = backoff_seconds(settings, image.attempt)
+        delay = backoff_seconds(settings, image.tries)
         return await self._wait_for_another(image, "An attempt failed; trying again.", delay_seconds=delay)
 
-    async def _wait_for_another(self, image: Image, reason: str, *, delay_seconds: float) -> str:
+    async def _wait_for_another(
+        self, image: Image, reason: str, *, delay_seconds: float = 0, interrupted: bool = False
+    ) -> str:
         async with self._uploads.pool.connection() as connection, connection.transaction():
             moved = await _calls.wait(
-                connection, image.image, image.attempt, reason, self._uploads.deadline(State.UPLOADED)
+                connection,
+                image.image,
+                image.attempt,
+                reason,
+                self._uploads.deadline(State.UPLOADED),
+                interrupted=interrupted,
             )
             if moved.outcome == "waiting" and self._requeues:
                 await enqueue(self._uploads.queue, image.image, connection, delay_seconds=delay_seconds)

@@ -54,6 +54,7 @@ class Image:
         due_at: When the current stage is overdue; None when final.
         upload_id: The store's name of its upload in parts; None where the file comes whole.
         attempt: Fencing number of the latest processing attempt.
+        interrupted: How many attempts ended because their worker was shut down.
         cause: Why its quota was given back, None when it was not.
         reason: A sentence for the user on why it was not accepted.
         metadata: What processing found: width, height, format, frames, colors, thumbhash.
@@ -79,11 +80,17 @@ class Image:
     due_at: datetime | None
     upload_expires_at: datetime
     upload_id: str | None = None
+    interrupted: int = 0
 
     @property
     def is_open(self) -> bool:
         """Whether it still holds quota."""
         return self.state in OPEN_STATES
+
+    @property
+    def tries(self) -> int:
+        """How many attempts there were, without those that a shutdown interrupted."""
+        return self.attempt - self.interrupted
 
     @property
     def folder(self) -> str:

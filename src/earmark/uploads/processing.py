@@ -5,25 +5,40 @@ A processor is any callable from `Source` to `Processed`; the setting `processor
 
 import base64
 import io
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from PIL import Image, ImageCms
 from thumbhash import rgba_to_thumb_hash  # type: ignore[import-untyped]
 
 from earmark.errors import InvalidRequest
 from earmark.uploads.image_headers import read_header
-from earmark.uploads.inspection import FORMATS, HEAD_BYTES, open_image, orientation_of, strict_pillow
+from earmark.uploads.inspection import (
+    FORMATS,
+    HEAD_BYTES,
+    Inspected,
+    Limits,
+    Rejection,
+    draft,
+    inspect_picture,
+    open_image,
+    orientation_of,
+    strict_pillow,
+)
+
+if TYPE_CHECKING:  # a decoding process has no use for the rest of the flow
+    from earmark.uploads.model import Image as UploadedImage
 
 THUMBNAIL_SIDE = 512
 """Longest side of a thumbnail, in pixels."""
 COLORS = 5
 """How many dominant colours are named at most."""
 
+_DECODED_SIDE = 2 * THUMBNAIL_SIDE
 _HASH_SIDE = 32
 _COLOR_SIDE = 64
 _BAND_PIXELS = 1_000_000
@@ -60,6 +75,18 @@ class Source:
     image_id: str
     subject: str
     attempt: int
+
+
+def source_of(image: "UploadedImage", path: Path) -> Source:
+    """An image whose bytes lie in that file, at its latest attempt."""
+    return Source(
+        path=path,
+        content_type=image.content_type,
+        filename=image.filename,
+        image_id=str(image.image),
+        subject=image.subject,
+        attempt=image.attempt,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,33 +168,66 @@ def make_thumbnail(source: Source) -> Processed:
         header = read_header(file.read(HEAD_BYTES))
     if header is None or header.format not in FORMATS:
         raise PermanentFailure("The file is not a picture that can be read.")
+    with _failures(), strict_pillow(_MAX_PIXELS), open_image(source.path, header.format) as image:
+        size = image.size
+        frames = int(getattr(image, "n_frames", 1))
+        image.seek(0)
+        target = _fitting(*size)
+        draft(image, _DECODED_SIDE)
+        image.load()
+        orientation = orientation_of(image)
+        if orientation >= 5:  # noqa: PLR2004 - EXIF 2.32, 4.6.4: from 5 on, rows are columns
+            size = size[1], size[0]
+        return _processed(_thumbnail(image, target, orientation), size, header.format, frames)
+
+
+def inspect_and_make_thumbnail(source: Source, limits: Limits) -> Rejection | tuple[Inspected, Processed]:
+    """What `inspect` and then `make_thumbnail` say, for one decoding of a still instead of two.
+
+    Args:
+        source: The picture; `content_type` is what it was declared to be.
+        limits: What it may be.
+
+    Raises:
+        PermanentFailure, TransientFailure: As `make_thumbnail`.
+    """
+    found = inspect_picture(
+        source.path, content_type=source.content_type, filename=source.filename, limits=limits, side=_DECODED_SIDE
+    )
+    if isinstance(found, Rejection):
+        return found
+    inspected, picture = found
+    if picture is None:
+        return inspected, make_thumbnail(source)
+    with _failures():
+        size = inspected.width, inspected.height
+        stored_size = size if picture.orientation < 5 else (size[1], size[0])  # noqa: PLR2004 - as in make_thumbnail
+        thumbnail = _thumbnail(picture.image, _fitting(*stored_size), picture.orientation)
+        return inspected, _processed(thumbnail, size, inspected.format, inspected.frames)
+
+
+@contextmanager
+def _failures() -> Iterator[None]:
     try:
-        with strict_pillow(_MAX_PIXELS), open_image(source.path, header.format) as image:
-            return _process(image, header.format)
+        yield
     except MemoryError as error:
         raise TransientFailure("Too little memory to decode the picture.") from error
     except Exception as error:
         raise PermanentFailure("The picture could not be decoded.") from error
 
 
-def _process(image: Image.Image, name: str) -> Processed:
-    width, height = image.size
-    frames = int(getattr(image, "n_frames", 1))
-    image.seek(0)
-    target = _fitting(width, height)
-    image.draft(None, (2 * target[0], 2 * target[1]))
-    image.load()
-    orientation = orientation_of(image)
+def _thumbnail(image: Image.Image, target: tuple[int, int], orientation: int) -> Image.Image:
+    """An upright copy of a loaded picture, in RGB or RGBA; `target` is its size before it is turned."""
     thumbnail = _in_srgb(_shrink(image, target), image.info.get("icc_profile"))
-    if orientation in _UPRIGHT:
-        thumbnail = thumbnail.transpose(_UPRIGHT[orientation])
-    if orientation >= 5:  # noqa: PLR2004 - EXIF 2.32, 4.6.4: from 5 on, rows are columns
-        width, height = height, width
+    return thumbnail.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else thumbnail
+
+
+def _processed(thumbnail: Image.Image, size: tuple[int, int], name: str, frames: int) -> Processed:
     encoded = io.BytesIO()
     thumbnail.save(encoded, "WEBP", quality=80, method=4)
     return Processed(
-        width=width,
-        height=height,
+        width=size[0],
+        height=size[1],
         format=name,
         frames=frames,
         colors=dominant_colors(thumbnail),

@@ -10,13 +10,16 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import TypeVar
 from uuid import UUID
 
 from earmark.uploads import _calls
 from earmark.uploads.flow import Uploads
 from earmark.uploads.model import Image, State
+from earmark.uploads.queue import enqueue
 from earmark.uploads.storage import StoredObject
 
+T = TypeVar("T")
 PAGE = 200
 LOOKS_AT_ONCE = 16
 CLOCKS_DIFFER = timedelta(minutes=1)
@@ -29,7 +32,7 @@ _KEY = re.compile(f"{FOLDER}/([0-9a-f]{{8}}(?:-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}
 
 
 class Difference(StrEnum):
-    """How the store and the books differ; the first three are about objects, the others about completed images."""
+    """How the store and the books differ: about objects, then completed images, then uploads that are under way."""
 
     FOREIGN = "foreign"
     """An object that Earmark has not made. It is never removed."""
@@ -42,7 +45,9 @@ class Difference(StrEnum):
     SIZE_DIFFERS = "size_differs"
     """A completed image's object is not of the size that was inspected. Repaired by `image_lost`."""
     OUTPUT_MISSING = "output_missing"
-    """A completed image lacks something that processing made. Repaired by forgetting that output."""
+    """A completed image lacks an output of processing. Repaired by our worker, which makes it anew; else forgotten."""
+    UNFINISHED = "unfinished"
+    """An upload in parts that no open image waits for. Repaired by aborting it, which the worker does besides."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +77,8 @@ async def reconcile(uploads: Uploads, *, moment: datetime, repair: bool = False)
     Args:
         uploads: The flow whose store and books they are.
         moment: Now.
-        repair: Whether to remove objects that nothing needs, and to bring completed images whose object is gone to
-            `failed`; see `Difference`.
+        repair: Whether to remove objects that nothing needs, to have lost outputs made anew, and to bring completed
+            images whose object is gone to `failed`; see `Difference`.
 
     Raises:
         StorageError: The store did not answer; what has been reported until then stands.
@@ -82,19 +87,46 @@ async def reconcile(uploads: Uploads, *, moment: datetime, repair: bool = False)
         yield drift
     async for drift in _lost_objects(uploads, repair):
         yield drift
+    async for drift in forgotten_parts(uploads, moment, repair=repair):
+        yield drift
+
+
+async def forgotten_parts(uploads: Uploads, moment: datetime, *, repair: bool) -> AsyncIterator[Drift]:
+    """Uploads in parts that no open image waits for, as when the service died between beginning one and noting its id.
+
+    Those that are younger than an upload URL may live are left alone. Arguments and errors: as `reconcile`.
+    """
+    before = moment - _life(uploads)
+    async for page in _pages(uploads.storage.unfinished_parts(FOLDER)):
+        owners = {one.upload_id: UUID(found[1]) for one in page if (found := _KEY.fullmatch(one.key))}
+        async with uploads.pool.connection() as connection:
+            known = await _calls.named(connection, list(set(owners.values())))
+        for one in page:
+            owner = owners.get(one.upload_id)
+            image = known[owner][0] if owner in known else None
+            awaited = image is not None and image.is_open and image.upload_id == one.upload_id
+            if owner is not None and one.begun_at < before and not awaited:
+                if repair:
+                    await uploads.storage.abort_parts(one.key, one.upload_id)
+                subject = None if image is None else image.subject
+                yield Drift(Difference.UNFINISHED, one.key, owner, subject, repaired=repair)
 
 
 async def _unneeded_objects(uploads: Uploads, moment: datetime, repair: bool) -> AsyncIterator[Drift]:
-    settings = uploads.settings
-    life = timedelta(seconds=settings.upload_ttl_seconds + settings.evidence_ttl_seconds)
+    before = moment - _life(uploads)
     async for page in _pages(uploads.storage.list(FOLDER)):
-        old = [stored for stored in page if stored.modified_at < moment - life - CLOCKS_DIFFER]
+        old = [stored for stored in page if stored.modified_at < before]
         drifts = await _judged(uploads, old, moment)
         removable = [drift.key for drift in drifts if drift.difference is not Difference.FOREIGN]
         if repair and removable:
             await uploads.storage.delete(removable)
         for drift in drifts:
             yield replace(drift, repaired=repair and drift.difference is not Difference.FOREIGN)
+
+
+def _life(uploads: Uploads) -> timedelta:
+    settings = uploads.settings
+    return timedelta(seconds=settings.upload_ttl_seconds + settings.evidence_ttl_seconds) + CLOCKS_DIFFER
 
 
 async def _judged(uploads: Uploads, objects: Sequence[StoredObject], moment: datetime) -> list[Drift]:
@@ -164,6 +196,9 @@ async def _repair_image(uploads: Uploads, drift: Drift) -> bool:
     assert drift.image is not None  # noqa: S101 - found by its image
     async with uploads.pool.connection() as connection, connection.transaction():
         if drift.difference is Difference.OUTPUT_MISSING:
+            if uploads.settings.processing == "worker":
+                await enqueue(uploads.queue, drift.image, connection)
+                return True
             image = (await _calls.named(connection, [drift.image]))[drift.image][0]
             names = [name for name, output in image.outputs.items() if output.key == drift.key]
             moved = await _calls.outputs_lost(connection, drift.image, names)
@@ -174,10 +209,10 @@ async def _repair_image(uploads: Uploads, drift: Drift) -> bool:
     return moved.outcome in {"lost", "forgotten"}
 
 
-async def _pages(objects: AsyncIterator[StoredObject]) -> AsyncIterator[list[StoredObject]]:
-    page: list[StoredObject] = []
-    async for stored in objects:
-        page.append(stored)
+async def _pages(found: AsyncIterator[T]) -> AsyncIterator[list[T]]:
+    page: list[T] = []
+    async for one in found:
+        page.append(one)
         if len(page) == PAGE:
             yield page
             page = []

@@ -79,7 +79,7 @@ async def _recover_one(uploads: Uploads, image: Image) -> str:
     too_old = image.created_at + timedelta(seconds=uploads.settings.abandon_after_seconds) < datetime.now(UTC)
     if image.state is State.UPLOADED and too_old:
         return await _end(uploads, image, Cause.EXPIRED, "No worker took the image in time.")
-    if image.state is State.PROCESSING and image.attempt >= uploads.settings.processing_attempts:
+    if image.state is State.PROCESSING and image.tries >= uploads.settings.processing_attempts:
         return await _end(uploads, image, Cause.PROCESSING_FAILED, "Processing failed.")
     return await _drive_again(uploads, image)
 

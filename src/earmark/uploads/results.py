@@ -133,7 +133,8 @@ async def _completed(connection: AsyncConnection[Any], image: Image, result: Res
 async def _failed(
     uploads: Uploads, connection: AsyncConnection[Any], image: Image, result: Result
 ) -> tuple[str, Transition]:
-    if result.is_permanent or result.attempt >= uploads.settings.processing_attempts:
+    tries = result.attempt - image.interrupted
+    if result.is_permanent or tries >= uploads.settings.processing_attempts:
         reason = f"Processing failed: {result.error}" if result.error else "Processing failed."
         return "failed", await _give_back(connection, image, result, reason)
     deadline = uploads.deadline(State.UPLOADED)
@@ -141,7 +142,7 @@ async def _failed(
     if moved.outcome != "waiting":
         raise _stale(image)
     if image.state is not State.UPLOADED or result.attempt > image.attempt:  # else it is waiting for that already
-        delay = backoff_seconds(uploads.settings, result.attempt)
+        delay = backoff_seconds(uploads.settings, tries)
         await enqueue(uploads.queue, image.image, connection, delay_seconds=delay)
     return "retrying", moved
 

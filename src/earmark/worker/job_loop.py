@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 from uuid import UUID
 
 import procrastinate
@@ -17,8 +18,15 @@ GRACE_SECONDS = 5.0
 _logger = logging.getLogger("earmark.jobs")
 
 
-async def run_jobs(queue: procrastinate.App, jobs: Jobs, *, concurrency: int) -> None:
-    """Works until cancelled. The queue's application must be open."""
+PROCESSES_PER_JOB_AHEAD = 4
+"""For so many processes one more job is begun than they can work on, so that its file is there when one is free.
+
+No more: another worker may be idle.
+"""
+
+
+async def run_jobs(queue: procrastinate.App, jobs: Jobs, *, processes: int) -> None:
+    """Works until cancelled, on so many processes. The queue's application must be open."""
 
     async def process_image(image: str) -> None:
         await jobs.run(UUID(image))
@@ -28,7 +36,7 @@ async def run_jobs(queue: procrastinate.App, jobs: Jobs, *, concurrency: int) ->
         await queue.run_worker_async(
             queues=[QUEUE],
             name="earmark",
-            concurrency=concurrency,
+            concurrency=processes + math.ceil(processes / PROCESSES_PER_JOB_AHEAD),
             fetch_job_polling_interval=POLL_SECONDS,
             shutdown_graceful_timeout=GRACE_SECONDS,
             delete_jobs="always",

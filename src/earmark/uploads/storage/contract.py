@@ -47,6 +47,15 @@ class StoredObject:
     modified_at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class UnfinishedParts:
+    """An upload in parts that was neither joined nor aborted; `begun_at` in UTC, by the store's clock."""
+
+    key: str
+    upload_id: str
+    begun_at: datetime
+
+
 class Storage(Protocol):
     """An object store.
 
@@ -90,6 +99,13 @@ class Storage(Protocol):
 
     async def abort_parts(self, key: str, upload_id: str) -> None:
         """Throw away what has come of an upload in parts, and take no more; done before, or joined, is fine."""
+        ...
+
+    def unfinished_parts(self, prefix: str = "") -> AsyncIterator[UnfinishedParts]:
+        """Every upload in parts to the folder `prefix` that is under way, in no particular order.
+
+        None where the store cannot tell, or throws forgotten ones away itself.
+        """
         ...
 
     async def head(self, key: str) -> StoredObject | None:

@@ -20,9 +20,11 @@ from earmark.uploads.storage.contract import (
     SignedUpload,
     StoredObject,
     TooLong,
+    UnfinishedParts,
     WrongLength,
     WrongType,
     check_content_type,
+    check_folder,
     check_key,
     check_size,
     inline_disposition,
@@ -204,6 +206,13 @@ class LocalStorage:
         """See Storage."""
         check_key(key)
         await in_thread(self._parts.abort, upload_id)
+
+    async def unfinished_parts(self, prefix: str = "") -> AsyncIterator[UnfinishedParts]:
+        """See Storage. None: `remove_abandoned` sees to them, which knows when the latest part came."""
+        check_folder(prefix)
+        none: tuple[UnfinishedParts, ...] = ()
+        for one in none:
+            yield one
 
     def verify_download(self, key: str, query: Mapping[str, str], now: datetime) -> DownloadGrant:
         """What this GET shows: a file that exists, and the headers to send it with.

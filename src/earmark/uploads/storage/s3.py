@@ -31,6 +31,7 @@ from earmark.uploads.storage.contract import (
     StorageError,
     StorageUnavailable,
     StoredObject,
+    UnfinishedParts,
     check_content_type,
     check_folder,
     check_key,
@@ -70,6 +71,10 @@ _CLIENT = Config(
     request_checksum_calculation="when_required",  # stores that are not Amazon's refuse what they do not know
     response_checksum_validation="when_required",
 )
+
+
+class _NotOffered(StorageError):  # noqa: N818 - named for what is wrong
+    """The store does not have this operation."""
 
 
 class S3Storage:
@@ -138,7 +143,7 @@ class S3Storage:
         return url
 
     async def begin_parts(self, key: str, *, content_type: str) -> str:
-        """See Storage. What a crash leaves of an upload whose id nobody noted is for the bucket's lifecycle rule."""
+        """See Storage."""
         named = self._named(key) | {"ContentType": check_content_type(content_type)}
         answer = await in_thread(self._call, "create_multipart_upload", named)
         return str(answer["UploadId"])
@@ -158,6 +163,23 @@ class S3Storage:
         """See Storage."""
         with suppress(ObjectMissing):
             await in_thread(self._call, "abort_multipart_upload", self._named(key) | {"UploadId": upload_id})
+
+    async def unfinished_parts(self, prefix: str = "") -> AsyncIterator[UnfinishedParts]:
+        """See Storage. Some stores list by whole keys only, or not at all: then there are none."""
+        folder = check_folder(prefix)
+        listing: dict[str, object] = {"Bucket": self._bucket, "Prefix": self._prefix + (folder and f"{folder}/")}
+        before: dict[str, object] | None = None
+        after: dict[str, object] = {}
+        while after != before:
+            page = await in_thread(self._page_of_unfinished_parts, listing | after)
+            for found in page.get("Uploads", ()):
+                key = str(found["Key"]).removeprefix(self._prefix)
+                yield UnfinishedParts(key, str(found["UploadId"]), found["Initiated"].astimezone(UTC))
+            before = after
+            if page.get("IsTruncated"):  # SeaweedFS names no key to go on after
+                after = {
+                    name: page[f"Next{name}"] for name in ("KeyMarker", "UploadIdMarker") if page.get(f"Next{name}")
+                }
 
     async def head(self, key: str) -> StoredObject | None:
         """See Storage."""
@@ -240,6 +262,11 @@ class S3Storage:
         latest = {part["PartNumber"]: part for part in sorted(listed, key=lambda part: part["LastModified"])}
         return [latest[number] for number in sorted(latest)]
 
+    def _page_of_unfinished_parts(self, listing: dict[str, object]) -> dict[str, Any]:
+        with suppress(_NotOffered):
+            return self._call("list_multipart_uploads", listing)
+        return {}
+
     def _call(self, operation: str, parameters: dict[str, object]) -> dict[str, Any]:
         """One blocking call that obstore does not have; few enough that each may open its own connection."""
         with self._making_client:  # a session is not made for threads, a client is
@@ -253,6 +280,8 @@ class S3Storage:
                 code = error.response.get("Error", {}).get("Code", "")
                 if code in {"NoSuchUpload", "NoSuchKey", "404"}:
                     raise ObjectMissing("this upload is over") from error
+                if code in {"NotImplemented", "MethodNotAllowed"}:
+                    raise _NotOffered(str(error)) from error
                 raise self._refused(code, str(error)) from error
             except BotoCoreError as error:
                 raise self._away(str(error)) from error
