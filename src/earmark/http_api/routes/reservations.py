@@ -12,27 +12,37 @@ from earmark.errors import (
     InvalidRequest,
     KeyConflict,
     NotFound,
+    NotRefundable,
     QuotaExceeded,
     UnknownResource,
     UnknownSubject,
 )
 from earmark.http_api.answers import Connection, Effect, RequestInFlight
-from earmark.http_api.bodies import RESERVE_BODY, CommitBody, ExtendBody, ReservationRollbackBody, ReserveBody
+from earmark.http_api.bodies import (
+    RESERVE_BODY,
+    CommitBody,
+    ExtendBody,
+    RefundBody,
+    ReservationRollbackBody,
+    ReserveBody,
+)
 from earmark.http_api.caller import Caller
 from earmark.http_api.requests import key_of, read, uuid_of
 from earmark.http_api.routing import SUBJECT, Access, address, operation, resource
 from earmark.http_api.services import Services
-from earmark.http_api.settlements import checked, out_of_quota, rolled_back
+from earmark.http_api.settlements import checked, out_of_quota, refunded, rolled_back
 from earmark.http_api.usage_reader import UsageReader
 from earmark.http_api.wire import (
     CommittedAnswer,
     ExtendedAnswer,
+    RefundedAnswer,
     ReservationAnswer,
     ReservationRolledBackAnswer,
     ReservedAnswer,
     answer,
     committed_answer,
     extended_answer,
+    refunded_answer,
     reservation_answer,
     rolled_back_answer,
     usage_answer,
@@ -48,6 +58,7 @@ def routes(services: Services) -> list[Route]:
         resource("/api/reservations/{id}/commit", POST=calls.commit),
         resource("/api/reservations/{id}/rollback", POST=calls.rollback),
         resource("/api/reservations/{id}/extend", POST=calls.extend),
+        resource("/api/reservations/{id}/refund", POST=calls.refund),
     ]
 
 
@@ -201,6 +212,40 @@ class Reservations:
             )
             checked(settlement, {"extended"})
             return answer(extended_answer(reservation, settlement))
+
+        return await self._once(request, caller, body, effect)
+
+    @operation(
+        body=RefundBody,
+        example=RefundBody(reason="The file was deleted."),
+        answers={200: RefundedAnswer},
+        access=Access.SERVICE,
+        problems=(NotFound, AlreadySettled, NotRefundable, RequestInFlight),
+        query=(SUBJECT,),
+        keyed=True,
+        quota=True,
+    )
+    async def refund(self, request: Request) -> Response:
+        """What was used is used no longer: what the plan marks as refundable comes back, once. The word of a service.
+
+        An image is refunded by deleting it.
+        """
+        caller = self._services.caller(request)
+        caller.must_be_service()
+        body = await read(request, RefundBody)
+
+        async def effect(connection: Connection | None) -> Response:
+            settlement = await self._ledger.refund(
+                uuid_of(request.path_params["id"], "reservation"),
+                items=body.items,
+                subject=caller.sees(request.query_params.get("subject")),
+                actor=caller.subject,
+                reason=body.reason,
+                connection=connection,
+            )
+            subject = refunded(settlement)
+            usage = usage_answer(await self._usage.usage(subject, connection))
+            return answer(refunded_answer(settlement, usage), usage=usage)
 
         return await self._once(request, caller, body, effect)
 
