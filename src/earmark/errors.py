@@ -142,6 +142,15 @@ class AlreadySettled(EarmarkError):  # noqa: N818 - named for what is wrong
     members = ("imageId", "outcome", "state", "item", "at", "by", "cause")
 
 
+class NotRefundable(EarmarkError):  # noqa: N818 - named for what is wrong
+    """Use that nothing can be given back of: it is not committed yet, or the plan does not refund its resources."""
+
+    status = 409
+    slug = "not-refundable"
+    remedy = "Roll back what is still held; of what is used, only the plan's refundable resources come back."
+    members = ("outcome", "subject")
+
+
 class BulkLimitExceeded(EarmarkError):  # noqa: N818 - named for what is wrong
     """More files in one request than the plan's `max_bulk_upload`; nothing was reserved."""
 
@@ -190,6 +199,7 @@ ALL_ERRORS: tuple[type[EarmarkError], ...] = (
     QuotaExceeded,
     NotFound,
     AlreadySettled,
+    NotRefundable,
     BulkLimitExceeded,
     InvalidFile,
     UploadFailed,

@@ -18,7 +18,7 @@ def anyio_backend():
 @pytest.fixture
 async def connection():
     ours, theirs = socket.socketpair()
-    theirs.setblocking(False)
+    theirs.settimeout(0)
     transport, _ = await asyncio.get_running_loop().connect_accepted_socket(asyncio.Protocol, ours)
     yield Gathering(transport), theirs
     transport.abort()

@@ -15,6 +15,7 @@ from earmark import Ledger
 from earmark.http_api.caller import Role
 from earmark.http_api.routes import events
 from earmark.http_api.sign_in import SignIn
+from earmark.model import PlanQuota
 from http_api.harness import SECRET, Api, Server, described
 
 HOLD = {"amounts": {"images": 1}}
@@ -105,6 +106,25 @@ def test_usage_changes_also_without_an_image(alice: httpx.Client, ledger: Ledger
         stream.until_held(3)
         ledger.configure_subject("alice", quotas={"images": 7})
         stream.until("usage", quota_limit=7)
+
+
+def test_a_plan_that_is_changed_for_everybody_is_told(running: Server, alice: httpx.Client, ledger: Ledger) -> None:
+    for subject, plan in (("alice", "free"), ("bob", "free"), ("carol", "enterprise")):
+        ledger.configure_subject(subject, plan=plan)
+    with running.client("bob") as bob, running.client("carol") as carol:
+        with following(alice) as his, following(bob) as hers, following(carol) as others:
+            for stream in (his, hers, others):
+                stream.until("usage")
+            last = others.last_id
+            ledger.configure_plan("free", quotas={"images": PlanQuota(77, "P1M", refundable=False)})
+            for stream in (his, hers):
+                assert stream.until("usage", tier="free")["quota_limit"] == 77
+            ledger.configure_plan("free", features={"max_bulk_upload": 3})
+            assert his.until("usage")["features"] == {"max_bulk_upload": 3}
+            ledger.configure_subject("carol", quotas={"images": 5})
+            assert others.until("usage")["quota_limit"] == 5  # and nothing of another plan before
+        with following(carol, last) as again:
+            assert again.until("ready")["resumed"] is True
 
 
 def test_what_happened_while_nobody_listened_comes_on_resumption(alice: httpx.Client) -> None:

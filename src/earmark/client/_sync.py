@@ -1,7 +1,7 @@
 """Generated from `_async.py` by `tools/generate_sync.py`; do not edit."""
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Self
 from uuid import UUID
@@ -17,13 +17,16 @@ from earmark.client.problems import ServiceError
 from earmark.errors import NotFound, QuotaExceeded, SchemaMismatch
 from earmark.ledger.rollback_log import log_failed_rollback
 from earmark.model import (
+    Adjustment,
     Amounts,
     Cause,
     Explanation,
     Late,
     ReservationStory,
+    Returned,
     Settlement,
     Story,
+    Subject,
     Usage,
     UsageLevel,
 )
@@ -174,6 +177,47 @@ class Client:
             log_failed_rollback(reservation, cause, error, subject=subject, items=items, actor=None)
             raise
 
+    def rollback_newest(
+        self,
+        subject: str | None,
+        resource: str,
+        max_amount: int,
+        *,
+        cause: Cause = Cause.CANCELLED,
+        reason: str | None = None,
+    ) -> tuple[Returned, ...]:
+        """The count form: gives back the subject's own open items, newest first, up to `max_amount` of the resource.
+
+        Raises:
+            InvalidRequest: The amount is no whole number from 1.
+            UnknownSubject: No such subject, and no default plan.
+            Forbidden: A user names somebody else, or a cause that is not his to state.
+            ServiceUnavailable: No answer; the holds return at their deadline.
+        """
+        call = calls.rollback_newest(subject, resource, max_amount, cause=cause, reason=reason)
+        return self._transport.run(call)
+
+    def refund(
+        self,
+        reservation: UUID,
+        *,
+        items: Sequence[str] | None = None,
+        subject: str | None = None,
+        reason: str | None = None,
+    ) -> Settlement:
+        """Gives back committed use of what was deleted: once per item, and only what the plan marks as refundable.
+
+        For a service's token. An image is refunded by deleting it.
+
+        Raises:
+            AlreadySettled: It was rolled back before.
+            NotFound: No such reservation or item, or it is not the subject's.
+            NotRefundable: It is not committed yet, or the plan refunds nothing of it.
+            Forbidden: The token is a user's.
+            ServiceUnavailable: No answer.
+        """
+        return self._transport.run(calls.refund(reservation, subject=subject, items=items, reason=reason))
+
     def extend(
         self,
         reservation: UUID,
@@ -194,6 +238,76 @@ class Client:
             ServiceUnavailable: No answer.
         """
         return self._transport.run(calls.extend(reservation, subject=subject, ttl=ttl, items=items, reason=reason))
+
+    def adjust(self, subject: str, resource: str, amount: int, *, reason: str, key: str | None = None) -> Adjustment:
+        """Corrects committed use in the current period, at the subject and all above him, or at none of them.
+
+        For a service's token.
+
+        Args:
+            subject: Whose use.
+            resource: Which resource.
+            amount: What is added to the use, over the quota too; below 0: what is taken away, but never more than
+                there is, nor what the refund of stored things may yet give back: that answers `denied`.
+            reason: Why, for the journal: 1 to 500 characters.
+            key: Idempotency key: the same adjustment under it is made once and gets the same answer; None: one of its
+                own.
+
+        Raises:
+            InvalidRequest: The amount is 0 or no 64-bit whole number, or the reason is missing.
+            KeyConflict: The key was used for a different adjustment.
+            UnknownSubject: No such subject, and no default plan.
+            UnknownResource: The subject's plan does not count this resource.
+            Forbidden: The token is a user's.
+            ServiceUnavailable: No answer.
+        """
+        try:
+            return self._transport.run(calls.adjust(subject, resource, amount, reason=reason, key=key))
+        except ServiceError as error:
+            if error.problem != "adjustment-denied":
+                raise
+            return calls.adjustment_denied(error.detail)
+
+    def subject(self, subject: str) -> Subject:
+        """What is set for the subject: plan, parent, anchor, quotas of his own. For a service's token.
+
+        Raises:
+            UnknownSubject: No such subject, and no default plan.
+            Forbidden: The token is a user's.
+            ServiceUnavailable: No answer.
+        """
+        return self._transport.run(calls.subject(subject))
+
+    def configure_subject(
+        self,
+        subject: str,
+        *,
+        plan: str | None = None,
+        quotas: Mapping[str, int | None] | None = None,
+        anchor: datetime | None = None,
+        parent: str | None = None,
+    ) -> None:
+        """Registers or changes a subject; what is not given stays. Takes effect at the next grant.
+
+        For a service's token.
+
+        Args:
+            subject: Who, 1 to 255 characters.
+            plan: His plan.
+            quotas: His own, in place of the plan's: -1 is unlimited, None is the plan's again.
+            anchor: From which his periods are counted; with a time zone.
+            parent: A registered subject to stand above him; see `Ledger.configure_subject`.
+
+        Raises:
+            InvalidRequest: The parent or a value is not good.
+            UnknownPlan: There is no such plan.
+            UnknownResource: The plan does not count a resource named in `quotas`.
+            UnknownSubject: A new subject without a plan, and no default plan.
+            Forbidden: The token is a user's.
+            ServiceUnavailable: No answer.
+        """
+        call = calls.configure_subject(subject, plan=plan, quotas=quotas or {}, anchor=anchor, parent=parent)
+        self._transport.run(call)
 
     def usage(self, subject: str | None = None) -> Usage:
         """What the subject, or the token's own, may use and uses now.

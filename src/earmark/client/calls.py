@@ -4,7 +4,7 @@ import re
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote
 from uuid import UUID
@@ -13,6 +13,7 @@ import msgspec
 
 from earmark.errors import InvalidRequest
 from earmark.model import (
+    Adjustment,
     Amounts,
     Cause,
     Change,
@@ -23,10 +24,12 @@ from earmark.model import (
     Late,
     OpenItem,
     ReservationStory,
+    Returned,
     Settlement,
     Shortage,
     Story,
     StoryImage,
+    Subject,
     Usage,
     UsageLevel,
 )
@@ -136,6 +139,56 @@ def extend(
     return _settling(reservation, "extend", subject, body)
 
 
+def refund(
+    reservation: UUID, *, subject: str | None, items: Sequence[str] | None, reason: str | None
+) -> Call[Settlement]:
+    """What of the use came back."""
+    return _settling(reservation, "refund", subject, {"items": items, "reason": reason})
+
+
+def rollback_newest(
+    subject: str | None, resource: str, max_amount: int, *, cause: Cause, reason: str | None
+) -> Call[tuple[Returned, ...]]:
+    """The items that came back; under a key, since the same words again would give back more."""
+    body = {"subject": subject, "resource": resource, "count": max_amount, "cause": cause, "reason": reason}
+    return Call(
+        "POST", "/api/quota/rollback", lambda told: _all(Returned, told["returned"]), {}, body, key_or_own(None)
+    )
+
+
+def adjust(subject: str, resource: str, amount: int, *, reason: str, key: str | None) -> Call[Adjustment]:
+    """What was corrected."""
+    body = {"subject": subject, "resource": resource, "amount": amount, "reason": reason}
+
+    def decode(told: Json) -> Adjustment:
+        return msgspec.convert({**told, "outcome": "adjusted"}, Adjustment)
+
+    return Call("POST", "/api/admin/adjust", decode, {}, body, key_or_own(key))
+
+
+def adjustment_denied(detail: Mapping[str, Any]) -> Adjustment:
+    """The adjustment that a problem stands for which says with whom it went too far."""
+    return msgspec.convert({**detail, "outcome": "denied", "replayed": False}, Adjustment)
+
+
+def subject(subject: str) -> Call[Subject]:
+    """What is set for a subject."""
+    return Call("GET", _subject_path(subject), lambda told: value_of(Subject, told), {})
+
+
+def configure_subject(
+    subject: str,
+    *,
+    plan: str | None,
+    quotas: Mapping[str, int | None],
+    anchor: datetime | None,
+    parent: str | None,
+) -> Call[Subject]:
+    """What is set for the subject after it."""
+    body = {"plan": plan, "quotas": quotas, "anchor": anchor, "parent": parent}
+    return Call("PUT", _subject_path(subject), lambda told: value_of(Subject, told), {}, body)
+
+
 def usage(subject: str | None) -> Call[Usage]:
     """What a subject uses."""
     return Call("GET", "/api/usage", lambda told: value_of(Usage, told), {"subject": subject})
@@ -221,6 +274,10 @@ def path_of(about: UUID) -> str:
 def value_of(kind: type[T], told: Json, **more: object) -> T:
     """A value of the model, of what is told in the words of the wire; `more` is what is already in the model's."""
     return msgspec.convert({_ours(name): value for name, value in told.items()} | more, kind)
+
+
+def _subject_path(subject: str) -> str:
+    return f"/api/admin/subjects/{quote(subject, safe='')}"
 
 
 def _settling(reservation: UUID, verb: str, subject: str | None, body: Json) -> Call[Settlement]:

@@ -22,7 +22,9 @@ Size = Annotated[int, Meta(extra_json_schema={"minimum": 1})]
 """Of a file. One below 1 is an invalid file, which is answered as such, not as a malformed body."""
 Id = Annotated[str, Meta(extra_json_schema={"format": "uuid"})]
 """Text that is no id names nothing: that is answered as such, too."""
-ResourceName = Annotated[str, Meta(extra_json_schema={"pattern": "^[a-z][a-z0-9_]{0,62}$"})]
+_RESOURCE = "^[a-z][a-z0-9_]{0,62}$"
+ResourceName = Annotated[str, Meta(extra_json_schema={"pattern": _RESOURCE})]
+"""A name that no plan counts is answered as such."""
 ItemName = Annotated[str, Meta(min_length=1, max_length=255, pattern=_NO_NUL)]
 Amounts = Annotated[dict[ResourceName, Amount], Meta(min_length=1)]
 Names = Annotated[tuple[ItemName, ...], Meta(min_length=1)]
@@ -75,12 +77,13 @@ class FailedBody(Struct, frozen=True):
 
 
 class RollbackBody(Struct, frozen=True, rename="camel"):
-    """What is to be given back: of a reservation, of images, or a number of images."""
+    """What is to be given back: of a reservation, of images, or up to `count` of a resource."""
 
     reservation_id: Id | None = None
     items: Names | None = None
     image_ids: Annotated[tuple[Id, ...], Meta(min_length=1, max_length=IMAGES_MAX)] | None = None
     count: Amount | None = None
+    resource: Annotated[str, Meta(pattern=_RESOURCE)] | None = None
     cause: Cause = Cause.CANCELLED
     reason: Reason | None = None
     subject: SubjectName | None = None
@@ -91,8 +94,8 @@ ROLLBACK_BODY = Annotated[
     Meta(
         extra_json_schema={
             "oneOf": [
-                {"required": ["reservationId"], "properties": {"reservationId": _TEXT}},
-                {"required": ["imageIds"], "properties": {"imageIds": _NAMES, "items": _ABSENT}},
+                {"required": ["reservationId"], "properties": {"reservationId": _TEXT, "resource": _ABSENT}},
+                {"required": ["imageIds"], "properties": {"imageIds": _NAMES, "items": _ABSENT, "resource": _ABSENT}},
                 {"required": ["count"], "properties": {"count": {"type": "integer"}, "items": _ABSENT}},
             ]
         }
@@ -149,6 +152,13 @@ class ExtendBody(Struct, frozen=True, rename="camel"):
     ttl_seconds: Seconds
     items: Names | None = None
     reason: Annotated[str, Meta(min_length=1, max_length=500, pattern=_NO_NUL)] | None = None
+
+
+class RefundBody(Struct, frozen=True):
+    """Which items are no longer used, and why; without items, all of them."""
+
+    items: Names | None = None
+    reason: Reason | None = None
 
 
 class SubjectBody(Struct, frozen=True):

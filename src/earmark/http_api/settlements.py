@@ -1,6 +1,6 @@
 """What a settlement's outcome means over HTTP: an answer, or the error to raise."""
 
-from earmark.errors import AlreadySettled, InvalidRequest, NotFound, QuotaExceeded
+from earmark.errors import AlreadySettled, InvalidRequest, NotFound, NotRefundable, QuotaExceeded
 from earmark.model import Amounts, Settlement, Shortage
 
 
@@ -12,6 +12,22 @@ def rolled_back(settlement: Settlement) -> tuple[str, Amounts]:
     """
     subject = checked(settlement, {"rolled_back", "already_rolled_back"})
     return subject, settlement.returned
+
+
+def refunded(settlement: Settlement) -> str:
+    """Whose use came back, now or before.
+
+    Raises:
+        NotFound, AlreadySettled: As `checked`.
+        NotRefundable: Nothing of it can come back.
+    """
+    if settlement.outcome in {"already_committed", "not_committed"}:
+        why = {
+            "already_committed": "The plan refunds none of the resources that were used.",
+            "not_committed": "It is not committed yet: commit it, or roll it back.",
+        }[settlement.outcome]
+        raise NotRefundable(why, {"outcome": settlement.outcome, "subject": settlement.subject})
+    return checked(settlement, {"refunded", "already_refunded"})
 
 
 def checked(settlement: Settlement, fine: set[str]) -> str:

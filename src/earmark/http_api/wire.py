@@ -262,17 +262,33 @@ class CommittedAnswer(SettledAnswer, frozen=True, rename="camel", kw_only=True):
     usage: UsageAnswer
 
 
+class ReturnedAnswer(Struct, frozen=True, rename="camel"):
+    """An item that was given back by count."""
+
+    reservation_id: UUID
+    item: str
+    amounts: Mapping[str, int]
+
+
 class RolledBackAnswer(Struct, frozen=True, rename="camel"):
-    """What this call gave back: nothing, where an earlier one had."""
+    """What this call gave back: nothing, where an earlier one had. `returned` are the items, newest first, by count."""
 
     rolled_back: Mapping[str, int]
     usage: UsageAnswer
+    returned: Sequence[ReturnedAnswer] | UnsetType = UNSET
 
 
 class ReservationRolledBackAnswer(SettledAnswer, frozen=True, rename="camel", kw_only=True):
     """What this call gave back: nothing, where an earlier one had."""
 
     rolled_back: Mapping[str, int]
+    usage: UsageAnswer
+
+
+class RefundedAnswer(SettledAnswer, frozen=True, rename="camel", kw_only=True):
+    """What of the use this call gave back: nothing, where an earlier one had."""
+
+    returned: Mapping[str, int]
     usage: UsageAnswer
 
 
@@ -422,6 +438,11 @@ def committed_answer(settlement: Settlement, usage: UsageAnswer) -> CommittedAns
 def rolled_back_answer(settlement: Settlement, usage: UsageAnswer) -> ReservationRolledBackAnswer:
     """The rollback of a reservation as it is told."""
     return ReservationRolledBackAnswer(**_settled(settlement), rolled_back=settlement.returned, usage=usage)
+
+
+def refunded_answer(settlement: Settlement, usage: UsageAnswer) -> RefundedAnswer:
+    """A refund as it is told."""
+    return RefundedAnswer(**_settled(settlement), returned=settlement.returned, usage=usage)
 
 
 def extended_answer(reservation: UUID, settlement: Settlement) -> ExtendedAnswer:

@@ -11,10 +11,17 @@ from earmark.uploads.model import Image
 
 
 class Position(NamedTuple):
-    """How far a subject's books have come; see the SQL function `positions`. Both numbers only grow."""
+    """How far a subject's books have come; see the SQL function `positions`.
+
+    Attributes:
+        entries: Of his journal; only grows, as do `changes`.
+        changes: Of his images, plan and quotas.
+        plan_changes: Of the plan that he has: another number only says that his usage is to be looked at.
+    """
 
     entries: int
     changes: int
+    plan_changes: int = 0
 
 
 NOWHERE = Position(0, 0)
@@ -24,8 +31,10 @@ NOWHERE = Position(0, 0)
 async def positions(pool: Connections, subjects: Sequence[str]) -> Mapping[str, Position]:
     """How far the books of each of these subjects have come."""
     async with pool.connection() as connection, connection.cursor(row_factory=tuple_row) as cursor:
-        await cursor.execute("SELECT subject, entries, changes FROM earmark.positions(%s)", (list(subjects),))
-        found = {subject: Position(entries, changes) for subject, entries, changes in await cursor.fetchall()}
+        await cursor.execute(
+            "SELECT subject, entries, changes, plan_changes FROM earmark.positions(%s)", (list(subjects),)
+        )
+        found = {subject: Position(*numbers) for subject, *numbers in await cursor.fetchall()}
     return {subject: found.get(subject, NOWHERE) for subject in subjects}
 
 

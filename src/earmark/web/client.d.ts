@@ -113,6 +113,10 @@ export interface Reservation {
 export interface UploadOptions {
   /** Bytes sent so far; in Node once, at the end. */
   onProgress?: (sentBytes: number) => void;
+  /** So many bytes, from the first one on, are stored: what `storedBytes` may be after a reload. */
+  onPart?: (storedBytes: number) => void;
+  /** What an earlier `onPart` told of the same file; it is not sent again. */
+  storedBytes?: number;
   /** The bytes are there; their first look begins. */
   onStored?: () => void;
   /** Aborting cancels the image, and its quota comes back. */
@@ -157,7 +161,7 @@ export class EarmarkClient {
 
   reserve(files: File[], options?: { key?: string }): Promise<Reservation>;
   resume(files: File[], key: string): Promise<{ file: File; target: UploadTarget; image: Image }[]>;
-  retry(imageId: string): Promise<Reservation>;
+  retry(imageId: string, options?: { key?: string }): Promise<Reservation>;
   upload(target: UploadTarget, file: Blob, options?: UploadOptions): Promise<Outcome>;
   send(target: UploadTarget, file: Blob, options?: Omit<UploadOptions, "onStored">): Promise<void>;
   complete(imageId: string): Promise<Outcome>;

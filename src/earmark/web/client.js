@@ -88,18 +88,19 @@ export class EarmarkClient {
     return files.map((file, index) => ({ file, target: images[index], image: states[index] }));
   }
 
-  /** Reserves anew for an image that did not finish; answers as `reserve` does. */
-  retry(imageId) {
-    return this.#post(`${imagePath(imageId)}/retry`, {});
+  /** Reserves anew for an image that did not finish; answers as `reserve` does, and again so under the same `key`. */
+  retry(imageId, { key } = {}) {
+    return this.#post(`${imagePath(imageId)}/retry`, {}, { key });
   }
 
   /**
    * Sends the bytes of one reserved image and completes it. However that ends, the service is told, so that quota
-   * is given back at once; aborting `signal` cancels the image. `onProgress(sentBytes)`, `onStored()`.
+   * is given back at once; aborting `signal` cancels the image. `onProgress(sentBytes)`, `onPart(storedBytes)`,
+   * `onStored()`. The first `storedBytes`, which an earlier `onPart` has told, are not sent again.
    */
-  async upload(target, file, { onProgress, onStored, signal } = {}) {
+  async upload(target, file, { onStored, signal, ...sending } = {}) {
     try {
-      await this.send(target, file, { onProgress, signal });
+      await this.send(target, file, { ...sending, signal });
     } catch (error) {
       return signal?.aborted ? this.cancel(target.imageId) : this.failed(target.imageId, error.message);
     }
@@ -109,10 +110,13 @@ export class EarmarkClient {
   }
 
   /** Only the bytes: at once, or part by part where the service wants a large file in parts. */
-  async send(target, file, { onProgress, signal } = {}) {
+  async send(target, file, { onProgress, onPart, signal, storedBytes = 0 } = {}) {
     for (const part of target.parts ?? [{ ...target, offset: 0, size: file.size }]) {
-      const bytes = file.slice(part.offset, part.offset + part.size);
+      const end = part.offset + part.size;
+      if (end <= storedBytes) continue;
+      const bytes = file.slice(part.offset, end);
       await this.put(part, bytes, { onProgress: (sent) => onProgress?.(part.offset + sent), signal });
+      onPart?.(end);
     }
   }
 

@@ -18,7 +18,7 @@ const client = new EarmarkClient();
 const usageView = new UsageView();
 const historyView = new HistoryView();
 const imagesView = new ImagesView({ cancel: (image) => act(() => client.cancel(image.imageId)), remove: askToRemove });
-const uploads = new Uploads(client, { outcome: announce, changed: () => live.nudge(), say });
+const uploads = new Uploads(client, { outcome: announce, changed: uploadsChanged, say });
 const live = new Live(client, {
   refresh,
   image: takeImage,
@@ -39,6 +39,7 @@ async function refresh() {
   try {
     const [usage, page] = await Promise.all([client.usage(), client.images()]);
     if (subject && subject !== usage.subject) return location.reload();
+    if (!subject) await uploads.takeUp(usage.subject);
     subject = usage.subject;
     const missing = await missingFrom(page.images);
     show(find("sign-in"), false);
@@ -52,6 +53,12 @@ async function refresh() {
   } catch (error) {
     showTrouble(error);
   }
+}
+
+/** An image whose event came before the answer that made it an upload of this tab has two places until now. */
+function uploadsChanged() {
+  imagesView.show([], (imageId) => uploads.has(imageId));
+  live.nudge();
 }
 
 function takeUsage(usage) {

@@ -3,17 +3,21 @@
  *
  * A row is `waiting → reserving → reserved → uploading → checking`, in this tab's hands, then `uploaded → processing`
  * and an end state, as the service reports them. Quota is reserved batch by batch, shortly before it is needed.
+ * What a reload or a crash interrupts is `interrupted` after it, until the same file is chosen again.
  */
 
 import { isTransient } from "./client.js";
 import { element, find, setText, show } from "./dom.js";
+import { forget, isSame, readInterrupted, remember } from "./interrupted.js";
 import { Speed } from "./speed.js";
 import { amount, bytes, clock, dayAndMonth, number, OPEN_STATES, stateWord, UNFINISHED_STATES } from "./words.js";
 
 const PARALLEL_UPLOADS = 3;
 const BATCH_WITHOUT_LIMIT = 50;
 const UNASKED = new Set(["waiting", "undecided"]);
-const BEFORE_THE_END = new Set([...UNASKED, "reserving", "checking", "cancelling", ...OPEN_STATES]);
+const BEFORE_THE_END = new Set([...UNASKED, "interrupted", "reserving", "checking", "cancelling", ...OPEN_STATES]);
+const NOT_ARRIVED = new Set(["reserved", "uploading", "interrupted"]);
+const TAKEN_UP = new Set([...NOT_ARRIVED, "checking"]);
 const FOLLOWED = new Set(["uploaded", "processing"]);
 const REPEATABLE = new Set(["failed", "cancelled", "expired", "short", "unsent"]);
 const heading = find("uploads-heading");
@@ -25,6 +29,7 @@ export class Uploads {
   #unchecked = [];
   #reserving = false;
   #closed = false;
+  #subject = null;
   #usage = null;
 
   /** `events`: outcome(filename, state), changed(), say(text). */
@@ -53,11 +58,51 @@ export class Uploads {
 
   add(files) {
     this.#notice("");
-    const rows = [...files].map((file) => this.#makeRow(file));
+    const rows = [...files].filter((file) => !this.#goOnWith(file)).map((file) => this.#makeRow(file));
     this.#rows.push(...rows);
     this.#unchecked.push(rows);
     this.#showSection();
     this.#pump();
+  }
+
+  /** After a reload or a crash: shows what this tab had under way, and finishes what needs no file any more. */
+  async takeUp(subject) {
+    for (const found of await readInterrupted(this.#client, subject)) {
+      const row = this.#makeRow(found.file, found);
+      this.#rows.push(row);
+      if (row.held && row.storedBytes >= row.file.size) this.#set(row, "reserved");
+      else this.#interrupt(row);
+    }
+    this.#subject = subject;
+    this.#showSection();
+    this.#askForFiles();
+  }
+
+  #interrupt(row) {
+    const kept = row.held && row.storedBytes > 0 ? `${bytes(row.storedBytes)} are already there.` : "";
+    const until = row.held ? `Its quota is held until ${clock(row.target.expiresAt)}. ${kept}` : "No quota is held for it.";
+    this.#set(row, "interrupted", `Choose the same file again to go on. ${until}`);
+  }
+
+  #askForFiles() {
+    const lost = this.#rows.filter((row) => row.state === "interrupted");
+    if (lost.length === 0) return;
+    const what = lost.length === 1 ? `The upload of ${lost[0].file.name} was` : `${files(lost.length)} were`;
+    const which = lost.length === 1 ? "Choose the same file" : "Choose the same files";
+    this.#notice(`${what} interrupted. ${which} again to go on, or cancel.`, [
+      { text: `${which} again`, act: () => find("picker").click() },
+    ]);
+  }
+
+  /** Whether an interrupted row was waiting for this file. */
+  #goOnWith(file) {
+    const row = this.#rows.find((each) => each.state === "interrupted" && isSame(each.file, file));
+    if (!row) return false;
+    if (row.file.lastModified !== file.lastModified) row.storedBytes = 0;
+    row.file = file;
+    if (row.held) this.#set(row, "reserved");
+    else this.#retry(row);
+    return true;
   }
 
   /** Takes in what the service says; answers older than what this tab already knows change nothing. */
@@ -69,6 +114,11 @@ export class Uploads {
       const ended = !OPEN_STATES.has(image.state);
       if (FOLLOWED.has(row.state) && (ended || FOLLOWED.has(image.state))) this.#settle(row, image);
       else if (row.state === "reserved" && ended) this.#settle(row, image);
+      else if (row.state === "interrupted" && row.held && ended) {
+        row.held = false;
+        if (UNFINISHED_STATES.has(image.state)) this.#interrupt(row);
+        else this.#settle(row, image);
+      }
       else if (row.state === "completed" && image.state === "deleted") this.#settle(row, image);
       else if (row.state === "uploading" && ended) row.abort.abort();
       else if (row.untold) this.#reconcile(row, image, ended);
@@ -84,12 +134,16 @@ export class Uploads {
     return this.#settle(row, image);
   }
 
-  /** The tab closes: what has not arrived yet is cancelled. Returns whether there was anything. */
+  /**
+   * The tab closes, or is loaded anew: what has not arrived yet is cancelled, except where parts are there already, which
+   * can be taken up again. Returns whether there was anything.
+   */
   release() {
-    const open = this.#rows.filter((row) => row.state === "reserved" || row.state === "uploading");
-    if (open.length === 0) return false;
+    const held = this.#rows.filter((row) => NOT_ARRIVED.has(row.state) && row.held);
+    if (held.length === 0) return false;
     this.#closed = true;
-    this.#client.release(open.map((row) => row.target.imageId)).catch(() => {});
+    const lost = held.filter((row) => row.storedBytes === 0).map((row) => row.target.imageId);
+    if (lost.length > 0) this.#client.release(lost).catch(() => {});
     return true;
   }
 
@@ -101,15 +155,23 @@ export class Uploads {
     ready.splice(0, Math.max(PARALLEL_UPLOADS - active, 0)).forEach((row) => this.#send(row));
     const batch = this.#rows.filter((row) => row.state === "waiting").slice(0, this.#batchSize());
     if (this.#reserving || batch.length === 0 || ready.length >= PARALLEL_UPLOADS) return;
-    this.#reserve(batch, () => this.#client.reserve(batch.map((row) => row.file)));
+    const wanted = batch.map((row) => row.file);
+    this.#reserve(batch, { files: wanted }, (key) => this.#client.reserve(wanted, { key }));
   }
 
-  async #reserve(batch, ask) {
+  #retry(row) {
+    const { imageId } = row.target;
+    this.#reserve([row], { retryOf: imageId }, (key) => this.#client.retry(imageId, { key }));
+  }
+
+  /** `asked`: what, together with the key, gets the same images again after a reload. */
+  async #reserve(batch, asked, ask) {
+    const grant = { ...asked, key: crypto.randomUUID() };
     this.#reserving = true;
     batch.forEach((row) => this.#set(row, "reserving"));
     try {
-      const grant = await ask();
-      grant.images.forEach((target, index) => this.#granted(batch[index], target));
+      const { images } = await ask(grant.key);
+      images.forEach((target, index) => this.#granted(batch[index], target, { ...grant, index }));
     } catch (error) {
       this.#refused(batch, error);
     } finally {
@@ -119,8 +181,8 @@ export class Uploads {
     }
   }
 
-  #granted(row, target) {
-    row.target = target;
+  #granted(row, target, grant) {
+    Object.assign(row, { target, grant, held: true, storedBytes: 0 });
     if (row.state === "cancelling") this.#tell(row, "cancel");
     else this.#set(row, "reserved");
   }
@@ -170,8 +232,14 @@ export class Uploads {
     this.#set(row, "uploading");
     const onProgress = (sent) => row.state === "uploading" && this.#progress(row, sent);
     const onStored = () => row.state === "uploading" && this.#set(row, "checking");
+    const onPart = (storedBytes) => {
+      row.storedBytes = storedBytes;
+      remember(this.#subject, row);
+    };
+    const { storedBytes } = row;
+    const options = { onProgress, onPart, onStored, storedBytes, signal: row.abort.signal };
     try {
-      const image = await this.#client.upload(row.target, row.file, { onProgress, onStored, signal: row.abort.signal });
+      const image = await this.#client.upload(row.target, row.file, options);
       this.#settle(row, image);
     } catch (error) {
       this.#unreached(row, error, row.abort.signal.aborted ? "cancel" : "failed");
@@ -183,11 +251,12 @@ export class Uploads {
 
   #cancel(row) {
     if (UNASKED.has(row.state)) this.#end(row, "cancelled", "Nothing was reserved.");
+    else if (row.state === "interrupted" && !row.held) this.#end(row, "cancelled", "It cost nothing.");
     else if (row.state === "reserving") this.#set(row, "cancelling");
     else if (row.state === "uploading" || row.state === "checking") {
       this.#set(row, "cancelling");
       row.abort.abort();
-    } else if (OPEN_STATES.has(row.state)) {
+    } else if (row.state === "interrupted" || OPEN_STATES.has(row.state)) {
       this.#set(row, "cancelling");
       this.#tell(row, "cancel");
     }
@@ -216,7 +285,7 @@ export class Uploads {
     if (row.untold) await this.#tell(row, row.untold);
     if (row.untold) return;
     if (row.target && row.state !== "short") {
-      this.#reserve([row], () => this.#client.retry(row.target.imageId));
+      this.#retry(row);
     } else {
       this.#set(row, "waiting");
       this.#pump();
@@ -237,8 +306,9 @@ export class Uploads {
     if (!told) this.#events.outcome(row.file.name, state);
   }
 
-  #makeRow(file) {
-    const row = { file, state: "waiting", target: null, reason: null, untold: null, abort: null, speed: null };
+  #makeRow(file, known = {}) {
+    const kept = { target: null, grant: null, held: false, storedBytes: 0, ...known };
+    const row = { file, state: "waiting", reason: null, untold: null, abort: null, speed: null, ...kept };
     row.view = makeView(file);
     row.view.button.onclick = () => (REPEATABLE.has(row.state) ? this.#again(row) : this.#cancel(row));
     find("upload-list").append(row.view.root);
@@ -262,12 +332,14 @@ export class Uploads {
     setText(word, stateWord(state));
     setText(note, reason ?? "");
     show(progress, open && !UNASKED.has(state));
-    if (state === "uploading" || state === "reserved") progress.value = 0;
+    if (NOT_ARRIVED.has(state)) progress.value = row.storedBytes;
     else progress.removeAttribute("value");
     setText(button, open ? "Cancel" : "Retry");
     button.setAttribute("aria-label", `${button.textContent} ${row.file.name}`);
     button.setAttribute("aria-disabled", state === "cancelling");
-    show(button, open || REPEATABLE.has(state), heading);
+    show(button, open || (REPEATABLE.has(state) && !row.file.lost), heading);
+    if (TAKEN_UP.has(state) || row.untold === "failed") remember(this.#subject, row);
+    else forget(row);
     this.#showSection();
   }
 

@@ -3,6 +3,7 @@
 const STATES = {
   undecided: "Not sent yet",
   waiting: "Waiting",
+  interrupted: "Interrupted",
   reserving: "Reserving quota",
   reserved: "Quota held, waiting to upload",
   uploading: "Uploading",

@@ -90,7 +90,7 @@ class Events:
             async for reached, told in self._images(request, subject, at):
                 at = reached
                 yield told
-            at = Position(now.entries, max(at.changes, now.changes))
+            at = now._replace(changes=max(at.changes, now.changes))
             latest = msgspec.json.encode(usage_answer(await self._services.ledger.usage(subject)))
             if latest != usage:
                 usage = latest
@@ -104,7 +104,7 @@ class Events:
         """Images that changed after `at`, each with where that leaves the stream."""
         while found := await images_changed(self._pool, subject, at.changes, IMAGES_PER_READ):
             for change, image in found:
-                at = Position(at.entries, change)
+                at = at._replace(changes=change)
                 shown = image_answer(image, self._services.uploads, str(request.base_url))
                 yield at, _event("image", at, shown)
 
@@ -136,4 +136,4 @@ def _resumed_at(request: Request, now: Position) -> Position | None:
 
 
 def _event(name: str, at: Position, value: object) -> bytes:
-    return b"event: %b\nid: %d-%d\ndata: %b\n\n" % (name.encode(), *at, msgspec.json.encode(value))
+    return b"event: %b\nid: %d-%d\ndata: %b\n\n" % (name.encode(), at.entries, at.changes, msgspec.json.encode(value))

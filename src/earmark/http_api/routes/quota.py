@@ -40,6 +40,7 @@ from earmark.http_api.wire import (
     HistoryAnswer,
     LevelAnswer,
     LevelsAnswer,
+    ReturnedAnswer,
     RolledBackAnswer,
     SubjectAnswer,
     UsageAnswer,
@@ -133,15 +134,14 @@ class Quota:
     async def rollback(self, request: Request) -> Response:
         """Gives back what a reservation, some images or the newest `count` images hold: once, and never what is used.
 
-        With `count`, at most that many of the subject's open images are ended, newest first.
+        With `count`, the subject's open items are ended whole, newest first, such that they held at most that many
+        images or, with `resource`, that much of another resource.
         """
         caller = self._services.caller(request)
         body = await read(request, RollbackBody)
         caller.states(body.cause)
         named = body.subject or named_in_query(request)
-        forms = (body.reservation_id, body.image_ids, body.count)
-        if sum(form is not None for form in forms) != 1 or (body.items is not None and body.reservation_id is None):
-            raise InvalidRequest("Name one of reservationId (with items, if you like), imageIds or count.")
+        _one_form(body)
 
         async def owner() -> str:
             if body.reservation_id is not None:
@@ -151,6 +151,8 @@ class Quota:
             return caller.acting_for(named)
 
         async def effect(connection: Connection | None) -> Response:
+            if body.count is not None:
+                return await self._newest_given_back(caller, caller.acting_for(named), body, body.count, connection)
             subject, returned = await self._given_back(caller, named, body, connection)
             usage = usage_answer(await self._usage.usage(subject, connection))
             return answer(RolledBackAnswer(returned, usage), usage=usage)
@@ -172,18 +174,29 @@ class Quota:
                 **stated,
             )
             return rolled_back(settlement)
-        if body.image_ids is not None:
-            images = [uuid_of(image_id, "image") for image_id in body.image_ids]
-            subject = await self._services.owner_of_image(body.image_ids[0], caller.sees(named))
-            uploads = self._services.uploads_on(connection)
-            return subject, await uploads.roll_back_many(images, subject=subject, **stated)
-        subject = caller.acting_for(named)
+        images = [uuid_of(image_id, "image") for image_id in body.image_ids or ()]
+        subject = await self._services.owner_of_image(str(images[0]), caller.sees(named))
+        uploads = self._services.uploads_on(connection)
+        return subject, await uploads.roll_back_many(images, subject=subject, **stated)
+
+    async def _newest_given_back(
+        self, caller: Caller, subject: str, body: RollbackBody, count: int, connection: Connection | None
+    ) -> Response:
+        newest = await self._ledger.rollback_newest(
+            subject,
+            body.resource or "images",
+            count,
+            cause=body.cause,
+            actor=caller.subject,
+            reason=body.reason,
+            connection=connection,
+        )
         returned: Counter[str] = Counter()
-        for one in await self._ledger.rollback_newest(
-            subject, "images", body.count or 1, connection=connection, **stated
-        ):
+        for one in newest:
             returned.update(one.amounts)
-        return subject, returned
+        usage = usage_answer(await self._usage.usage(subject, connection))
+        items = [ReturnedAnswer(one.reservation, one.item, one.amounts) for one in newest]
+        return answer(RolledBackAnswer(returned, usage, items), usage=usage)
 
     @operation(answers={200: SubjectAnswer}, access=Access.SERVICE, problems=(UnknownSubject,), path=_SUBJECT)
     async def subject(self, request: Request) -> Response:
@@ -241,3 +254,15 @@ class Quota:
 
     async def _subject(self, name: str) -> Response:
         return answer(subject_answer(await self._ledger.subject(name), await self._usage.usage(name)))
+
+
+def _one_form(body: RollbackBody) -> None:
+    forms = (body.reservation_id, body.image_ids, body.count)
+    if (
+        sum(form is not None for form in forms) != 1
+        or (body.items is not None and body.reservation_id is None)
+        or (body.resource is not None and body.count is None)
+    ):
+        raise InvalidRequest(
+            "Name one of reservationId (with items, if you like), imageIds or count (with resource, if you like)."
+        )

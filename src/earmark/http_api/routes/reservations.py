@@ -16,27 +16,37 @@ from earmark.errors import (
     InvalidRequest,
     KeyConflict,
     NotFound,
+    NotRefundable,
     QuotaExceeded,
     UnknownResource,
     UnknownSubject,
 )
 from earmark.http_api.answers import Connection, RequestInFlight
-from earmark.http_api.bodies import RESERVE_BODY, CommitBody, ExtendBody, ReservationRollbackBody, ReserveBody
+from earmark.http_api.bodies import (
+    RESERVE_BODY,
+    CommitBody,
+    ExtendBody,
+    RefundBody,
+    ReservationRollbackBody,
+    ReserveBody,
+)
 from earmark.http_api.caller import Caller
 from earmark.http_api.requests import key_of, named_in_query, read, uuid_of
 from earmark.http_api.routing import SUBJECT, Access, address, operation, resource
 from earmark.http_api.services import Services
-from earmark.http_api.settlements import checked, out_of_quota, rolled_back
+from earmark.http_api.settlements import checked, out_of_quota, refunded, rolled_back
 from earmark.http_api.usage_reader import UsageReader
 from earmark.http_api.wire import (
     CommittedAnswer,
     ExtendedAnswer,
+    RefundedAnswer,
     ReservationAnswer,
     ReservationRolledBackAnswer,
     ReservedAnswer,
     answer,
     committed_answer,
     extended_answer,
+    refunded_answer,
     reservation_answer,
     rolled_back_answer,
     usage_answer,
@@ -80,6 +90,7 @@ def routes(services: Services) -> list[Route]:
         resource("/api/reservations/{id}/commit", POST=calls.commit),
         resource("/api/reservations/{id}/rollback", POST=calls.rollback),
         resource("/api/reservations/{id}/extend", POST=calls.extend),
+        resource("/api/reservations/{id}/refund", POST=calls.refund),
     ]
 
 
@@ -234,6 +245,38 @@ class Reservations:
         )
         checked(settlement, {"extended"})
         return answer(extended_answer(reservation, settlement))
+
+    @operation(
+        body=RefundBody,
+        example=RefundBody(reason="The file was deleted."),
+        answers={200: RefundedAnswer},
+        access=Access.SERVICE,
+        problems=(NotFound, AlreadySettled, NotRefundable, RequestInFlight),
+        query=(SUBJECT,),
+        keyed=True,
+        quota=True,
+    )
+    async def refund(self, request: Request) -> Response:
+        """What was used is used no longer: what the plan marks as refundable comes back, once. The word of a service.
+
+        An image is refunded by deleting it.
+        """
+        caller = self._services.caller(request)
+        caller.must_be_service()
+        body = await read(request, RefundBody)
+        return await self._once(request, caller, body, self._refund)
+
+    async def _refund(self, settled: Settled, body: RefundBody, connection: Connection | None) -> Response:
+        settlement = await self._ledger.refund(
+            settled.id(),
+            items=body.items,
+            subject=settled.seen,
+            actor=settled.actor,
+            reason=body.reason,
+            connection=connection,
+        )
+        usage = usage_answer(await self._usage.usage(refunded(settlement), connection))
+        return answer(refunded_answer(settlement, usage), usage=usage)
 
     async def _once(self, request: Request, caller: Caller, body: B, effect: EffectOn[B]) -> Response:
         settled = Settled(request.path_params["id"], caller.sees(named_in_query(request)), caller.subject)

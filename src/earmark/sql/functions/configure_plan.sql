@@ -9,7 +9,8 @@ BEGIN
         PERFORM _private_raise('QT001', 'A plan is named by 1 to 63 lower-case letters, digits, - and _.', '{"field": "plan"}');
     END IF;
     INSERT INTO _private_plan (plan, features) VALUES (configure_plan.plan, coalesce(configure_plan.features, '{}'))
-    ON CONFLICT (plan) DO UPDATE SET features = coalesce(configure_plan.features, _private_plan.features);
+    ON CONFLICT (plan) DO UPDATE
+    SET features = coalesce(configure_plan.features, _private_plan.features), changes = _private_plan.changes + 1;
     FOR resource IN SELECT * FROM jsonb_each(quotas) LOOP
         IF resource.key !~ '^[a-z][a-z0-9_]{0,62}$' OR coalesce(resource.value->>'period', 'lifetime') !~ '^(lifetime|P[1-9][0-9]{0,3}[DWMY])$' THEN
             PERFORM _private_raise('QT001',
