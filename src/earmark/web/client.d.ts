@@ -95,8 +95,9 @@ export interface UploadRequest {
   headers: Record<string, string>;
 }
 
-/** Permission to upload one image; a large file comes in `parts`. */
-export interface UploadTarget extends UploadRequest {
+/** Permission to upload one image; a large file comes in `parts`, and has no one `uploadUrl`. */
+export interface UploadTarget extends Omit<UploadRequest, "uploadUrl"> {
+  uploadUrl: string | null;
   imageId: string;
   s3Key: string;
   expiresAt: string;
@@ -164,6 +165,7 @@ export class EarmarkClient {
   retry(imageId: string, options?: { key?: string }): Promise<Reservation>;
   upload(target: UploadTarget, file: Blob, options?: UploadOptions): Promise<Outcome>;
   send(target: UploadTarget, file: Blob, options?: Omit<UploadOptions, "onStored">): Promise<void>;
+  put(target: UploadRequest, bytes: Blob, options?: Pick<UploadOptions, "onProgress" | "signal">): Promise<void>;
   complete(imageId: string): Promise<Outcome>;
 
   cancel(imageId: string): Promise<Image>;
