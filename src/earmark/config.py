@@ -48,6 +48,9 @@ class Settings(BaseSettings):
     """Where browsers reach the service; unset: wherever a request says it has reached it."""
     cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
     """Comma-separated origins, such as https://app.example, whose pages may call the API; `*`: those of anybody."""
+    hsts_seconds: Annotated[int, Field(ge=0)] = 0
+    """How long browsers are to reach this host by HTTPS alone (Strict-Transport-Security), where your proxy does not say
+    so; 0: it is not said. Nobody reaches the host without TLS for so long, so begin with an hour."""
     default_plan: str | None = None
     """Plan of a subject seen for the first time; unset: `pro` with the embedded server, else he is refused."""
     jwt_secret: SecretStr | None = None

@@ -124,3 +124,14 @@ def test_an_origin_that_is_none_is_refused():
     for wrong in ("app.example", "https://app.example/", "ftp://a", "https://a.example/x"):
         with pytest.raises(pydantic.ValidationError):
             Settings(cors_origins=wrong)
+
+
+async def test_browsers_are_told_to_come_by_https_where_that_is_set(api: Api, alice: httpx.AsyncClient):
+    assert "strict-transport-security" not in (await alice.get("/")).headers
+    settings = api.services.settings.model_copy(update={"hsts_seconds": 3600})
+    api.app = create_app(replace(api.services, settings=settings))
+    nobody = api.client(None)
+    for path in ("/", "/api/usage", "/no/such/page"):
+        assert (await nobody.get(path)).headers["strict-transport-security"] == "max-age=3600", path
+    with pytest.raises(pydantic.ValidationError):
+        Settings(hsts_seconds=-1)

@@ -44,7 +44,7 @@ def create_app(services: Services) -> Starlette:
         routes=[*routes, *reference.routes(routes, services.settings)],
         middleware=[
             *([_cross_origin(services.settings.cors_origins)] if services.settings.cors_origins else []),
-            Middleware(Frame),
+            Middleware(Frame, hsts_seconds=services.settings.hsts_seconds),
             *([Middleware(KeysAtHand, services.sign_in)] if services.sign_in.fetches else []),
         ],
     )

@@ -47,17 +47,24 @@ _logger = logging.getLogger("earmark.http")
 
 
 class Frame:
-    """ASGI middleware."""
+    """ASGI middleware.
 
-    def __init__(self, app: ASGIApp) -> None:
+    Args:
+        app: What answers.
+        hsts_seconds: For how long browsers are told to come by HTTPS alone; 0: nothing is said of it.
+    """
+
+    def __init__(self, app: ASGIApp, hsts_seconds: int = 0) -> None:
         self.app = app
+        hsts = (b"strict-transport-security", f"max-age={hsts_seconds}".encode())
+        self._headers = (*_DEFAULT_HEADERS, hsts) if hsts_seconds else _DEFAULT_HEADERS
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Passes a request on; every other kind of connection goes by untouched."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        exchange = _Exchange(scope, receive, send)
+        exchange = _Exchange(scope, receive, send, self._headers)
         with exchange.operation:
             try:
                 await self.app(exchange.scope, exchange.receive, exchange.send)
@@ -77,9 +84,10 @@ class Frame:
 class _Exchange:
     """One request and its answer."""
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __init__(self, scope: Scope, receive: Receive, send: Send, added: tuple[tuple[bytes, bytes], ...]) -> None:
         headers = dict(scope["headers"])
         given = headers.get(b"x-request-id", b"")
+        self._added = added
         self.scope = {**scope, "route": None}
         self.request_id = given.decode() if _REQUEST_ID.fullmatch(given) else secrets.token_hex(16)
         self.status: int | None = None
@@ -108,9 +116,9 @@ class _Exchange:
             headers: list[tuple[bytes, bytes]] = list(message.get("headers", ()))
             given = {name for name, _ in headers}
             if given.isdisjoint(_DEFAULT_NAMES):
-                headers += _DEFAULT_HEADERS
+                headers += self._added
             else:
-                headers += [header for header in _DEFAULT_HEADERS if header[0] not in given]
+                headers += [header for header in self._added if header[0] not in given]
             headers.append((b"x-request-id", self.request_id.encode()))
             if self._unread:
                 headers.append((b"connection", b"close"))
