@@ -49,8 +49,8 @@ class Settings(BaseSettings):
     cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
     """Comma-separated origins, such as https://app.example, whose pages may call the API; `*`: those of anybody."""
     hsts_seconds: Annotated[int, Field(ge=0)] = 0
-    """How long browsers are to reach this host by HTTPS alone (Strict-Transport-Security), where your proxy does not say
-    so; 0: it is not said. Nobody reaches the host without TLS for so long, so begin with an hour."""
+    """How long browsers are to come by HTTPS alone (Strict-Transport-Security), where your proxy does not say so; 0:
+    not said. For so long they do not come without TLS any more, so begin with an hour."""
     default_plan: str | None = None
     """Plan of a subject seen for the first time; unset: `pro` with the embedded server, else he is refused."""
     jwt_secret: SecretStr | None = None
