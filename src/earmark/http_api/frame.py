@@ -4,8 +4,8 @@ Also how a connection ends whose request was answered before its body was read: 
 """
 
 import logging
+import os
 import re
-import secrets
 import time
 from typing import Any
 
@@ -81,7 +81,7 @@ class _Exchange:
         headers = dict(scope["headers"])
         given = headers.get(b"x-request-id", b"")
         self.scope = {**scope, "route": None}
-        self.request_id = given.decode() if _REQUEST_ID.fullmatch(given) else secrets.token_hex(16)
+        self.request_id = given.decode() if _REQUEST_ID.fullmatch(given) else os.urandom(16).hex()
         self.status: int | None = None
         method = scope["method"] if scope["method"] in _METHODS else "other"
         self.operation = Operation("http_request", headers=Headers(scope=scope), method=method)
