@@ -42,7 +42,6 @@ _DEFAULT_HEADERS = tuple(
         "X-Content-Type-Options": "nosniff",
     }.items()
 )
-_DEFAULT_NAMES = frozenset(name for name, _ in _DEFAULT_HEADERS)
 _logger = logging.getLogger("earmark.http")
 
 
@@ -107,10 +106,7 @@ class _Exchange:
             self.status = message["status"]
             headers: list[tuple[bytes, bytes]] = list(message.get("headers", ()))
             given = {name for name, _ in headers}
-            if given.isdisjoint(_DEFAULT_NAMES):
-                headers += _DEFAULT_HEADERS
-            else:
-                headers += [header for header in _DEFAULT_HEADERS if header[0] not in given]
+            headers += [header for header in _DEFAULT_HEADERS if header[0] not in given]
             headers.append((b"x-request-id", self.request_id.encode()))
             if self._unread:
                 headers.append((b"connection", b"close"))
