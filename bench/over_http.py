@@ -2,8 +2,8 @@
 
 50 connections by wrk, one machine, one run; rounds are interleaved. Durable commits are on. The echo is one process;
 so is Earmark, and once more several, which also use what PostgreSQL leaves of the cores. Also told is the processor
-time that a request takes, of Python and of PostgreSQL: it hardly depends on what else the machine does. Prints a table
-and writes JSON. wrk comes from the system's packages: `apt-get install wrk`.
+time that a request takes, of Python and of PostgreSQL: it sways less than a rate with what else the machine does.
+Prints a table and writes JSON. wrk comes from the system's packages: `apt-get install wrk`.
 
     python bench/over_http.py [--seconds 5] [--rounds 3] [--connections 50] [--users 1000] [--workers 2] [--json FILE]
 """

@@ -1,11 +1,15 @@
 """What an answer costs on its way out."""
 
 import asyncio
+import gc
 import socket
 
 import pytest
 
-from earmark.cli.web_server import MOST_WAITING_BYTES, Gathering
+from earmark.cli.serve import listen
+from earmark.cli.web_server import MOST_WAITING_BYTES, Gathering, WebServer
+from earmark.http_api.app import create_app
+from http_api.harness import opened
 
 pytestmark = pytest.mark.anyio
 
@@ -49,3 +53,17 @@ async def test_much_is_not_held_back(connection):
     gathering, peer = connection
     gathering.write(b"x" * (MOST_WAITING_BYTES + 1))
     assert peer.recv(100) == b"x" * 100
+
+
+async def test_what_start_up_made_is_not_collected_again_while_it_serves(database, tmp_path):
+    assert gc.get_freeze_count() == 0
+    thresholds = gc.get_threshold()
+    async with opened(database, tmp_path) as services:
+        server = WebServer(services, create_app(services))
+        server.stop()
+        try:
+            await server.run_on(listen("127.0.0.1", 0))
+            assert gc.get_freeze_count() > 10_000
+        finally:
+            gc.unfreeze()
+            gc.set_threshold(*thresholds)

@@ -22,6 +22,8 @@ def alike(first: httpx.Response, again: httpx.Response) -> None:
     assert again.headers["content-type"] == first.headers["content-type"]
     told = [{name: value for name, value in one.json().items() if name != "instance"} for one in (first, again)]
     assert told[0] == told[1]
+    if first.is_success:
+        assert again.content == first.content
 
 
 async def reserved(client: httpx.AsyncClient, **body: Any) -> str:

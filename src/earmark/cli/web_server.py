@@ -20,6 +20,7 @@ YOUNG_OBJECTS = 10_000
 """Made before the collector looks at them: some hundred requests; by default it would be at every few of them."""
 
 MOST_WAITING_BYTES = 65_536
+"""Of an answer that are held back until the end of the turn."""
 
 
 class Gathering:
@@ -53,6 +54,8 @@ class Gathering:
 
 
 class _Protocol(HttpToolsProtocol):
+    """uvicorn's, which writes head and body apart: two system calls, and two packets."""
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(cast("asyncio.Transport", Gathering(cast("asyncio.Transport", transport))))
 

@@ -4,8 +4,8 @@ Also how a connection ends whose request was answered before its body was read: 
 """
 
 import logging
+import os
 import re
-import secrets
 import time
 from typing import Any
 
@@ -42,7 +42,6 @@ _DEFAULT_HEADERS = tuple(
         "X-Content-Type-Options": "nosniff",
     }.items()
 )
-_DEFAULT_NAMES = frozenset(name for name, _ in _DEFAULT_HEADERS)
 _logger = logging.getLogger("earmark.http")
 
 
@@ -89,7 +88,7 @@ class _Exchange:
         given = headers.get(b"x-request-id", b"")
         self._added = added
         self.scope = {**scope, "route": None}
-        self.request_id = given.decode() if _REQUEST_ID.fullmatch(given) else secrets.token_hex(16)
+        self.request_id = given.decode() if _REQUEST_ID.fullmatch(given) else os.urandom(16).hex()
         self.status: int | None = None
         method = scope["method"] if scope["method"] in _METHODS else "other"
         self.operation = Operation("http_request", headers=Headers(scope=scope), method=method)
@@ -115,10 +114,7 @@ class _Exchange:
             self.status = message["status"]
             headers: list[tuple[bytes, bytes]] = list(message.get("headers", ()))
             given = {name for name, _ in headers}
-            if given.isdisjoint(_DEFAULT_NAMES):
-                headers += self._added
-            else:
-                headers += [header for header in self._added if header[0] not in given]
+            headers += [header for header in self._added if header[0] not in given]
             headers.append((b"x-request-id", self.request_id.encode()))
             if self._unread:
                 headers.append((b"connection", b"close"))

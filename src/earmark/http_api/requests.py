@@ -106,7 +106,7 @@ def key_of(request: Request) -> str | None:
 
 def named_in_query(request: Request) -> str | None:
     """Whom the query names, or None."""
-    return request.query_params.get("subject") if request.scope["query_string"] else None
+    return request.query_params.get("subject") if request.scope.get("query_string") else None
 
 
 def subject_of(request: Request) -> str:

@@ -306,7 +306,18 @@ def answer(
     headers = {} if location is None else {"Location": location}
     if usage is not None:
         headers |= rate_limit_headers(usage.resources)
-    return Response(msgspec.json.encode(value), status, headers, "application/json")
+    return _Json(msgspec.json.encode(value), status, headers)
+
+
+class _Json(Response):
+    """Starlette's, but that it knows what its headers are and so need not look."""
+
+    def __init__(self, body: bytes, status: int, headers: Mapping[str, str]) -> None:
+        self.body = body
+        self.status_code = status
+        self.background = None
+        self.raw_headers = [(name.lower().encode(), text.encode("latin-1")) for name, text in headers.items()]
+        self.raw_headers += [(b"content-length", b"%d" % len(body)), (b"content-type", b"application/json")]
 
 
 def usage_answer(usage: Usage) -> UsageAnswer:

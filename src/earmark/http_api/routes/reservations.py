@@ -86,11 +86,11 @@ def routes(services: Services) -> list[Route]:
     calls = Reservations(services)
     return [
         resource("/api/reservations", POST=calls.reserve),
-        resource("/api/reservations/{id}", GET=calls.one),
-        resource("/api/reservations/{id}/commit", POST=calls.commit),
         resource("/api/reservations/{id}/rollback", POST=calls.rollback),
+        resource("/api/reservations/{id}/commit", POST=calls.commit),
         resource("/api/reservations/{id}/extend", POST=calls.extend),
         resource("/api/reservations/{id}/refund", POST=calls.refund),
+        resource("/api/reservations/{id}", GET=calls.one),
     ]
 
 
