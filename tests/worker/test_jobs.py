@@ -8,12 +8,14 @@ from io import BytesIO
 import pytest
 from PIL import Image as Picture
 
+from earmark.config import Settings
 from earmark.errors import AlreadySettled, ValidationFailed
 from earmark.model import Cause
 from earmark.uploads import _calls
-from earmark.uploads.job import ImageJobs
+from earmark.uploads.job import ImageJobs, backoff_seconds
 from earmark.uploads.process_pool import ImagePool
 from earmark.uploads.processing import PermanentFailure, Processed, Source, TransientFailure, make_thumbnail
+from earmark.uploads.storage import StorageUnavailable
 from earmark.worker.job_loop import run_jobs
 from fixtures.pictures import picture
 
@@ -199,6 +201,62 @@ def test_shutting_down_hands_the_job_to_the_next_worker(flow_of, eventually):
             assert await flow.state(image) == "uploaded"
             assert await flow.jobs().run(image.image) == "completed"
             assert await flow.used() == (1, 0, len(JPEG), 0)
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("operation", ["download", "put"])
+def test_a_store_that_is_away_for_longer_than_all_tries_fails_no_image(flow_of, monkeypatch, operation):
+    async def run():
+        async with flow_of(processing_attempts=1, retry_base_seconds=0.001) as flow:
+            image = await flow.uploaded(JPEG)
+
+            async def away(*_: object, **__: object) -> None:
+                raise StorageUnavailable("the store does not answer")
+
+            monkeypatch.setattr(flow.storage, operation, away)
+            assert [await flow.jobs().run(image.image) for _ in range(3)] == ["retrying"] * 3
+            waiting = await flow.uploads.image(image.image)
+            assert (waiting.state, waiting.tries) == ("uploaded", 0)
+            assert "store" in waiting.reason
+            monkeypatch.undo()
+            assert await flow.jobs().run(image.image) == "completed"
+            assert await flow.used() == (1, 0, len(JPEG), 0)
+
+    asyncio.run(run())
+
+
+def test_a_store_that_stays_away_is_given_up_in_the_end(flow_of, monkeypatch):
+    async def run():
+        async with flow_of(processing_attempts=1, abandon_after_seconds=0.001) as flow:
+            image = await flow.uploaded(JPEG)
+
+            async def away(*_: object, **__: object) -> None:
+                raise StorageUnavailable("the store does not answer")
+
+            monkeypatch.setattr(flow.storage, "download", away)
+            assert await flow.jobs().run(image.image) == "failed"
+            assert await flow.used() == (0, 0, 0, 0)
+
+    asyncio.run(run())
+
+
+def test_a_pause_never_overflows():
+    settings = Settings(retry_base_seconds=1, retry_cap_seconds=60)
+    assert 0.5 <= backoff_seconds(settings, 1) <= 1
+    assert 30 <= backoff_seconds(settings, 5000) <= 60
+
+
+def test_the_caller_finds_his_search_path_as_it_was(flow_of):
+    async def run():
+        async with flow_of() as flow:
+            image = await flow.reserve(JPEG)
+            await flow.put(image, JPEG)
+            async with flow.uploads.pool.connection() as connection, connection.transaction():
+                await connection.execute("SET LOCAL search_path = mine, public")
+                done = await flow.uploads.on(connection).complete(image.image)
+                (path,) = await (await connection.execute("SHOW search_path")).fetchone()
+            assert (done.state, path) == ("uploaded", "mine, public")
 
     asyncio.run(run())
 
