@@ -14,6 +14,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
 
+import psycopg
+
 from earmark.config import Settings
 from earmark.faults import reached
 from earmark.ledger.retrying import UNREACHABLE
@@ -132,7 +134,7 @@ class ImageJobs:
             try:
                 async with self._uploads.pool.connection() as connection:
                     beat = await _calls.heartbeat(connection, image.image, image.attempt, deadline)
-            except UNREACHABLE:
+            except psycopg.Error:  # that says nothing about the attempt
                 continue
             if beat.outcome == "stale":
                 return
