@@ -52,7 +52,7 @@ def test_gone_when_an_upload_is_complete(on_s3, own_object_store):
 def test_gone_when_outputs_are_to_be_stored(on_s3, own_object_store, tmp_path):
     gate = tmp_path / "gate"
     gate.touch()
-    service = on_s3(processor="gated_processor:process", test_gate=gate)
+    service = on_s3(processor="gated_processor:process", test_gate=gate, processing_attempts=1)
     (image,) = preupload(service, JPEG)
     put(image, JPEG).raise_for_status()
     assert complete(service, image).status_code == 202

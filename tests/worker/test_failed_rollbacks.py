@@ -51,6 +51,37 @@ def test_it_is_tried_again_until_it_has_ended(flow_of, breakable, eventually, co
     assert "out of order" in shown.error
 
 
+def test_it_is_tried_again_even_where_that_cannot_be_noted(flow_of, breakable, eventually, connection):
+    connection.execute(
+        "CREATE FUNCTION earmark.refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'not now'; END $$;"
+        "CREATE TRIGGER refuse BEFORE INSERT OR UPDATE ON earmark._private_failed_rollback "
+        "FOR EACH ROW EXECUTE FUNCTION earmark.refuse()"
+    )
+
+    async def run():
+        async with flow_of() as flow:
+            image = await flow.reserve(JPEG)
+            breakable(BROKEN)
+            with pytest.raises(psycopg.Error):
+                await flow.uploads.cancel(image.image, subject="alice")
+            (kept,) = flow.uploads.failed_rollbacks._kept.values()
+
+            async def tried_again():
+                return kept.attempts > 5
+
+            await eventually(tried_again)
+            breakable(None)
+
+            async def has_ended():
+                return not len(flow.uploads.failed_rollbacks)
+
+            await eventually(has_ended)
+            assert await flow.state(image) == "cancelled"
+            await flow.uploads.failed_rollbacks.aclose()
+
+    asyncio.run(run())
+
+
 def test_one_that_can_never_be_done_is_shown_given_up_and_left_to_the_sweeper(
     flow_of, breakable, eventually, connection, clock, monkeypatch
 ):

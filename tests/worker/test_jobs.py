@@ -3,17 +3,22 @@
 import asyncio
 import os
 import time
+from functools import partial
 from io import BytesIO
+from pathlib import Path
 
 import pytest
 from PIL import Image as Picture
 
+from earmark.config import Settings
 from earmark.errors import AlreadySettled, ValidationFailed
 from earmark.model import Cause
 from earmark.uploads import _calls
-from earmark.uploads.job import ImageJobs
+from earmark.uploads.job import ImageJobs, backoff_seconds
 from earmark.uploads.process_pool import ImagePool
 from earmark.uploads.processing import PermanentFailure, Processed, Source, TransientFailure, make_thumbnail
+from earmark.uploads.storage import StorageUnavailable
+from earmark.worker import job_loop
 from earmark.worker.job_loop import run_jobs
 from fixtures.pictures import picture
 
@@ -199,6 +204,129 @@ def test_shutting_down_hands_the_job_to_the_next_worker(flow_of, eventually):
             assert await flow.state(image) == "uploaded"
             assert await flow.jobs().run(image.image) == "completed"
             assert await flow.used() == (1, 0, len(JPEG), 0)
+
+    asyncio.run(run())
+
+
+REFUSE = """
+CREATE SEQUENCE earmark.refusals;
+CREATE FUNCTION earmark.refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF OLD.state = '{before}' AND NEW.state = 'processing' AND nextval('earmark.refusals') <= 2 THEN
+        RAISE 'not now' USING ERRCODE = '{state}';
+    END IF;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER refuse BEFORE UPDATE ON earmark._private_image FOR EACH ROW EXECUTE FUNCTION earmark.refuse();
+"""
+"""The database refuses twice to move an image from the state `before` to `processing`, with that SQLSTATE."""
+
+
+def waits_for(source: Source, *, gate: str) -> Processed:
+    for _ in range(4000):
+        if Path(gate).exists():
+            return make_thumbnail(source)
+        time.sleep(0.01)
+    raise AssertionError("nobody opened the gate")
+
+
+@pytest.mark.parametrize("state", ["53300", "25006", "P0001"])
+def test_a_heartbeat_that_the_database_refuses_stops_no_job(flow_of, connection, eventually, tmp_path, state):
+    connection.execute(REFUSE.format(before="processing", state=state))
+
+    async def run():
+        async with flow_of(processing_ttl_seconds=0.3) as flow:
+            image = await flow.uploaded(JPEG)
+            gate = tmp_path / "gate"
+            job = asyncio.create_task(flow.jobs(partial(waits_for, gate=str(gate))).run(image.image))
+
+            async def refused():
+                return connection.execute("SELECT last_value >= 2 FROM earmark.refusals").fetchone()[0]
+
+            await eventually(refused)
+            gate.touch()
+            assert await job == "completed"
+            assert (await flow.uploads.image(image.image)).attempt == 1
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("state", ["53300", "P0001"])
+def test_a_job_that_the_database_refuses_to_start_comes_again_at_once(
+    flow_of, connection, eventually, monkeypatch, state
+):
+    connection.execute(REFUSE.format(before="uploaded", state=state))
+    monkeypatch.setattr(job_loop, "COMES_AGAIN_SECONDS", 0)
+
+    async def run():
+        async with flow_of() as flow, flow.uploads.queue.open_async():
+            loop = asyncio.create_task(run_jobs(flow.uploads.queue, flow.jobs(), processes=1))
+            image = await flow.uploaded(JPEG)
+
+            async def is_completed():
+                return await flow.state(image) == "completed"
+
+            await eventually(is_completed)
+            loop.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await loop
+            assert await flow.jobs_waiting() == []
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("operation", ["download", "put"])
+def test_a_store_that_is_away_for_longer_than_all_tries_fails_no_image(flow_of, monkeypatch, operation):
+    async def run():
+        async with flow_of(processing_attempts=1, retry_base_seconds=0.001) as flow:
+            image = await flow.uploaded(JPEG)
+
+            async def away(*_: object, **__: object) -> None:
+                raise StorageUnavailable("the store does not answer")
+
+            monkeypatch.setattr(flow.storage, operation, away)
+            assert [await flow.jobs().run(image.image) for _ in range(3)] == ["retrying"] * 3
+            waiting = await flow.uploads.image(image.image)
+            assert (waiting.state, waiting.tries) == ("uploaded", 0)
+            assert "store" in waiting.reason
+            monkeypatch.undo()
+            assert await flow.jobs().run(image.image) == "completed"
+            assert await flow.used() == (1, 0, len(JPEG), 0)
+
+    asyncio.run(run())
+
+
+def test_a_store_that_stays_away_is_given_up_in_the_end(flow_of, monkeypatch):
+    async def run():
+        async with flow_of(processing_attempts=1, abandon_after_seconds=0.001) as flow:
+            image = await flow.uploaded(JPEG)
+
+            async def away(*_: object, **__: object) -> None:
+                raise StorageUnavailable("the store does not answer")
+
+            monkeypatch.setattr(flow.storage, "download", away)
+            assert await flow.jobs().run(image.image) == "failed"
+            assert await flow.used() == (0, 0, 0, 0)
+
+    asyncio.run(run())
+
+
+def test_a_pause_never_overflows():
+    settings = Settings(retry_base_seconds=1, retry_cap_seconds=60)
+    assert 0.5 <= backoff_seconds(settings, 1) <= 1
+    assert 30 <= backoff_seconds(settings, 5000) <= 60
+
+
+def test_the_caller_finds_his_search_path_as_it_was(flow_of):
+    async def run():
+        async with flow_of() as flow:
+            image = await flow.reserve(JPEG)
+            await flow.put(image, JPEG)
+            async with flow.uploads.pool.connection() as connection, connection.transaction():
+                await connection.execute("SET LOCAL search_path = mine, public")
+                done = await flow.uploads.on(connection).complete(image.image)
+                (path,) = await (await connection.execute("SHOW search_path")).fetchone()
+            assert (done.state, path) == ("uploaded", "mine, public")
 
     asyncio.run(run())
 

@@ -7,7 +7,7 @@ import pytest
 
 from earmark.model import Cause
 from earmark.uploads import _calls
-from earmark.uploads.recovery import sweep
+from earmark.uploads.recovery import recover, sweep
 from earmark.uploads.storage import StorageUnavailable
 from earmark.worker.duties import Duty, run_duties
 from earmark.worker.job_rescuer import rescue_once
@@ -162,6 +162,31 @@ def test_no_evidence_no_verdict_while_the_store_is_away(flow_of, clock, monkeypa
             assert await flow.state(image) == "reserved"
             monkeypatch.undo()
             assert dict((await sweep(flow.uploads)).images) == {"expired": 1}
+
+    asyncio.run(run())
+
+
+def test_an_image_that_the_database_refuses_to_move_keeps_no_other_waiting(flow_of, clock, connection):
+    connection.execute(
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$ BEGIN IF NEW.filename = 'broken.jpg' AND NEW.state <> OLD.state THEN RAISE 'this row is broken'; END IF; "
+        "RETURN NEW; END $$"
+    )
+    connection.execute(
+        "CREATE TRIGGER refuse BEFORE UPDATE OF state ON earmark._private_image FOR EACH ROW EXECUTE FUNCTION refuse()"
+    )
+
+    async def run():
+        async with flow_of() as flow:
+            broken = await flow.reserve(JPEG, filename="broken.jpg")
+            other = await flow.reserve(JPEG)
+            clock.advance(UPLOAD_TTL)
+            images, failed = await recover(flow.uploads)
+            assert (dict(images), dict(failed)) == ({"expired": 1}, {"RaiseException": 1})
+            assert [await flow.state(image) for image in (broken, other)] == ["reserved", "expired"]
+            connection.execute("DROP TRIGGER refuse ON earmark._private_image")
+            assert dict((await sweep(flow.uploads)).images) == {"expired": 1}
+            assert await flow.used() == (0, 0, 0, 0)
 
     asyncio.run(run())
 

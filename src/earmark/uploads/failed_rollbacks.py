@@ -150,7 +150,7 @@ class FailedRollbacks:
                     failed_at=failed.failed_at,
                     outcome=outcome,
                 )
-        except UNREACHABLE as error:
+        except psycopg.Error as error:
             _logger.warning("failed_rollback_not_noted", extra={"target": str(failed.target), "error": _text(error)})
 
 

@@ -10,8 +10,11 @@ import random
 import tempfile
 from contextlib import suppress
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
+
+import psycopg
 
 from earmark.config import Settings
 from earmark.faults import reached
@@ -34,12 +37,14 @@ from earmark.uploads.processing import (
     source_of,
 )
 from earmark.uploads.queue import enqueue
-from earmark.uploads.storage import ObjectMissing
+from earmark.uploads.storage import ObjectMissing, StorageError
 
 HEARTBEAT_SECONDS = 1.0
 """Between two looks at whether the attempt is still wanted, at most."""
 
+_DOUBLINGS_MAX = 64
 _TOO_SLOW = Rejection("too-slow", "The image takes too long to decode.")
+_STORE_AWAY = "The object store did not answer; trying again."
 _logger = logging.getLogger("earmark.jobs")
 
 
@@ -129,7 +134,7 @@ class ImageJobs:
             try:
                 async with self._uploads.pool.connection() as connection:
                     beat = await _calls.heartbeat(connection, image.image, image.attempt, deadline)
-            except UNREACHABLE:
+            except psycopg.Error:  # that says nothing about the attempt
                 continue
             if beat.outcome == "stale":
                 return
@@ -222,6 +227,10 @@ class ImageJobs:
             extra={"image": str(image.image), "attempt": image.attempt, "error": f"{type(error).__name__}: {error}"},
         )
         settings = self._uploads.settings
+        too_old = image.created_at + timedelta(seconds=settings.abandon_after_seconds) < datetime.now(UTC)
+        if isinstance(error, StorageError) and not too_old:
+            delay = backoff_seconds(settings, image.attempt)
+            return await self._wait_for_another(image, _STORE_AWAY, delay_seconds=delay, interrupted=True)
         if image.tries >= settings.processing_attempts:
             return await self._end(image, Cause.PROCESSING_FAILED, "Processing failed.", "failed")
         delay = backoff_seconds(settings, image.tries)
@@ -256,5 +265,6 @@ class ImageJobs:
 
 def backoff_seconds(settings: Settings, attempt: int) -> float:
     """How long to wait after this attempt: doubled each time, capped, and jittered so that retries spread."""
-    longest: float = min(settings.retry_cap_seconds, settings.retry_base_seconds * 2.0 ** (attempt - 1))
+    doublings = min(attempt - 1, _DOUBLINGS_MAX)
+    longest: float = min(settings.retry_cap_seconds, settings.retry_base_seconds * 2.0**doublings)
     return longest * random.uniform(0.5, 1)  # noqa: S311 - guards nothing

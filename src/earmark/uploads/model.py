@@ -54,7 +54,7 @@ class Image:
         due_at: When the current stage is overdue; None when final.
         upload_id: The store's name of its upload in parts; None where the file comes whole.
         attempt: Fencing number of the latest processing attempt.
-        interrupted: How many attempts ended because their worker was shut down.
+        interrupted: How many attempts ended because their worker was shut down or the store was away.
         cause: Why its quota was given back, None when it was not.
         reason: A sentence for the user on why it was not accepted.
         metadata: What processing found: width, height, format, frames, colors, thumbhash.
@@ -89,7 +89,7 @@ class Image:
 
     @property
     def tries(self) -> int:
-        """How many attempts there were, without those that a shutdown interrupted."""
+        """How many attempts there were, without those that were interrupted."""
         return self.attempt - self.interrupted
 
     @property

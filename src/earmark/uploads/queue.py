@@ -12,10 +12,15 @@ from uuid import UUID
 import procrastinate
 import psycopg
 from psycopg import AsyncConnection, sql
+from psycopg.rows import tuple_row
 
 QUEUE = "images"
 TASK = "earmark.process_image"
 SCHEMA = "procrastinate"
+_SEARCH_HERE = """
+WITH before AS MATERIALIZED (SELECT current_setting('search_path') AS path)
+SELECT path, set_config('search_path', %s, true) FROM before
+"""
 _LOCK = 0x6561726D71756575  # "earmqueu" in ASCII
 
 
@@ -92,7 +97,9 @@ async def enqueue(
     app: procrastinate.App, image: UUID, connection: AsyncConnection[Any], *, delay_seconds: float = 0
 ) -> None:
     """Adds the image's job within the caller's transaction; no worker starts on it before `delay_seconds`."""
-    await connection.execute(f"SET LOCAL search_path = {SCHEMA}")
+    async with connection.cursor(row_factory=tuple_row) as cursor:
+        before = await (await cursor.execute(_SEARCH_HERE, (SCHEMA,))).fetchone()
+    assert before is not None  # noqa: S101 - it always answers one row
     job = app.configure_task(
         TASK,
         queue=QUEUE,
@@ -100,4 +107,4 @@ async def enqueue(
         schedule_in={"milliseconds": round(delay_seconds * 1000)} if delay_seconds else None,
     )
     await job.defer_async(image=str(image))
-    await connection.execute("SET LOCAL search_path = DEFAULT")
+    await connection.execute("SELECT set_config('search_path', %s, true)", before[:1])

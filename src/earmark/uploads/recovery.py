@@ -9,8 +9,11 @@ from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
+import psycopg
+
 from earmark.errors import EarmarkError
 from earmark.faults import reached
+from earmark.ledger.retrying import UNREACHABLE
 from earmark.model import Cause
 from earmark.uploads import _calls
 from earmark.uploads.flow import Uploads, log_transition
@@ -68,6 +71,13 @@ async def recover(uploads: Uploads) -> tuple[Counter[str], Counter[str]]:
             except StorageError as error:  # the store does not answer: no evidence either way, so wait for it
                 failed[type(error).__name__] += 1
                 _logger.warning("recovery_postponed", extra={"image": str(image.image), "error": str(error)})
+            except UNREACHABLE:
+                raise
+            except (psycopg.Error, EarmarkError) as error:  # about this image: the others are not to wait for it
+                failed[type(error).__name__] += 1
+                _logger.error(  # noqa: TRY400 - the next sweep says it again
+                    "recovery_failed", extra={"image": str(image.image), "error": str(error)}
+                )
         if len(overdue) < BATCH or failed:
             break
     return done, failed

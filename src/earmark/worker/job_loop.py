@@ -18,6 +18,8 @@ GRACE_SECONDS = 5.0
 _logger = logging.getLogger("earmark.jobs")
 
 
+COMES_AGAIN_SECONDS, COMES_AGAIN_TIMES = 5, 20
+"""When, and how often, a job comes again that ended in an error; the image's state tells what is left to do."""
 PROCESSES_PER_JOB_AHEAD = 4
 """For so many processes one more job is begun than they can work on, so that its file is there when one is free.
 
@@ -31,7 +33,10 @@ async def run_jobs(queue: procrastinate.App, jobs: Jobs, *, processes: int) -> N
     async def process_image(image: str) -> None:
         await jobs.run(UUID(image))
 
-    queue.task(name=TASK, queue=QUEUE)(process_image)
+    again = procrastinate.RetryStrategy(
+        max_attempts=COMES_AGAIN_TIMES, wait=COMES_AGAIN_SECONDS, retry_exceptions=[Exception]
+    )
+    queue.task(name=TASK, queue=QUEUE, retry=again)(process_image)
     try:
         await queue.run_worker_async(
             queues=[QUEUE],

@@ -19,4 +19,4 @@ BEGIN
     RETURN QUERY SELECT CASE WHEN current THEN 'waiting' ELSE 'stale' END, _private_image_document(found.image);
 END $$;
 COMMENT ON FUNCTION earmark.image_wait IS
-'processing -> uploaded: an attempt failed in a way that may pass, or (only_overdue) its worker gives no sign of life, or (interrupted) its worker is shut down, which is no try of the images; the caller enqueues the next one in the same transaction. outcome: waiting, stale.';
+'processing -> uploaded: an attempt failed in a way that may pass, or (only_overdue) its worker gives no sign of life, or (interrupted) its worker is shut down or the store is away, which is no try of the images; the caller enqueues the next one in the same transaction. outcome: waiting, stale.';
