@@ -51,7 +51,8 @@ async def completed(flow, image):
 async def cut(connection, eventually, table, asked):
     """Whoever asks for a table's rows waits for a lock, and then loses its connection."""
     with connection.transaction():
-        connection.execute(f"LOCK TABLE procrastinate.{table} IN ACCESS EXCLUSIVE MODE")
+        lock = f"LOCK TABLE procrastinate.{table} IN ACCESS EXCLUSIVE MODE"
+        await asyncio.to_thread(connection.execute, lock)  # the loop may yet have to commit before it is given
         await eventually(lambda: found(connection, BLOCKED, f"%{asked}%"))
 
 
