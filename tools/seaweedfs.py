@@ -152,7 +152,7 @@ class SeaweedFS:
                 obstore.put(store, _PROBE, b"1")
                 obstore.get(store, _PROBE).bytes()
                 obstore.delete(store, _PROBE)
-            except BaseError:
+            except (BaseError, FileNotFoundError):  # obstore's word for what was deleted meanwhile
                 time.sleep(_POLL_SECONDS)
             else:
                 return True
