@@ -14,11 +14,11 @@ run-s3: $(STAMP)
 	@exec $(BIN)/python tools/run_s3.py $(ARGS)
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 # RUNS deaths of everything, from seed SEED on, each seed printed; see tests/crash/test_chaos.py
 soak: $(STAMP)
-	EARMARK_CHAOS_SEED=$(or $(SEED),1) EARMARK_CHAOS_RUNS=$(or $(RUNS),500) $(BIN)/python -m pytest tests/crash/test_chaos.py -n $(WORKERS) -v $(ARGS)
+	EARMARK_CHAOS_SEED=$(or $(SEED),1) EARMARK_CHAOS_RUNS=$(or $(RUNS),500) $(BIN)/python -m pytest tests/crash/test_chaos.py -n $(WORKERS) --dist worksteal -v $(ARGS)
 
 check: lint types contracts sync-twin docs
 
