@@ -34,10 +34,11 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """A service whose processing stands still while the file `gate` beside its home is there."""
+def service(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A service with the module's SETTINGS; where it has none, processing stands still while there is a file `gate`."""
     folder = tmp_path_factory.mktemp("web")
-    service = Service(folder / "home", processor="gated_processor:process", test_gate=folder / "gate")
+    gated = {"processor": "gated_processor:process", "test_gate": folder / "gate"}
+    service = Service(folder / "home", **getattr(request.module, "SETTINGS", gated))
     try:
         yield service.start()
     finally:

@@ -1,31 +1,21 @@
 """A reload or a crash in the middle of uploads: the page takes them up again, once the same files are chosen."""
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, Route, expect
 
 from fixtures.pictures import large_picture, picture
-from fixtures.service import Service
 
 pytestmark = pytest.mark.browser
 PART = 5 * 2**20
+SETTINGS = {"parts_over_bytes": PART, "part_bytes": PART}
 STORED_BYTES = """
 Object.keys(sessionStorage).filter((name) => name.startsWith("earmark.upload."))
   .map((name) => JSON.parse(sessionStorage.getItem(name)).storedBytes)
 """
 SMALL = picture(32, 24, "PNG")
-
-
-@pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    service = Service(tmp_path_factory.mktemp("web") / "home", parts_over_bytes=PART, part_bytes=PART)
-    try:
-        yield service.start()
-    finally:
-        service.stop()
 
 
 @pytest.fixture

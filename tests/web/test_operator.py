@@ -13,17 +13,8 @@ from fixtures.service import Service
 from web.conftest import User
 
 pytestmark = pytest.mark.browser
+SETTINGS = {"tally_interval_seconds": 0.2}
 JPEG = picture()
-
-
-@pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """One that counts what was rolled back at once."""
-    service = Service(tmp_path_factory.mktemp("web") / "home", tally_interval_seconds=0.2)
-    try:
-        yield service.start()
-    finally:
-        service.stop()
 
 
 class Operator(User):

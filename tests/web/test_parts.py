@@ -1,24 +1,13 @@
 """A large file in the browser: sent in parts, and joined."""
 
-from collections.abc import Iterator
-
 import pytest
 from playwright.sync_api import expect
 
 from fixtures.pictures import large_picture
-from fixtures.service import Service
 
 pytestmark = pytest.mark.browser
 PART = 5 * 2**20
-
-
-@pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    service = Service(tmp_path_factory.mktemp("web") / "home", parts_over_bytes=PART, part_bytes=PART)
-    try:
-        yield service.start()
-    finally:
-        service.stop()
+SETTINGS = {"parts_over_bytes": PART, "part_bytes": PART}
 
 
 def test_a_large_file_is_sent_in_parts(user):
