@@ -102,6 +102,7 @@ function makeCard(actions) {
     const done = image.state === "completed";
     tile.classList.toggle("open", !done);
     setText(name, image.filename);
+    name.title = image.filename; // a card shows two lines of it
     if (image.url) name.href = image.url;
     // Each answer signs a new address; the picture that is already there stays.
     if (image.thumbnailUrl && !picture.hasAttribute("src")) {
