@@ -6,6 +6,7 @@ import {
   type Entry,
   type Image,
   isTransient,
+  newKey,
   type Outcome,
   Problem,
   type Reservation,
@@ -16,6 +17,8 @@ import {
 
 const client = new EarmarkClient({ token: "token", baseUrl: "https://quota.example" });
 client.token = null;
+
+export const key: string = newKey();
 
 export async function upload(files: File[], key: string, signal: AbortSignal): Promise<Outcome[]> {
   const reservation: Reservation = await client.reserve(files, { key });

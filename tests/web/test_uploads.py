@@ -67,6 +67,14 @@ def test_good_and_bad_files_end_as_the_api_says(user):
         expect(row(page, name)).to_contain_text("It cost nothing.")
 
 
+def test_without_tls(user):
+    page = user.open("about:blank")
+    page.add_init_script("delete Crypto.prototype.randomUUID")  # as browsers do on plain http, except on localhost
+    page.goto(user.link)
+    page.locator("#picker").set_input_files([{"name": "a.png", "mimeType": "image/png", "buffer": picture(32, 24, "PNG")}])
+    expect(row(page, "a.png")).to_have_attribute("data-state", "completed")
+
+
 def test_files_dropped_on_the_page(user, tmp_path):
     (tmp_path / "dropped.png").write_bytes(PNG)
     page = user.open()

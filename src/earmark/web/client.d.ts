@@ -145,6 +145,9 @@ export class Unreachable extends Error {}
 
 export function isTransient(error: unknown): boolean;
 
+/** An idempotency key, also on plain http, where browsers have no `crypto.randomUUID`. */
+export function newKey(): string;
+
 export class EarmarkClient {
   constructor(options?: { token?: string | null; baseUrl?: string });
   token: string | null;

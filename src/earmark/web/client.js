@@ -360,8 +360,8 @@ function page(limit, cursor) {
   return new URLSearchParams(cursor ? { limit, cursor } : { limit });
 }
 
-/** randomUUID exists on https and localhost only. */
-function newKey() {
+/** An idempotency key. `crypto.randomUUID` exists on https and localhost only. */
+export function newKey() {
   if (crypto.randomUUID) return crypto.randomUUID();
   return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }

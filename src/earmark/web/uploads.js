@@ -6,7 +6,7 @@
  * What a reload or a crash interrupts is `interrupted` after it, until the same file is chosen again.
  */
 
-import { isTransient } from "./client.js";
+import { isTransient, newKey } from "./client.js";
 import { element, find, setText, show } from "./dom.js";
 import { forget, isSame, readInterrupted, remember } from "./interrupted.js";
 import { Speed } from "./speed.js";
@@ -166,7 +166,7 @@ export class Uploads {
 
   /** `asked`: what, together with the key, gets the same images again after a reload. */
   async #reserve(batch, asked, ask) {
-    const grant = { ...asked, key: crypto.randomUUID() };
+    const grant = { ...asked, key: newKey() };
     this.#reserving = true;
     batch.forEach((row) => this.#set(row, "reserving"));
     try {
