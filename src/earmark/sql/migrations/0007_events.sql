@@ -3,8 +3,6 @@
 
 ALTER TABLE earmark._private_subject ADD COLUMN changes bigint NOT NULL DEFAULT 0 CHECK (changes >= 0);
 COMMENT ON COLUMN earmark._private_subject.changes IS 'Changes of his images, plan and quotas so far; the journal has its own number, entries';
-ALTER TABLE earmark._private_plan ADD COLUMN changes bigint NOT NULL DEFAULT 0 CHECK (changes >= 0);
-COMMENT ON COLUMN earmark._private_plan.changes IS 'Changes of its features and quotas so far: one row to tell all who have it';
 ALTER TABLE earmark._private_image ADD COLUMN change bigint NOT NULL DEFAULT 0;
 COMMENT ON COLUMN earmark._private_image.change IS 'Which of its subject''s changes was the latest that its owner can see';
 CREATE INDEX _private_image_changed ON earmark._private_image (root, subject, change);
