@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -15,9 +16,10 @@ import pytest
 from psycopg_pool import AsyncConnectionPool, ConnectionPool, PoolTimeout
 
 from earmark import AsyncLedger, Cause, InvalidRequest, KeyConflict, Ledger, UnknownResource
-from earmark.ledger._calls import Batched, reserve
+from earmark.ledger._calls import Batched, Row, reserve
 from earmark.local_postgres import LocalPostgres
 from earmark.migrate import migrate
+from earmark.model import Grant
 
 pytestmark = pytest.mark.anyio
 
@@ -140,6 +142,78 @@ async def test_a_cancelled_caller_does_not_sink_the_others(async_ledger: AsyncLe
     assert (await async_ledger.reserve("a", {"images": 1})).granted
 
 
+async def rolled_back(ledger: AsyncLedger, subject: str) -> int:
+    """How many reserves were journaled, once nothing is held any more; polled, as nothing announces it."""
+    for _ in range(2000):
+        if (await ledger.usage(subject)).resources["images"].held == 0:
+            entries = await ledger.history(subject)
+            assert all(entry.cause is Cause.CANCELLED for entry in entries if entry.kind == "rollback")
+            return sum(entry.kind == "reserve" for entry in entries)
+    raise AssertionError("something is held still")
+
+
+@pytest.fixture
+async def wide_ledger(database: str) -> AsyncIterator[AsyncLedger]:
+    async with AsyncLedger(database) as ledger:
+        await ledger.configure_subject("a", plan="pro")
+        yield ledger
+
+
+async def test_a_cancelled_reserve_gives_back_what_it_took(
+    wide_ledger: AsyncLedger, database: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nobody knows its id: what was not sent yet never is, and what was sent comes back at once."""
+    with caplog.at_level(logging.INFO, "earmark"):
+        async with subject_locked(database, "a"):
+            sent = asyncio.ensure_future(wide_ledger.reserve("a", {"images": 3}))
+            await until_waiting(database)
+            waiting = asyncio.ensure_future(wide_ledger.reserve("a", {"images": 5}))
+            await asyncio.sleep(0)
+            for call in (sent, waiting):
+                call.cancel()
+            await asyncio.wait([sent, waiting])
+            assert sent.cancelled()
+            assert waiting.cancelled()
+        assert await rolled_back(wide_ledger, "a") == 1
+        await wide_ledger.close()
+    assert [record.message for record in ours(caplog)] == ["rollback"]
+
+
+async def test_a_reserve_cancelled_as_its_answer_comes_is_given_back(wide_ledger: AsyncLedger) -> None:
+    call = reserve("a", {"1": {"images": 3}}, key=None, ttl=timedelta(minutes=1), actor=None)
+
+    def decode(row: Row) -> Grant:
+        asyncio.get_running_loop().call_soon(task.cancel)  # before the caller's turn, after the answer is his
+        return call.decode(row)
+
+    task = asyncio.ensure_future(wide_ledger._transport.run(replace(call, decode=decode)))
+    await asyncio.wait([task])
+    assert task.cancelled()
+    assert await rolled_back(wide_ledger, "a") == 1
+
+
+async def test_a_cancelled_reserve_under_a_key_stays(wide_ledger: AsyncLedger, database: str) -> None:
+    """Whoever has the key asks again, and gets what was taken."""
+    async with subject_locked(database, "a"):
+        call = asyncio.ensure_future(wide_ledger.reserve("a", {"images": 3}, key="k"))
+        await until_waiting(database)
+        call.cancel()
+        await asyncio.wait([call])
+    again = await wide_ledger.reserve("a", {"images": 3}, key="k")
+    assert again.grant.replayed
+    assert (await again.commit()).outcome == "committed"
+
+
+async def test_closing_waits_for_what_is_given_back(database: str, ledger: Ledger) -> None:
+    ledger.configure_subject("a", plan="pro")
+    async with AsyncLedger(database) as books, subject_locked(database, "a"):
+        call = asyncio.ensure_future(books.reserve("a", {"images": 3}))
+        await until_waiting(database)
+        call.cancel()
+        await asyncio.wait([call])
+    assert [entry.kind for entry in ledger.history("a")] == ["rollback", "reserve"]
+
+
 async def test_a_lost_connection_is_told_to_all_and_the_next_call_works(
     async_ledger: AsyncLedger, database: str, connection: psycopg.Connection
 ) -> None:
@@ -198,17 +272,21 @@ async def test_a_rollback_outlives_a_lost_connection(
     assert {name: logged[name] for name in expected} == expected
 
 
-async def test_a_rollback_finishes_though_its_caller_is_cancelled(async_ledger: AsyncLedger, database: str) -> None:
+async def test_a_rollback_finishes_though_its_caller_is_cancelled(
+    async_ledger: AsyncLedger, database: str, caplog: pytest.LogCaptureFixture
+) -> None:
     reservation = (await async_ledger.reserve("a", {"images": 3})).id
-    async with subject_locked(database, "a"):
-        rollback = asyncio.ensure_future(async_ledger.rollback(reservation, cause=Cause.CANCELLED))
-        await until_waiting(database)
-        for _ in range(3):
-            rollback.cancel()
-            await asyncio.sleep(0)
-        assert not rollback.done()
-    with pytest.raises(asyncio.CancelledError):
-        await rollback
+    with caplog.at_level(logging.INFO, "earmark"):
+        async with subject_locked(database, "a"):
+            rollback = asyncio.ensure_future(async_ledger.rollback(reservation, cause=Cause.CANCELLED))
+            await until_waiting(database)
+            for _ in range(3):
+                rollback.cancel()
+                await asyncio.sleep(0)
+            assert not rollback.done()
+        with pytest.raises(asyncio.CancelledError):
+            await rollback
+    assert [record.message for record in ours(caplog)] == ["rollback"]
     assert (await async_ledger.usage("a")).resources["images"].held == 0
 
 
@@ -238,15 +316,22 @@ def dead(tmp_path: Path) -> str:
     return f"host={tmp_path} dbname=nowhere user=nobody"
 
 
+@pytest.mark.parametrize("is_cancelled", [False, True])
 async def test_a_rollback_that_stays_without_a_database_is_reported(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, is_cancelled: bool
 ) -> None:
     reservation = uuid4()
     pool = AsyncConnectionPool(dead(tmp_path), min_size=0, max_size=1, open=False, timeout=0.05, reconnect_timeout=0.01)
     await pool.open()
     try:
-        with caplog.at_level(logging.INFO, "earmark"), pytest.raises(PoolTimeout):
-            await AsyncLedger(pool).rollback(reservation, cause=Cause.PROCESSING_FAILED, subject="a")
+        with caplog.at_level(logging.INFO, "earmark"):
+            rollback = AsyncLedger(pool).rollback(reservation, cause=Cause.PROCESSING_FAILED, subject="a")
+            task = asyncio.ensure_future(rollback)
+            await asyncio.sleep(0)
+            if is_cancelled:
+                task.cancel()
+            with pytest.raises(asyncio.CancelledError if is_cancelled else PoolTimeout):
+                await task
     finally:
         await pool.close()
     check_failure(ours(caplog), str(reservation))

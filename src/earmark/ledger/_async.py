@@ -14,7 +14,7 @@ from earmark.ledger import _calls, _stories
 from earmark.ledger._async_operations import AsyncOperations
 from earmark.ledger._async_reservation import AsyncReservation
 from earmark.ledger._batching import AsyncTransport
-from earmark.ledger.retrying import UNREACHABLE, insist
+from earmark.ledger.retrying import UNREACHABLE, finish, insist
 from earmark.ledger.rollback_log import log_failed_rollback, log_rollback, log_settlement
 from earmark.model import (
     Adjustment,
@@ -74,7 +74,7 @@ class AsyncLedger(AsyncOperations):
     async def close(self) -> None:
         """Closes the ledger's own pool; one that was handed in stays open."""
         if self._owns_pool:
-            await self._pool.close()
+            await self._transport.close()
 
     async def __aenter__(self) -> Self:
         await self.open()
@@ -98,6 +98,8 @@ class AsyncLedger(AsyncOperations):
         connection: AsyncConnection[Any] | None = None,
     ) -> AsyncReservation:
         """Takes quota, all of it or none.
+
+        Where its task is cancelled meanwhile, what was taken without a key is given back.
 
         Args:
             subject: Whose quota, 1 to 255 characters.
@@ -177,12 +179,25 @@ class AsyncLedger(AsyncOperations):
     ) -> Settlement:
         """Gives back what the holds took: exactly that, exactly once. Logged, and journaled, with its cause.
 
-        On a pooled connection it is repeated, a bounded number of times, while the database is out of reach.
+        On a pooled connection it is repeated, a bounded number of times, while the database is out of reach. It ends,
+        and is logged, also where the caller is cancelled meanwhile.
 
         Raises:
             psycopg.OperationalError: The database stayed out of reach; the holds return at their deadline.
             Forbidden: With JWT claims present, a cause that is not the user's to state.
         """
+        return await finish(self._roll_back(reservation, cause, items, subject, actor, reason, connection))
+
+    async def _roll_back(
+        self,
+        reservation: UUID,
+        cause: Cause,
+        items: Sequence[str] | None,
+        subject: str | None,
+        actor: str | None,
+        reason: str | None,
+        connection: AsyncConnection[Any] | None,
+    ) -> Settlement:
         call = _calls.rollback(reservation, cause=cause, subject=subject, items=items, actor=actor, reason=reason)
         try:
             with Operation("rollback", reservation=reservation, cause=cause) as operation:

@@ -2,15 +2,20 @@
 
 import asyncio
 from collections import defaultdict
+from collections.abc import Coroutine
+from contextlib import suppress
 from typing import Any, TypeVar, cast
+from uuid import UUID
 
 import psycopg
 from psycopg.rows import tuple_row
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
 from earmark.errors import from_database, translated
-from earmark.ledger._calls import BATCH_SQL, Batched, Query, Row, batch_parameters
-from earmark.ledger.retrying import UNREACHABLE
+from earmark.ledger._calls import BATCH_SQL, Batched, Query, Row, batch_parameters, rollback
+from earmark.ledger.retrying import UNREACHABLE, insist
+from earmark.ledger.rollback_log import log_failed_rollback, log_settlement
+from earmark.model import Cause
 
 T = TypeVar("T")
 MAX_BATCH = 500
@@ -21,6 +26,9 @@ WORTH_A_SECOND = 32
 """Requests that must wait before a call is sent beside another: small calls cost more than they gain."""
 SLOW_SECONDS = 0.1
 """A call that takes longer no longer counts among those in flight; only the pool's size then bounds them."""
+CLOSING_SECONDS = 5.0
+"""What calls in flight get to end when the ledger is closed."""
+_UNHEARD = "whoever reserved it had gone"
 
 Waiting = tuple[Batched[Any], asyncio.Future[Any]]
 
@@ -47,12 +55,18 @@ class Transport:
             cursor.execute(BATCH_SQL[call.verb], batch_parameters([call.request]))
             return call.decode(cast("Row", cursor.fetchone()))
 
+    def close(self) -> None:
+        """Closes the pool."""
+        self._pool.close()
+
 
 class AsyncTransport:
     """The same for asyncio. While a call is in flight, those that arrive are gathered and sent together next.
 
     A call that finds nothing in flight is sent at once; many that wait are sent beside the one in flight. A call that
     takes long (it waits for a lock, perhaps that of a transaction of this very process) holds up nobody.
+
+    A reserve without a key whose caller was cancelled is not sent; where it was, what it took is given back.
     """
 
     def __init__(self, pool: AsyncConnectionPool) -> None:
@@ -81,7 +95,21 @@ class AsyncTransport:
         if not self._woken:  # once for all that arrive in this turn of the loop
             self._woken = True
             loop.call_soon(self._send_waiting)
-        return await answer
+        try:
+            return await answer
+        except asyncio.CancelledError:
+            if not answer.cancelled() and answer.exception() is None:  # it was on its way already
+                self._unheard(call, answer.result())
+            raise
+
+    async def close(self) -> None:
+        """Closes the pool, once what is in flight has ended; that is not waited for longer than CLOSING_SECONDS."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CLOSING_SECONDS):
+                while self._sending:
+                    await asyncio.wait(self._sending)
+                    await asyncio.sleep(0)  # what has ended is taken out in the loop's next turn
+        await self._pool.close()
 
     def _send_waiting(self) -> None:
         self._woken = False
@@ -95,9 +123,12 @@ class AsyncTransport:
             if batch[share:]:
                 self._waiting[verb] = batch[share:]  # at the end: the verbs take turns
             self._in_flight += 1
-            task = asyncio.create_task(self._send(verb, batch[:share]))
-            self._sending.add(task)
-            task.add_done_callback(self._sending.discard)
+            self._begin(self._send(verb, batch[:share]))
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._sending.add(task)
+        task.add_done_callback(self._sending.discard)
 
     def _free(self) -> int:
         return min(MAX_IN_FLIGHT - self._in_flight + self._slow, self._pool.max_size - self._in_flight)
@@ -121,6 +152,9 @@ class AsyncTransport:
             self._send_waiting()
 
     async def _send_batch(self, verb: str, batch: list[Waiting]) -> None:
+        batch = [(call, answer) for call, answer in batch if call.lost is None or not answer.done()]
+        if not batch:
+            return
         try:
             async with self._pool.connection() as connection, connection.cursor(row_factory=tuple_row) as cursor:
                 await cursor.execute(BATCH_SQL[verb], batch_parameters([call.request for call, _ in batch]))
@@ -137,7 +171,35 @@ class AsyncTransport:
             _fail(batch, error)
         else:
             for (call, answer), row in answers:
-                _answer(answer, call, row)
+                self._answer(answer, call, row)
+
+    def _answer(self, answer: asyncio.Future[T], call: Batched[T], row: Row) -> None:
+        try:
+            result = call.decode(row)
+        except Exception as error:  # noqa: BLE001 - a caller that never hears waits for ever
+            if not answer.done():
+                answer.set_exception(error)
+            return
+        if answer.done():
+            self._unheard(call, result)
+        else:
+            answer.set_result(result)
+
+    def _unheard(self, call: Batched[T], result: T) -> None:
+        """The caller has gone: what was done stands, but for what nobody could settle any more."""
+        lost = call.lost and call.lost(result)
+        if lost is not None:
+            self._begin(self._give_back(lost))
+
+    async def _give_back(self, reservation: UUID) -> None:
+        cause = Cause.CANCELLED
+        call = rollback(reservation, cause=cause, subject=None, items=None, actor=None, reason=_UNHEARD)
+        try:
+            settlement = await insist(lambda: self.run(call))
+        except psycopg.Error as error:
+            log_failed_rollback(reservation, cause, error, subject=None, items=None, actor=None)
+        else:
+            log_settlement(reservation, settlement, cause, None, _UNHEARD)
 
     async def _run_on(self, call: Batched[T] | Query[T], connection: psycopg.AsyncConnection[Any]) -> T:
         with translated():
@@ -147,15 +209,6 @@ class AsyncTransport:
                     return call.decode(await cursor.fetchall())
                 await cursor.execute(BATCH_SQL[call.verb], batch_parameters([call.request]))
                 return call.decode(cast("Row", await cursor.fetchone()))
-
-
-def _answer(answer: asyncio.Future[T], call: Batched[T], row: Row) -> None:
-    if answer.done():  # the caller has gone; what was done stands and its deadline watches over it
-        return
-    try:
-        answer.set_result(call.decode(row))
-    except Exception as error:  # noqa: BLE001 - a caller that never hears waits for ever
-        answer.set_exception(error)
 
 
 def _fail(batch: list[Waiting], error: Exception) -> None:

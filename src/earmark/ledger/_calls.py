@@ -67,11 +67,13 @@ class Batched(Generic[T]):
     """A request to one of the functions of BATCH_SQL; may be sent together with others of the same verb.
 
     The request is JSON text already: what cannot be written as such fails its own caller, not the whole batch.
+    `lost` tells which reservation nobody could name, should the answer reach nobody.
     """
 
     verb: str
     request: str
     decode: Callable[[Row], T]
+    lost: Callable[[T], UUID | None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +99,7 @@ def reserve(
         "items": {item: dict(amounts) for item, amounts in items.items()},
         "ttl_seconds": ttl.total_seconds(),
     }
-    return _batched("reserve", _with(request, key=key, actor=actor), _grant)
+    return _batched("reserve", _with(request, key=key, actor=actor), _grant, _reservation_of if key is None else None)
 
 
 def commit(
@@ -455,7 +457,9 @@ def _settle(
     return _with({"reservation": str(reservation)}, subject=subject, items=named, actor=actor, reason=reason, **more)
 
 
-def _batched(verb: str, request: Json, decode: Callable[[Row], T]) -> Batched[T]:
+def _batched(
+    verb: str, request: Json, decode: Callable[[Row], T], lost: Callable[[T], UUID | None] | None = None
+) -> Batched[T]:
     try:
         text = _encode(request)
         text.encode()
@@ -463,7 +467,7 @@ def _batched(verb: str, request: Json, decode: Callable[[Row], T]) -> Batched[T]
         raise InvalidRequest(f"The request cannot be written as JSON: {error}.") from error
     if _NUL.search(text):
         raise InvalidRequest("The request holds a text with a NUL character.")
-    return Batched(verb, text, decode)
+    return Batched(verb, text, decode, lost)
 
 
 def _with(request: Json, **optional: object) -> Json:
@@ -508,6 +512,10 @@ def _grant(row: Row) -> Grant:
     outcome, reservation, expires_at, replayed, detail = row
     _refuse_conflict(outcome, detail)
     return Grant(outcome, reservation, expires_at, replayed, shortages_of(detail))
+
+
+def _reservation_of(grant: Grant) -> UUID | None:
+    return grant.reservation
 
 
 def _adjustment(row: Row) -> Adjustment:

@@ -73,7 +73,7 @@ class Ledger(Operations):
     def close(self) -> None:
         """Closes the ledger's own pool; one that was handed in stays open."""
         if self._owns_pool:
-            self._pool.close()
+            self._transport.close()
 
     def __enter__(self) -> Self:
         self.open()
@@ -182,6 +182,18 @@ class Ledger(Operations):
             psycopg.OperationalError: The database stayed out of reach; the holds return at their deadline.
             Forbidden: With JWT claims present, a cause that is not the user's to state.
         """
+        return self._roll_back(reservation, cause, items, subject, actor, reason, connection)
+
+    def _roll_back(
+        self,
+        reservation: UUID,
+        cause: Cause,
+        items: Sequence[str] | None,
+        subject: str | None,
+        actor: str | None,
+        reason: str | None,
+        connection: Connection[Any] | None,
+    ) -> Settlement:
         call = _calls.rollback(reservation, cause=cause, subject=subject, items=items, actor=actor, reason=reason)
         try:
             with Operation("rollback", reservation=reservation, cause=cause) as operation:
