@@ -177,6 +177,21 @@ def test_another_adjustment_under_a_key_is_a_conflict(books: Any, other: dict[st
     assert committed(books) == 3
 
 
+def test_use_and_what_is_held_fit_in_64_bits_together(books: Any) -> None:
+    books.reserve("ann", {"images": 5})
+    denied = adjust(books, MOST - 4)
+    assert (denied.outcome, denied.short) == ("denied", (AdjustmentBound("ann", highest=MOST - 5),))
+    assert adjust(books, MOST - 5).levels[0].used == MOST
+
+
+def test_what_was_refunded_takes_nothing_any_more(books: Any) -> None:
+    stored = books.reserve("ann", {"storage_bytes": 70}).id
+    books.commit(stored)
+    adjust(books, 7, resource="storage_bytes")
+    books.refund(stored)
+    assert adjust(books, -7, resource="storage_bytes").levels[0].committed == 0
+
+
 def test_keys_of_others_and_of_reservations_are_other_keys(books: Any) -> None:
     books.reserve("ann", {"images": 1}, key="k")
     assert [adjust(books, 3, name, key="k").replayed for name in ("ann", "ben")] == [False, False]

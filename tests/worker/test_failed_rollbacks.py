@@ -1,6 +1,7 @@
 """A rollback that fails: its caller hears of it, it is tried again until it has ended, and operators can see it."""
 
 import asyncio
+import logging
 
 import psycopg
 import pytest
@@ -49,6 +50,47 @@ def test_it_is_tried_again_until_it_has_ended(flow_of, breakable, eventually, co
     assert (shown.count, shown.open) == (3, 0)
     assert shown.attempts >= 6
     assert "out of order" in shown.error
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_it_is_kept_though_its_caller_was_cancelled(flow_of, breakable, connection, many):
+    async def run():
+        async with flow_of() as flow:
+            image = await flow.reserve(JPEG)
+            breakable(UNREACHABLE)
+            failing = (
+                flow.uploads.roll_back_many([image.image], Cause.CANCELLED, subject="alice")
+                if many
+                else flow.uploads.cancel(image.image, subject="alice")
+            )
+            caller = asyncio.ensure_future(failing)
+            await asyncio.sleep(0)
+            caller.cancel()
+            await asyncio.wait({caller})
+            assert caller.cancelled()
+            assert len(flow.uploads.failed_rollbacks) == 1
+            await flow.uploads.failed_rollbacks.aclose()
+
+    asyncio.run(run())
+
+
+def test_every_rollback_of_many_is_logged_though_the_caller_was_cancelled(flow_of, caplog):
+    async def run():
+        async with flow_of() as flow:
+            images = [(await flow.reserve(JPEG)).image for _ in range(2)]
+            with caplog.at_level(logging.INFO, "earmark.rollback"):
+                caller = asyncio.ensure_future(
+                    flow.uploads.roll_back_many(images, Cause.CANCELLED, subject="alice", actor="alice")
+                )
+                await asyncio.sleep(0)
+                caller.cancel()
+                await asyncio.wait({caller})
+            assert caller.cancelled()
+            assert (await flow.used())[1] == 0
+
+    asyncio.run(run())
+    logged = [record.message for record in caplog.records if record.name == "earmark.rollback"]
+    assert logged == ["rollback"] * 2
 
 
 def test_it_is_tried_again_even_where_that_cannot_be_noted(flow_of, breakable, eventually, connection):

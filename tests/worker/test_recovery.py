@@ -316,6 +316,29 @@ def test_a_job_that_its_living_worker_has_left_does_not_stay_for_ever(flow_of, c
     asyncio.run(run())
 
 
+def test_jobs_of_other_queues_in_the_same_schema_are_nobodys_to_rescue(flow_of, connection):
+    """Somebody who had procrastinate there before has jobs that take hours, and looks after them himself."""
+
+    async def run():
+        async with flow_of() as flow, flow.uploads.queue.open_async():
+            connection.execute("SET search_path = procrastinate")
+            for worker in ("DEFAULT VALUES", "(last_heartbeat) VALUES (now() - interval '31 s')"):
+                connection.execute(
+                    f"WITH theirs AS (INSERT INTO procrastinate_workers {worker} RETURNING id) "  # noqa: S608
+                    "INSERT INTO procrastinate_jobs (queue_name, task_name, args, status, worker_id) "
+                    "SELECT 'reports', 'theirs', '{\"image\": \"a1\"}', 'doing', theirs.id FROM theirs"
+                )
+            connection.execute(
+                "INSERT INTO procrastinate_events (job_id, type, at) "
+                "SELECT id, 'started', now() - interval '1 hour' FROM procrastinate_jobs"
+            )
+            assert await rescue_once(flow.uploads) == {}
+            left = connection.execute("SELECT status::text FROM procrastinate_jobs").fetchall()
+            assert left == [("doing",), ("doing",)]
+
+    asyncio.run(run())
+
+
 def test_an_image_that_is_deleted_while_leftovers_are_removed_loses_its_own_objects_too(flow_of, clock):
     async def run():
         async with flow_of() as flow:

@@ -31,7 +31,7 @@ from earmark.errors import (
 )
 from earmark.faults import reached
 from earmark.ledger import AsyncLedger
-from earmark.ledger.retrying import insist
+from earmark.ledger.retrying import finish, insist
 from earmark.ledger.rollback_log import log_failed_rollback, log_rollback
 from earmark.model import Amounts, Cause
 from earmark.uploads import _calls
@@ -317,33 +317,38 @@ class Uploads:
                 its deadline at the latest.
         """
         attempt = self._rollback_of(image_id, cause, subject=subject, reason=reason, actor=actor)
-        try:
-            moved = await self._insist(attempt)
-        except psycopg.Error as error:
-            self._keep(image_id, cause, error, subject=subject, reason=reason, actor=actor)
-            raise
+        moved = await self._insist(attempt, [image_id], cause, subject=subject, reason=reason, actor=actor)
         image = _found(moved, image_id)
         if moved.outcome in {"already_committed", "already_refunded"}:
             raise await self._completed(image)
         return moved
 
-    async def _insist(self, attempt: Callable[[], Awaitable[T]]) -> T:
-        return await (insist(attempt) if self._home is self else attempt())
-
-    def _keep(
+    async def _insist(
         self,
-        image_id: UUID,
+        attempt: Callable[[], Awaitable[T]],
+        image_ids: Sequence[UUID],
         cause: Cause,
-        error: Exception,
         *,
         subject: str | None,
         reason: str | None,
         actor: str | None,
-    ) -> None:
-        log_failed_rollback(image_id, cause, error, subject=subject, items=None, actor=actor)
+    ) -> T:
+        """Attempts a rollback to its end, even when the caller is cancelled; keeps it where it failed."""
         home = self._home
-        again = home._rollback_of(image_id, cause, subject=subject, reason=reason, actor=actor)  # noqa: SLF001
-        self.failed_rollbacks.keep(image_id, cause, error, again)
+
+        async def persist() -> T:
+            try:
+                return await (insist(attempt) if home is self else attempt())
+            except psycopg.Error as error:
+                for image_id in image_ids:
+                    log_failed_rollback(image_id, cause, error, subject=subject, items=None, actor=actor)
+                    again = home._rollback_of(  # noqa: SLF001 - our own
+                        image_id, cause, subject=subject, reason=reason, actor=actor
+                    )
+                    home.failed_rollbacks.keep(image_id, cause, error, again)
+                raise
+
+        return await finish(persist())
 
     def _rollback_of(
         self, image_id: UUID, cause: Cause, *, subject: str | None, reason: str | None, actor: str | None
@@ -389,17 +394,13 @@ class Uploads:
                     _found(moved, image_id)
                     moves.append(moved)
             reached("many_rolled_back")
+            for moved in moves:
+                log_transition(moved, cause, actor, reason or "images")
             return moves
 
-        try:
-            moves = await self._insist(attempt)
-        except psycopg.Error as error:
-            for image_id in image_ids:
-                self._keep(image_id, cause, error, subject=subject, reason=reason, actor=actor)
-            raise
+        moves = await self._insist(attempt, image_ids, cause, subject=subject, reason=reason, actor=actor)
         returned: Counter[str] = Counter()
         for moved in moves:
-            log_transition(moved, cause, actor, reason or "images")
             returned.update(moved.returned)
         if moves and all(
             moved.outcome.startswith("already_") and moved.outcome != "already_rolled_back" for moved in moves

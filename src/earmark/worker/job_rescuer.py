@@ -13,6 +13,7 @@ from psycopg.rows import tuple_row
 from earmark.errors import NotFound
 from earmark.uploads.flow import Uploads
 from earmark.uploads.model import State
+from earmark.uploads.queue import QUEUE
 
 INTERVAL_SECONDS = 10.0
 ENDED_SECONDS = 60
@@ -23,7 +24,8 @@ _BEGUN = """
 SELECT j.id, (j.args->>'image')::uuid, extract(epoch FROM now() - max(e.at))
 FROM procrastinate.procrastinate_jobs j
 JOIN procrastinate.procrastinate_events e ON e.job_id = j.id AND e.type = 'started'
-WHERE j.status = 'doing' GROUP BY j.id HAVING max(e.at) < now() - %s * interval '1 second' ORDER BY j.id
+WHERE j.queue_name = %s AND j.status = 'doing'
+GROUP BY j.id HAVING max(e.at) < now() - %s * interval '1 second' ORDER BY j.id
 """
 
 
@@ -33,12 +35,12 @@ async def rescue_once(uploads: Uploads) -> Mapping[str, object]:
     A worker is dead after 30 s without a sign of life.
     """
     jobs = uploads.queue.job_manager
-    stalled = list(await jobs.get_stalled_jobs())
+    stalled = list(await jobs.get_stalled_jobs(queue=QUEUE))
     for job in stalled:
         await jobs.retry_job(job)
     rescued, ended = len(stalled), 0
     async with uploads.pool.connection() as connection, connection.cursor(row_factory=tuple_row) as cursor:
-        begun = await (await cursor.execute(_BEGUN, (ENDED_SECONDS,))).fetchall()
+        begun = await (await cursor.execute(_BEGUN, (QUEUE, ENDED_SECONDS))).fetchall()
     for number, image, seconds in begun:
         state = await _state(uploads, image)
         if state is None:
