@@ -105,6 +105,21 @@ def test_a_user_may_not_state_a_cause_of_the_service(
     )
 
 
+def test_a_user_may_not_act_in_the_name_of_another(scratch: psycopg.Connection, reservations: dict[UUID, UUID]) -> None:
+    claim(scratch, USER)
+    request = {
+        "subject": str(ME),
+        "actor": "support",
+        "items": {"1": {"images": 1}},
+    }
+    assert forbidden(scratch, "SELECT * FROM earmark.reserve(%s::jsonb)", json.dumps([request]))
+    request |= {"reservation": str(reservations[ME]), "items": ["1"], "cause": "cancelled", "ttl_seconds": 9}
+    for function in ("rollback", "extend"):
+        assert forbidden(scratch, f"SELECT * FROM earmark.{function}(%s::jsonb)", json.dumps([request]))  # noqa: S608
+    counted = "SELECT * FROM earmark.rollback_newest(%s::text, 'images', 1, actor => 'support')"
+    assert forbidden(scratch, counted, ME)
+
+
 @pytest.mark.parametrize("cause", ["cancelled", "upload_failed"])
 def test_a_user_may_roll_back_his_own(scratch: psycopg.Connection, reservations: dict[UUID, UUID], cause: str) -> None:
     claim(scratch, USER)

@@ -49,6 +49,18 @@ def test_what_is_settled_goes_and_what_it_used_stays(
     assert used.prune_settled(moment(scratch)).reservations == 0
 
 
+def test_what_was_settled_lately_stays_though_it_was_reserved_long_ago(
+    books: Any, scratch: psycopg.Connection, scratch_clock: Any
+) -> None:
+    reservation = books.reserve("a", {"images": 1}, ttl=timedelta(days=300)).id
+    scratch_clock.advance(DAY)
+    between = moment(scratch)
+    scratch_clock.advance(DAY)
+    books.commit(reservation)
+    assert books.prune_settled(between).reservations == 0
+    assert books.commit(reservation).outcome == "already_committed"
+
+
 def test_what_can_be_refunded_stays_until_it_was(used: Any, scratch: psycopg.Connection, scratch_clock: Any) -> None:
     stored = used.reserve("a", {"images": 1, "storage_bytes": 100}, key="stored")
     assert stored.grant.replayed

@@ -7,7 +7,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from earmark import Cause
+from earmark import Cause, InvalidRequest
+from earmark.errors import from_database
 from earmark.model import PlanQuota, ResourceUsage
 
 MOST = 2**63 - 1
@@ -110,11 +111,13 @@ def test_a_changed_plan_holds_for_all_who_are_on_it_at_the_next_grant(books: Any
     assert books.reserve("a", {"images": MOST - 30})
 
 
-def reserve_files(scratch: psycopg.Connection, count: int, subject: str = "a") -> tuple[str, dict[str, Any]]:
+def reserve_files(
+    scratch: psycopg.Connection, count: int, subject: str = "a", key: str | None = None
+) -> tuple[str, dict[str, Any]]:
     files = [{"filename": f"{number}.png", "content_type": "image/png", "size": 1} for number in range(count)]
     row = scratch.execute(
-        "SELECT outcome, coalesce(detail, '{}') FROM earmark.images_reserve(%s, %s::jsonb, 60, 60)",
-        (subject, json.dumps(files)),
+        "SELECT outcome, coalesce(detail, '{}') FROM earmark.images_reserve(%s, %s::jsonb, 60, 60, %s)",
+        (subject, json.dumps(files), key),
     ).fetchone()
     assert row is not None
     return row
@@ -140,6 +143,40 @@ def test_the_bulk_limit_is_that_of_the_plan_at_the_time(scratch: psycopg.Connect
     assert reserve_files(scratch, 2)[0] == "bulk_limit"
     books.configure_plan("pro", features={})
     assert reserve_files(scratch, 30)[0] == "granted"
+
+
+def test_files_that_were_granted_under_a_key_are_answered_the_same_under_a_lower_limit(
+    scratch: psycopg.Connection, books: Any
+) -> None:
+    books.configure_subject("a", plan="pro")
+    assert reserve_files(scratch, 2, key="k")[0] == "granted"
+    books.configure_subject("a", plan="free")
+    assert reserve_files(scratch, 2, key="k")[0] == "granted"
+    assert reserve_files(scratch, 3, key="k")[0] == "conflict"
+    assert reserve_files(scratch, 2, key="l")[0] == "bulk_limit"
+    assert images(books).held == 2
+
+
+@pytest.mark.parametrize("limit", [-2, 1.5, "many", True, [], 2**63])
+def test_a_bulk_limit_is_a_whole_number(books: Any, limit: object) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        books.configure_plan("pro", features={"max_bulk_upload": limit})
+    assert caught.value.detail["resource"] == "max_bulk_upload"
+
+
+@pytest.mark.parametrize(("limit", "outcome"), [(0, "bulk_limit"), (-1, "granted"), (None, "granted")])
+def test_a_bulk_limit_may_be_zero_or_none(
+    scratch: psycopg.Connection, books: Any, limit: int | None, outcome: str
+) -> None:
+    books.configure_plan("pro", features={"max_bulk_upload": limit})
+    assert reserve_files(scratch, 21)[0] == outcome
+
+
+@pytest.mark.parametrize("features", ["[]", "null", "7"])
+def test_features_are_an_object(scratch: psycopg.Connection, features: str) -> None:
+    with pytest.raises(psycopg.Error) as caught, scratch.transaction():
+        scratch.execute("SELECT earmark.configure_plan('pro', %s::jsonb)", (features,))
+    assert isinstance(from_database(caught.value), InvalidRequest)
 
 
 def test_the_bulk_limit_is_ones_own_and_the_quota_that_of_everybody_above(

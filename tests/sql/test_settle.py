@@ -174,6 +174,32 @@ def test_a_late_commit_grows_in_todays_period(books: Any, scratch_clock: Any) ->
     assert (again.held, again.reason) == (5, "late: taken anew after expiry, grown: 2 more than was held")
 
 
+def test_a_late_commit_that_might_grow_may_be_for_nothing(books: Any, scratch_clock: Any) -> None:
+    reservation = books.reserve("a", {"images": 3}, ttl=timedelta(minutes=1)).id
+    scratch_clock.advance(61)
+    books.sweep()
+    settled = books.commit(reservation, amounts={"images": 0}, grow=True)
+    assert (settled.outcome, settled.returned) == ("committed", {"images": 3})
+    assert figures(books) == (0, 0)
+
+
+def test_nothing_of_a_resource_that_is_not_held_may_be_named(books: Any) -> None:
+    reservation = books.reserve("a", {"images": 3}).id
+    with pytest.raises(InvalidRequest):
+        books.commit(reservation, amounts={"storage_bytes": 1})
+    assert books.commit(reservation, amounts={"images": 2, "storage_bytes": 0}).committed == {"images": 2}
+
+
+def test_what_a_denied_request_of_a_batch_had_room_for_is_there_for_the_next(
+    scratch: psycopg.Connection, books: Any
+) -> None:
+    books.configure_subject("a", quotas={"images": 5, "storage_bytes": 5})
+    asked = [{"images": 5, "storage_bytes": 6}, {"images": 5, "storage_bytes": 5}]
+    requests = json.dumps([{"subject": "a", "items": {"1": amounts}} for amounts in asked])
+    rows = scratch.execute("SELECT outcome FROM earmark.reserve(%s::jsonb) ORDER BY ordinal", (requests,))
+    assert rows.fetchall() == [("denied",), ("granted",)]
+
+
 def test_his_own_overdue_holds_make_room_to_grow(books: Any, scratch_clock: Any) -> None:
     books.configure_subject("a", quotas={"images": 4})
     overdue = books.reserve("a", {"images": 2}, ttl=timedelta(minutes=1)).id

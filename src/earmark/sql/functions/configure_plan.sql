@@ -8,6 +8,12 @@ BEGIN
     IF configure_plan.plan !~ '^[a-z0-9][a-z0-9_-]{0,62}$' THEN
         PERFORM _private_raise('QT001', 'A plan is named by 1 to 63 lower-case letters, digits, - and _.', '{"field": "plan"}');
     END IF;
+    IF jsonb_typeof(configure_plan.features) <> 'object' THEN
+        PERFORM _private_raise('QT001', 'features must be an object.', '{"field": "features"}');
+    END IF;
+    IF jsonb_typeof(configure_plan.features->'max_bulk_upload') <> 'null' THEN
+        PERFORM _private_check_amount(configure_plan.features->'max_bulk_upload', 'max_bulk_upload', -1);
+    END IF;
     INSERT INTO _private_plan (plan, features) VALUES (configure_plan.plan, coalesce(configure_plan.features, '{}'))
     ON CONFLICT (plan) DO UPDATE
     SET features = coalesce(configure_plan.features, _private_plan.features), changes = _private_plan.changes + 1;
@@ -25,4 +31,4 @@ BEGIN
     END LOOP;
 END $$;
 COMMENT ON FUNCTION earmark.configure_plan IS
-'Creates or changes a plan. quotas: {resource: {quota (-1: unlimited), period? (lifetime), refundable? (false)}}; resources not named stay. A change takes effect at the next grant. Errors: QT001, QT005.';
+'Creates or changes a plan. features: {max_bulk_upload? (files at once; -1: unlimited), …}, in place of those it had. quotas: {resource: {quota (-1: unlimited), period? (lifetime), refundable? (false)}}; resources not named stay. A change takes effect at the next grant. Errors: QT001, QT005.';

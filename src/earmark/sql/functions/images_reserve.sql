@@ -11,8 +11,11 @@ DECLARE
 BEGIN
     PERFORM _private_authorize(images_reserve.subject);
     PERFORM _private_lock_subjects(ARRAY[images_reserve.subject]);
-    SELECT (p.features->>'max_bulk_upload')::bigint INTO bulk_limit
-    FROM _private_subject s JOIN _private_plan p USING (plan) WHERE s.subject = images_reserve.subject;
+    -- What was answered under the key before is answered again, whatever the limit is by now.
+    SELECT nullif((p.features->>'max_bulk_upload')::bigint, -1) INTO bulk_limit
+    FROM _private_subject s JOIN _private_plan p USING (plan)
+    WHERE s.subject = images_reserve.subject AND NOT EXISTS (
+        SELECT FROM _private_reservation r WHERE (r.root, r.subject, r.key) = (s.root, s.subject, images_reserve.key));
     IF jsonb_array_length(files) > bulk_limit THEN
         RETURN QUERY SELECT 'bulk_limit', NULL::uuid, false,
             jsonb_build_object('limit', bulk_limit, 'count', jsonb_array_length(files)), NULL::jsonb;
