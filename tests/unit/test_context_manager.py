@@ -160,7 +160,8 @@ def test_a_denied_reservation_cannot_be_entered(runner: Sync, ledger: Ledger) ->
     with pytest.raises(QuotaExceeded, match="2 images with 1 left") as caught:
         runner.run(entered.append)
     assert not entered
-    assert caught.value.detail == {"subject": "a", "short": [{"subject": "a", "resource": "images", "remaining": 1}]}
+    missing = {"subject": "a", "resource": "images", "requested": 2, "quota_limit": 1, "used": 0, "remaining": 1}
+    assert caught.value.detail == {**missing, "short": [missing]}
     assert figures(ledger) == (0, 0)
 
 

@@ -44,7 +44,7 @@ class Reservation:
             QuotaExceeded: It was denied.
         """
         if self.grant.reservation is None:
-            raise exceeded(self.subject, self.grant)
+            raise exceeded(self.subject, self.grant.short)
         return self.grant.reservation
 
     @property

@@ -1,7 +1,8 @@
 """What a settlement's outcome means over HTTP: an answer, or the error to raise."""
 
-from earmark.errors import AlreadySettled, InvalidRequest, NotFound, NotRefundable, QuotaExceeded
-from earmark.model import Amounts, Settlement, Shortage
+from earmark.errors import AlreadySettled, InvalidRequest, NotFound, NotRefundable
+from earmark.ledger.denial import exceeded
+from earmark.model import Amounts, Settlement
 
 
 def rolled_back(settlement: Settlement) -> tuple[str, Amounts]:
@@ -44,33 +45,12 @@ def checked(settlement: Settlement, fine: set[str]) -> str:
     if settlement.outcome in fine:
         return settlement.subject
     if settlement.outcome == "denied":
-        raise out_of_quota(settlement.subject, settlement.short)
+        raise exceeded(settlement.subject, settlement.short)
     if settlement.outcome == "exceeds_hold":
         raise InvalidRequest(
             "More cannot be committed than is held: ask for `grow`, or reserve the difference.", {"field": "amounts"}
         )
     raise _already(settlement)
-
-
-def out_of_quota(subject: str, short: tuple[Shortage, ...]) -> QuotaExceeded:
-    """The error of a denied reservation; the numbers at the top are those of the first resource it was short of."""
-    members = [
-        {
-            "subject": one.subject,
-            "resource": one.resource,
-            "requested": one.requested,
-            "quota_limit": one.quota_limit,
-            "used": one.used,
-            "remaining": one.remaining,
-        }
-        for one in short
-    ]
-    first = short[0]
-    where = "" if first.subject == subject else f" with {first.subject}"
-    return QuotaExceeded(
-        f"Not enough quota: {first.requested} {first.resource} asked for, {first.remaining} left{where}.",
-        {**members[0], "subject": subject, "short": members},
-    )
 
 
 def _already(settlement: Settlement) -> AlreadySettled:

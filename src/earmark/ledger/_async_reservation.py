@@ -57,7 +57,7 @@ class AsyncReservation:
             QuotaExceeded: It was denied.
         """
         if self.grant.reservation is None:
-            raise exceeded(self.subject, self.grant)
+            raise exceeded(self.subject, self.grant.short)
         return self.grant.reservation
 
     @property

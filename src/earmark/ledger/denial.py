@@ -1,22 +1,23 @@
-"""The error that a denied reservation is, for whoever goes on as if it had been granted."""
+"""The error that a denial is: for whoever goes on as if it had been granted, and over HTTP."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
 
 from earmark.errors import QuotaExceeded
-from earmark.model import Grant
+from earmark.model import Shortage
 
 
-def exceeded(subject: str, grant: Grant) -> QuotaExceeded:
-    """What was missing, and with whom where it was not the subject himself."""
-    short = ", ".join(
+def exceeded(subject: str, short: Sequence[Shortage]) -> QuotaExceeded:
+    """What was missing, and with whom where it was not the subject himself.
+
+    The numbers at the top of its detail are those of the first resource it was short of.
+    """
+    missing = ", ".join(
         f"{one.requested} {one.resource} with {one.remaining} left"
         + ("" if one.subject == subject else f" with {one.subject}")
-        for one in grant.short
+        for one in short
     )
+    members = [asdict(one) for one in short]
     return QuotaExceeded(
-        f"Quota of {subject} exceeded: {short}.",
-        {
-            "subject": subject,
-            "short": [
-                {"subject": one.subject, "resource": one.resource, "remaining": one.remaining} for one in grant.short
-            ],
-        },
+        f"Quota of {subject} exceeded: {missing}.", {**members[0], "subject": subject, "short": members}
     )

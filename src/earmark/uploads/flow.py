@@ -25,12 +25,13 @@ from earmark.errors import (
     InvalidRequest,
     KeyConflict,
     NotFound,
-    QuotaExceeded,
     UploadFailed,
     ValidationFailed,
 )
 from earmark.faults import reached
 from earmark.ledger import AsyncLedger
+from earmark.ledger._calls import shortages_of
+from earmark.ledger.denial import exceeded
 from earmark.ledger.retrying import finish, insist
 from earmark.ledger.rollback_log import log_failed_rollback, log_rollback
 from earmark.model import Amounts, Cause
@@ -530,10 +531,5 @@ def _granted(subject: str, answer: _calls.Reserved) -> UUID:
     if answer.outcome == "conflict":
         raise KeyConflict("This Idempotency-Key was used before for other files.", detail)
     if answer.reservation is None:
-        first = detail["short"][0]
-        where = "" if first["subject"] == subject else f" with {first['subject']}"
-        raise QuotaExceeded(
-            f"Not enough quota: {first['requested']} {first['resource']} asked for, {first['remaining']} left{where}.",
-            {**first, "subject": subject, "short": detail["short"]},
-        )
+        raise exceeded(subject, shortages_of(detail))
     return answer.reservation

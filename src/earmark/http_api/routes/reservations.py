@@ -34,7 +34,7 @@ from earmark.http_api.caller import Caller
 from earmark.http_api.requests import key_of, named_in_query, read, uuid_of
 from earmark.http_api.routing import SUBJECT, Access, address, operation, resource
 from earmark.http_api.services import Services
-from earmark.http_api.settlements import checked, out_of_quota, refunded, rolled_back
+from earmark.http_api.settlements import checked, refunded, rolled_back
 from earmark.http_api.usage_reader import UsageReader
 from earmark.http_api.wire import (
     CommittedAnswer,
@@ -51,6 +51,7 @@ from earmark.http_api.wire import (
     rolled_back_answer,
     usage_answer,
 )
+from earmark.ledger.denial import exceeded
 
 B = TypeVar("B", bound=Struct)
 
@@ -130,7 +131,7 @@ class Reservations:
         )
         grant = reservation.grant
         if grant.reservation is None or grant.expires_at is None:
-            raise out_of_quota(subject, grant.short)
+            raise exceeded(subject, grant.short)
         usage = usage_answer(await self._usage.usage(subject))
         return answer(
             ReservedAnswer(grant.reservation, grant.expires_at, grant.replayed, usage),
