@@ -7,7 +7,8 @@ import pytest
 
 from earmark.model import Cause
 from earmark.uploads import _calls
-from earmark.uploads.recovery import recover, sweep
+from earmark.uploads.model import State
+from earmark.uploads.recovery import recover, remove_objects, sweep
 from earmark.uploads.storage import StorageUnavailable
 from earmark.worker.duties import Duty, run_duties
 from earmark.worker.job_rescuer import rescue_once
@@ -239,6 +240,43 @@ def test_times_of_the_books_are_times_of_the_database(flow_of, clock):
             image = await flow.reserve(JPEG)
             assert image.due_at - image.created_at == timedelta(seconds=900)
             assert image.created_at.year == 2031
+
+    asyncio.run(run())
+
+
+def test_a_hold_outlives_each_stage_so_that_there_is_time_to_look(flow_of, clock):
+    async def run():
+        async with flow_of(evidence_ttl_seconds=77) as flow:
+            clock.set("2031-03-10T12:00:00Z")
+
+            async def lasts_longer(image):
+                hold = (await flow.uploads.ledger.reservation(image.reservation)).items["1"]
+                return (hold.expires_at - (await flow.uploads.image(image.image)).due_at).total_seconds()
+
+            image = await flow.reserve(JPEG)
+            assert await lasts_longer(image) == 77
+            await flow.put(image, JPEG)
+            await flow.uploads.complete(image.image, subject="alice")
+            assert await lasts_longer(image) == 77
+
+    asyncio.run(run())
+
+
+def test_what_expired_before_it_was_worked_on_is_removed_at_once(flow_of, clock):
+    """Only of what is being processed a success may yet come."""
+
+    async def run():
+        async with flow_of() as flow:
+            waiting, worked_on = [await flow.uploaded(JPEG) for _ in range(2)]
+            async with flow.uploads.pool.connection() as connection:
+                await _calls.start(connection, worked_on.image, flow.uploads.deadline(State.PROCESSING))
+            clock.advance(100_000)
+            await flow.uploads.ledger.sweep()
+            assert [await flow.state(image) for image in (waiting, worked_on)] == ["expired"] * 2
+            assert await remove_objects(flow.uploads) == 1
+            assert [stored.key async for stored in flow.storage.list()] == [worked_on.key]
+            clock.advance(3601)
+            assert await remove_objects(flow.uploads) == 1
 
     asyncio.run(run())
 
