@@ -17,6 +17,8 @@ from psycopg import sql
 from earmark.access import grant, granted
 from earmark.errors import SchemaMismatch, UnknownPlan
 
+OLDEST_SERVER = 15
+"""PostgreSQL's major version from which on the functions can be made."""
 _LOCK = 0x6561726D61726B  # "earmark" in ASCII
 _SQL = files("earmark") / "sql"
 _REAPPLIED = ("functions", "compat", "views")
@@ -69,9 +71,11 @@ def migrate(connection: psycopg.Connection[Any], *, default_plan: str | None = N
         The files applied, in order; empty where the schema was current.
 
     Raises:
-        SchemaMismatch: The database was migrated by a newer Earmark, or a released migration's text has changed.
+        SchemaMismatch: The database was migrated by a newer Earmark, a released migration's text has changed, or the
+            server is older than PostgreSQL 15.
         UnknownPlan: `default_plan` does not exist.
     """
+    refuse_old(connection.info.server_version)
     with connection.transaction():
         connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
         connection.execute(_BOOTSTRAP)
@@ -116,6 +120,16 @@ def check_schema(connection: psycopg.Connection[Any]) -> None:
     if missing:
         raise SchemaMismatch(
             "The database's schema is older than this Earmark: run `earmark migrate`.", {"missing": missing}
+        )
+
+
+def refuse_old(server_version: int) -> None:
+    """Raises SchemaMismatch for a server that is too old; its version as libpq tells it, such as 140012."""
+    major = server_version // 10_000
+    if major < OLDEST_SERVER:
+        raise SchemaMismatch(
+            f"Earmark needs PostgreSQL {OLDEST_SERVER} or newer, and this server is {major}: upgrade it.",
+            {"server": major},
         )
 
 

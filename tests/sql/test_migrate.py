@@ -9,7 +9,7 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from earmark import Ledger, SchemaMismatch, UnknownPlan, UnknownSubject
-from earmark.migrate import check_schema, migrate, scripts
+from earmark.migrate import check_schema, migrate, refuse_old, scripts
 
 
 @pytest.fixture
@@ -94,3 +94,9 @@ def test_a_failed_migration_leaves_nothing(empty: psycopg.Connection) -> None:
     with pytest.raises(UnknownPlan):
         migrate(empty, default_plan="gold")
     assert empty.execute("SELECT to_regnamespace('earmark') IS NULL").fetchone() == (True,)
+
+
+def test_a_server_that_is_too_old_is_told_so() -> None:
+    with pytest.raises(SchemaMismatch, match="PostgreSQL 15 or newer, and this server is 14"):
+        refuse_old(140_012)
+    refuse_old(150_000)

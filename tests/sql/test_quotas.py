@@ -157,6 +157,17 @@ def test_files_that_were_granted_under_a_key_are_answered_the_same_under_a_lower
     assert images(books).held == 2
 
 
+def test_other_files_under_a_key_are_a_conflict_though_they_take_as_much(scratch: psycopg.Connection) -> None:
+    def reserved(filename: str) -> str:
+        files = json.dumps([{"filename": filename, "content_type": "image/png", "size": 1}])
+        asked = "SELECT outcome FROM earmark.images_reserve('a', %s::jsonb, 60, 60, 'k')"
+        row = scratch.execute(asked, (files,)).fetchone()
+        assert row is not None
+        return str(row[0])
+
+    assert [reserved(name) for name in ("one.png", "one.png", "two.png")] == ["granted", "granted", "conflict"]
+
+
 @pytest.mark.parametrize("limit", [-2, 1.5, "many", True, [], 2**63])
 def test_a_bulk_limit_is_a_whole_number(books: Any, limit: object) -> None:
     with pytest.raises(InvalidRequest) as caught:

@@ -53,6 +53,16 @@ def test_patience_doubles_up_to_a_bound(
     mend(scratch)
 
 
+def test_repair_leaves_a_deadline_that_was_moved_since_where_it_is(
+    books: Any, scratch: psycopg.Connection, broken: UUID
+) -> None:
+    books.sweep()
+    books.extend(broken, ttl=timedelta(hours=3))
+    moved = books.reservation(broken).items["1"].expires_at
+    books.repair("by hand")
+    assert books.reservation(broken).items["1"].expires_at == moved
+
+
 def test_success_clears_the_record(books: Any, scratch: psycopg.Connection, scratch_clock: Any, broken: UUID) -> None:
     books.sweep()
     mend(scratch)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any, LiteralString
 
 import psycopg
@@ -99,6 +100,30 @@ def test_an_inserted_entry_is_named(
         {"root": root, "subject": subject, "seq": seq},
     )
     assert seq in seqs(kept.verify(connection=tampering))
+
+
+def test_a_hold_that_was_settled_behind_the_journal_after_it_was_extended_is_named(
+    kept: Ledger, tampering: psycopg.Connection
+) -> None:
+    held = kept.reserve("c", {"images": 1}, connection=tampering).id
+    kept.extend(held, ttl=timedelta(hours=2), reason="slow", connection=tampering)
+    tampering.execute(
+        "UPDATE earmark._private_hold SET state = 'committed', settled_at = now(), settled_by = 'm' WHERE subject = 'c'"
+    )
+    assert "state" in {drift.figure for drift in kept.verify("c", connection=tampering)}
+
+
+def test_repair_leaves_nothing_below_zero_and_the_last_grants_ceiling(
+    kept: Ledger, tampering: psycopg.Connection
+) -> None:
+    """A hold is gone whose use was corrected down since: more was taken away than there is."""
+    kept.commit(kept.reserve("c", {"images": 5}, connection=tampering).id, connection=tampering)
+    kept.adjust("c", "images", -3, reason="r", actor="a", connection=tampering)
+    tampering.execute("DELETE FROM earmark._private_hold WHERE subject = 'c'")
+    kept.repair("restored", subject="c", connection=tampering)
+    balance = tampering.execute("SELECT committed, held, ceiling FROM earmark._private_balance WHERE subject = 'c'")
+    assert balance.fetchall() == [(0, 0, 500)]
+    assert kept.verify("c", connection=tampering) == ()
 
 
 TAMPERINGS: list[tuple[LiteralString, set[str]]] = [
