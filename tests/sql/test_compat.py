@@ -148,3 +148,14 @@ def test_a_stranger_is_unknown_where_no_plan_is_the_default(scratch: psycopg.Con
         with pytest.raises(psycopg.Error) as caught:
             call(scratch, function, p_user_id=USER)
         assert isinstance(from_database(caught.value), UnknownSubject)
+
+
+def test_many_slots_of_one_reservation_are_each_read_once(scratch: psycopg.Connection, quota: Any) -> None:
+    """Not once for each of the others: ten thousand would take more than a minute, under the lock of the whole tree."""
+    quota(-1)
+    reserve(scratch, 300)
+    counted = "SELECT pg_stat_get_xact_tuples_returned(oid) FROM pg_class WHERE relname = '_private_hold_pkey'"
+    (before,) = scratch.execute(counted).fetchone() or (0,)
+    assert call(scratch, "decrement_user_image_count", p_user_id=USER, p_count=200)["rolled_back"] == 200
+    (after,) = scratch.execute(counted).fetchone() or (0,)
+    assert 200 <= after - before <= 3000

@@ -219,3 +219,13 @@ def test_a_subject_in_use_is_passed_over(ledger: Ledger, connection: psycopg.Con
         assert ledger.prune_journal(later) == 2
     assert ledger.prune_settled(later).reservations == 1
     assert ledger.prune_journal(later) == 2
+
+
+def test_a_batch_of_nothing_is_one_of_one(used: Any, scratch: psycopg.Connection, scratch_clock: Any) -> None:
+    """Else a pass over all would never end."""
+    scratch_clock.advance(DAY)
+    one = scratch.execute("SELECT entries FROM earmark.prune_journal(earmark._private_now(), 0)").fetchone()
+    assert one == (1,)
+    assert used.prune_journal(moment(scratch), max_entries=0) == 8
+    assert used.prune_settled(moment(scratch), max_reservations=0).reservations == 3
+    assert used.tally(max_entries=0) == 0

@@ -6,6 +6,7 @@ from uuid import UUID
 
 import psycopg
 import pytest
+from psycopg.types.json import Jsonb
 
 from earmark import Cause
 
@@ -126,3 +127,51 @@ def test_an_error_of_the_server_sets_nothing_aside(
         books.sweep()
     assert caught.value.sqlstate == state
     assert books.set_aside() == ()
+
+
+def test_more_broken_items_than_a_batch_stop_nobody(
+    books: Any, scratch: psycopg.Connection, scratch_clock: Any, broken: UUID
+) -> None:
+    scratch.execute(
+        "UPDATE earmark._private_hold SET expires_at = expires_at - interval '1 s' WHERE subject = 'broken'"
+    )
+    assert [hold.subject for hold in books.sweep(max_holds=1)] == ["a"]
+    assert [aside.subject for aside in books.set_aside()] == ["broken"]
+    mend(scratch)
+
+
+def test_a_broken_item_of_his_own_is_a_denial_and_no_error(
+    books: Any, scratch: psycopg.Connection, scratch_clock: Any, broken: UUID
+) -> None:
+    """Nor does it cost those in the same batch anything."""
+    books.configure_subject("broken", quotas={"storage_bytes": 5})
+    asked = [{"subject": name, "items": {"1": {"storage_bytes": 1}}} for name in ("broken", "a")]
+    answers = scratch.execute("SELECT outcome FROM earmark.reserve(%s)", (Jsonb(asked),)).fetchall()
+    assert answers == [("denied",), ("granted",)]
+    assert [aside.subject for aside in books.set_aside()] == ["broken"]
+    mend(scratch)
+    scratch_clock.advance(60)
+    assert books.reserve("broken", {"storage_bytes": 1}).granted
+
+
+def test_a_hold_without_its_reservation_is_found_and_comes_back(
+    books: Any, scratch: psycopg.Connection, scratch_clock: Any, broken: UUID
+) -> None:
+    """Nothing can settle it; neither the sweep nor his own reserve may stop at it."""
+    mend(scratch)
+    scratch.execute("DELETE FROM earmark._private_reservation WHERE reservation = %s", (broken,))
+    scratch.execute(
+        "UPDATE earmark._private_hold SET expires_at = expires_at - interval '1 s' WHERE subject = 'broken'"
+    )
+    assert [hold.subject for hold in books.sweep(max_holds=1)] == ["a"]
+    books.configure_subject("broken", quotas={"images": 1})
+    assert books.reserve("broken", {"images": 1}).granted is False
+    assert {(drift.subject, drift.resource, drift.figure) for drift in books.verify()} == {
+        ("broken", "images", "state"),
+        ("broken", "storage_bytes", "state"),
+    }
+    repaired = books.repair("found by the auditor", subject="broken")
+    assert {one.reason for one in repaired} == {"found by the auditor: the hold is held, its reservation was missing"}
+    assert books.verify() == ()
+    assert {hold.reservation for hold in books.sweep()} == {broken}
+    assert books.reserve("broken", {"images": 1}).granted

@@ -64,7 +64,7 @@ class AsyncOperations:
         while True:
             batch = await self._transport.run(_calls.tally(max_entries), connection)
             counted += batch
-            if batch < max_entries:
+            if batch < max(max_entries, 1):
                 return counted
 
     async def record_check(self, name: str, findings: int, *, connection: AsyncConnection[Any] | None = None) -> None:

@@ -64,7 +64,7 @@ class Operations:
         while True:
             batch = self._transport.run(_calls.tally(max_entries), connection)
             counted += batch
-            if batch < max_entries:
+            if batch < max(max_entries, 1):
                 return counted
 
     def record_check(self, name: str, findings: int, *, connection: Connection[Any] | None = None) -> None:

@@ -14,8 +14,7 @@ BEGIN
     IF overdue IS NULL THEN
         RETURN 0;
     END IF;
-    PERFORM _private_settle(overdue, 'rolled_back', moment);
-    RETURN jsonb_array_length(overdue);
+    RETURN coalesce((SELECT cardinality(o.seen) FROM _private_roll_back_overdue(overdue, moment) o), 0);
 END $$;
 COMMENT ON FUNCTION earmark._private_expire_overdue IS
-    'Rolls back the overdue holds of subjects whose trees are locked by the caller; of how many reservations.';
+    'Rolls back the overdue holds of subjects whose trees are locked by the caller, but for what has to be set aside; how many came back.';

@@ -12,41 +12,38 @@ DECLARE
     seen _private_seen[];
 BEGIN
     PERFORM _private_authorize(NULL);
-    SELECT array_agg(f.root), array_agg(f.reservation), array_agg(f.item) INTO roots, reservations, items
-    FROM (
-        -- Each in its turn, so that no more trees are locked than are swept, and that subjects are looked up, never read through.
-        SELECT h.root, h.reservation, h.item
+    -- Where every item that was found had to be set aside, those behind them must not wait for the next sweep.
+    LOOP
+        SELECT array_agg(f.root), array_agg(f.reservation), array_agg(f.item) INTO roots, reservations, items
         FROM (
-            SELECT o.root, o.reservation, o.item FROM _private_hold o
-            WHERE o.state = 'held' AND o.expires_at BETWEEN coalesce(expire.after, '-infinity') AND moment ORDER BY o.expires_at
-        ) h
-        CROSS JOIN LATERAL (
-            SELECT FROM _private_subject t WHERE (t.root, t.subject) = (h.root, h.root) FOR NO KEY UPDATE SKIP LOCKED
-        ) t
-        LIMIT max_holds
-    ) f;
+            -- Each in its turn, so that no more trees are locked than are swept, and that subjects are looked up, never read through.
+            SELECT h.root, h.reservation, h.item
+            FROM (
+                SELECT o.root, o.reservation, o.item FROM _private_hold o
+                WHERE o.state = 'held' AND o.expires_at BETWEEN coalesce(expire.after, '-infinity') AND moment ORDER BY o.expires_at
+            ) h
+            JOIN _private_reservation p ON (p.root, p.reservation) = (h.root, h.reservation)
+            CROSS JOIN LATERAL (
+                SELECT FROM _private_subject t WHERE (t.root, t.subject) = (h.root, h.root) FOR NO KEY UPDATE SKIP LOCKED
+            ) t
+            LIMIT max_holds
+        ) f;
 
-    -- Read again now that the locks are held: a heartbeat or a settlement may have come first.
-    SELECT jsonb_agg(_private_expiry(d.reservation, d.items)) INTO overdue
-    FROM (
-        SELECT h.reservation, array_agg(DISTINCT h.item) AS items
-        FROM unnest(roots, reservations, items) f (root, reservation, item)
-        JOIN _private_hold h ON (h.root, h.reservation, h.item) = (f.root, f.reservation, f.item)
-        WHERE h.state = 'held' AND h.expires_at <= moment
-        GROUP BY h.reservation
-    ) d;
-    IF overdue IS NULL THEN
-        RETURN;
-    END IF;
-    BEGIN
-        seen := _private_settle(overdue, 'rolled_back', moment);
-    EXCEPTION WHEN OTHERS THEN
-        IF NOT _private_is_about_a_row(SQLSTATE) THEN
-            RAISE;
+        -- Read again now that the locks are held: a heartbeat or a settlement may have come first.
+        SELECT jsonb_agg(_private_expiry(d.reservation, d.items)) INTO overdue
+        FROM (
+            SELECT h.reservation, array_agg(DISTINCT h.item) AS items
+            FROM unnest(roots, reservations, items) f (root, reservation, item)
+            JOIN _private_hold h ON (h.root, h.reservation, h.item) = (f.root, f.reservation, f.item)
+            WHERE h.state = 'held' AND h.expires_at <= moment
+            GROUP BY h.reservation
+        ) d;
+        IF overdue IS NULL THEN
+            RETURN;
         END IF;
-        overdue := _private_expire_each(overdue, moment);
-        seen := _private_seen_now(overdue);
-    END;
+        SELECT o.overdue, o.seen INTO overdue, seen FROM _private_roll_back_overdue(overdue, moment) o;
+        EXIT WHEN seen IS NOT NULL;
+    END LOOP;
     IF EXISTS (SELECT FROM _private_set_aside) THEN
         DELETE FROM _private_set_aside a
         USING _private_settle_targets(overdue) t

@@ -5,6 +5,7 @@ SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_has
 #variable_conflict use_column
 DECLARE
     moment timestamptz := coalesce(prune_journal.before, _private_retention('journal'));
+    most bigint := greatest(max_entries, 1);
     one record;
 BEGIN
     PERFORM _private_authorize(NULL);
@@ -16,8 +17,8 @@ BEGIN
         ORDER BY s.subject
         LIMIT 1000
     LOOP
-        entries := entries + _private_prune_entries(one.root, one.subject, moment, max_entries - entries);
-        IF entries >= max_entries THEN
+        entries := entries + _private_prune_entries(one.root, one.subject, moment, most - entries);
+        IF entries >= most THEN
             RETURN NEXT;
             RETURN;
         END IF;

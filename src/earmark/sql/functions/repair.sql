@@ -8,6 +8,7 @@ $$;
 COMMENT ON FUNCTION earmark.repair IS
 'Makes balance, holds and journal agree where verify finds that they do not, of one subject or of all, in one transaction.
 The holds are right: about what is held, and, with the adjustments, about what is committed. Each change is an adjust entry in the journal
-that carries the reason and what was found; a hold whose state the journal does not explain gets one that names it. A broken hash chain is evidence, and stays.
+that carries the reason and what was found; a hold whose state the journal does not explain, or whose reservation is missing, gets one that names it,
+and the reservation. A broken hash chain is evidence, and stays.
 Returns what was done: the entry''s seq, the balance before and after. Errors: QT001 (no reason), QT005.
 Locks the trees of the subjects that drifted; safe beside live traffic, and to repeat.';

@@ -5,7 +5,9 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = earmark, pg_temp
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 #variable_conflict use_column
 DECLARE
-    requests jsonb := '[]';
+    reservations uuid[];
+    items text[];
+    requests jsonb;
     room bigint := _private_check_amount(to_jsonb(max_amount), 'max_amount');
     candidate record;
 BEGIN
@@ -23,14 +25,21 @@ BEGIN
         EXIT WHEN room = 0;
         CONTINUE WHEN candidate.amount > room;
         room := room - candidate.amount;
-        requests := requests || jsonb_build_object('reservation', candidate.reservation, 'items', jsonb_build_array(candidate.item),
-            'cause', rollback_newest.cause, 'actor', rollback_newest.actor, 'reason', rollback_newest.reason);
+        reservations := reservations || candidate.reservation;
+        items := items || candidate.item;
     END LOOP;
+    -- One request per reservation: each request reads all the holds of its own.
+    SELECT jsonb_agg(jsonb_build_object('reservation', c.reservation, 'items', c.items, 'cause', rollback_newest.cause,
+        'actor', rollback_newest.actor, 'reason', rollback_newest.reason) ORDER BY c.reservation DESC)
+    INTO requests
+    FROM (
+        SELECT n.reservation, array_agg(n.item) AS items FROM unnest(reservations, items) n (reservation, item) GROUP BY n.reservation
+    ) c;
     RETURN QUERY
     SELECT (requests->(s.ordinal - 1)->>'reservation')::uuid, s.item, jsonb_object_agg(s.resource, s.amount)
     FROM unnest(_private_settle(requests, 'rolled_back', _private_now())) s
     WHERE s.mine
-    GROUP BY s.ordinal, s.item ORDER BY s.ordinal;
+    GROUP BY s.ordinal, s.item ORDER BY s.ordinal, s.item DESC;
 END $$;
 COMMENT ON FUNCTION earmark.rollback_newest IS
 'The count form of rollback: gives back the subject''s own open items, newest first, whole, at most max_amount of the resource; nothing that is committed.

@@ -19,5 +19,5 @@ $$;
 COMMENT ON FUNCTION earmark.verify IS
 'Compares, in one snapshot, the balances with the holds and with the journal, and follows the journal''s hash chain; no row means that all is well.
 figure: committed or held: the balance, what the holds say (adjustments and what was pruned among them), what the journal sums to.
-state: a hold whose state is not what the journal last said of it, in entry seq. chain: entry seq was edited, removed or inserted.
+state: a hold whose state is not what the journal last said of it, in entry seq, or whose reservation is missing. chain: entry seq was edited, removed or inserted.
 Of one subject, or of all. Errors: QT005.';
