@@ -139,7 +139,7 @@ class Oracle:
             return "exceeds_hold", []
         if not anew:
             self.expire(among=targets)
-        if not self.take_more(targets, {id(hold): used[id(hold)] for hold in more}, anew):
+        if not self.take_more(targets, used, anew):
             return "denied", []
         done = self.change(targets, "held", state="committed")
         for hold in done:
@@ -147,12 +147,12 @@ class Oracle:
         return self.outcome("committed", targets, done), done
 
     def take_more(self, targets: list[Hold], totals: dict[int, int], anew: bool) -> bool:
-        """What expired comes into today's period; what is held grows in its own, and is as large as `totals` says."""
+        """What expired comes into today's period, as large as was used; what is held grows in its own to `totals`."""
 
         def wanted() -> list[tuple[Hold, str, int]]:
             late = [h for h in targets if anew and h.cause == "expired"]
-            held = [h for h in targets if h.state == "held" and id(h) in totals]
-            return [(h, self.period(h.resource), totals.get(id(h), h.amount)) for h in late] + [
+            held = [h for h in targets if h.state == "held" and totals[id(h)] > h.amount]
+            return [(h, self.period(h.resource), max(totals[id(h)], 1)) for h in late] + [
                 (h, h.period, totals[id(h)] - h.amount) for h in held
             ]
 

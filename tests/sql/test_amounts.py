@@ -1,6 +1,8 @@
 """What counts as an amount, and what is refused before anything is taken."""
 
 import json
+import math
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -9,6 +11,7 @@ import pytest
 
 from earmark import InvalidRequest
 from earmark.errors import from_database
+from earmark.model import Counted, PlanQuota
 
 MOST = 2**63 - 1
 OUT_OF_RANGE = ["0", "-5", "9223372036854775808", "1.5", "true", '"100"', "null", "1e309", "[]", "{}", "-1e309"]
@@ -181,3 +184,106 @@ def test_a_quota_of_zero_grants_nothing(books: Any) -> None:
     books.configure_subject("a", quotas={"images": 0})
     refused = books.reserve("a", {"images": 1})
     assert [(s.resource, s.requested, s.quota_limit, s.remaining) for s in refused.short] == [("images", 1, 0, 0)]
+
+
+@pytest.mark.parametrize("text", ["a\0b", "\ud800"])
+def test_what_no_parameter_can_hold_is_an_invalid_request(books: Any, text: str) -> None:
+    one = Counted(text, "images", 1)
+    for call in (
+        lambda: books.usage(text),
+        lambda: books.usages(["a", text]),
+        lambda: books.rollback_newest(text, "images", 1),
+        lambda: books.configure_subject(text, plan="pro"),
+        lambda: books.configure_plan("x", features={"note": text}),
+        lambda: books.adopt([one], key="k", reason="r", actor="a"),
+        lambda: books.adopt([Counted("a", "images", 1)], key=text, reason="r", actor="a"),
+        lambda: books.follow(text),
+        lambda: books.repair(text),
+        lambda: books.subjects_like(text),
+    ):
+        with pytest.raises(InvalidRequest):
+            call()
+
+
+def test_a_value_that_is_none_is_an_invalid_request(books: Any) -> None:
+    """Not a database error, nor advice to migrate."""
+    naive = datetime(2026, 1, 31)  # noqa: DTZ001 - that is the point
+    for call in (
+        lambda: books.configure_subject("a", plan="pro", quotas={"images": math.nan}),
+        lambda: books.configure_subject("a", plan="pro", quotas={"images": Decimal(3)}),
+        lambda: books.configure_subject("a", plan="pro", anchor=naive),
+        lambda: books.configure_plan("x", features={"note": math.inf}),
+        lambda: books.prune_settled(naive),
+        lambda: books.prune_journal(naive),
+        lambda: books.use_over_time("a", since=naive),
+        lambda: books.rollback_newest("a", "images", 2**63),
+        lambda: books.history("a", before=2**70),
+        lambda: books.rollback_newest("", "images", 1),
+        lambda: books.rollback_newest("x" * 256, "images", 1),
+    ):
+        with pytest.raises(InvalidRequest):
+            call()
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "configure_plan(NULL)",
+        "configure_plan('x', '[]')",
+        "configure_plan('x', quotas => '[]')",
+        """configure_plan('x', '{"max_bulk_upload": "many"}')""",
+        """configure_plan('x', '{"max_bulk_upload": 0}')""",
+        """configure_plan('x', '{"max_bulk_upload": 1.5}')""",
+        """configure_plan('x', quotas => '{"images": 5}')""",
+        """configure_plan('x', quotas => '{"images": {"quota": 5, "refundable": "maybe"}}')""",
+        """configure_plan('x', quotas => '{"images": {"quota": 5, "period": "P1000Y"}}')""",
+        "configure_subject('x', 'pro', anchor => 'infinity')",
+        "configure_subject('x', 'pro', anchor => '-infinity')",
+        "configure_subject('x', 'pro', anchor => '0044-03-15 BC')",
+        "configure_subject('x', 'pro', anchor => '10000-01-01')",
+        "configure_retention('1001 years', NULL)",
+        "configure_retention(NULL, '9999999 years')",
+    ],
+)
+def test_what_would_break_later_calls_is_refused(scratch: psycopg.Connection, call: str) -> None:
+    """A period that ends beyond the calendar, say, or a bulk limit that is no number."""
+    with pytest.raises(psycopg.Error) as caught, scratch.transaction():
+        scratch.execute(f"SELECT earmark.{call}")  # type: ignore[arg-type]
+    assert isinstance(from_database(caught.value), InvalidRequest)
+
+
+def test_the_longest_period_and_the_farthest_anchors_work(books: Any) -> None:
+    books.configure_plan("x", quotas={"images": PlanQuota(5, "P999Y", refundable=False)})
+    for anchor in (datetime(1, 2, 1, tzinfo=UTC), datetime(2600, 1, 1, tzinfo=UTC), datetime(9999, 12, 1, tzinfo=UTC)):
+        books.configure_subject(f"a{anchor.year}", plan="x", anchor=anchor)
+        assert books.reserve(f"a{anchor.year}", {"images": 5})
+        period = books.usage(f"a{anchor.year}").resources["images"]
+        assert period.period_start < datetime.now(UTC) < period.period_end
+
+
+def letters(count: int, first: int) -> str:
+    """Text that no index entry can compress."""
+    return "".join(chr(first + number * 7919 % 20_000) for number in range(count))
+
+
+def test_the_longest_names_fit_into_every_index(books: Any) -> None:
+    cjk = letters(255, 0x4E00)
+    assert books.reserve(cjk, items={cjk: {"images": 1}}, key=cjk)
+    assert books.adjust(cjk, "images", 1, reason="r", actor="a", key=cjk).outcome == "adjusted"
+
+
+def test_names_too_long_for_an_index_are_invalid_requests(books: Any) -> None:
+    """Not an error of the database, which in a batch all callers would get."""
+    rare = letters(201, 0x20000)
+    for call in (
+        lambda: books.reserve(rare, {"images": 1}),
+        lambda: books.reserve("a", items={rare: {"images": 1}}),
+        lambda: books.reserve("a", {"images": 1}, key=rare),
+        lambda: books.adjust("a", "images", 1, reason="r", actor="a", key=rare),
+        lambda: books.adjust(rare, "images", 1, reason="r", actor="a"),
+        lambda: books.configure_subject(rare, plan="pro"),
+        lambda: books.adopt([Counted(rare, "images", 1, "pro")], key="k", reason="r", actor="a"),
+        lambda: books.rollback_newest(rare, "images", 1),
+    ):
+        with pytest.raises(InvalidRequest, match="800 bytes"):
+            call()

@@ -321,3 +321,12 @@ def test_every_level_has_a_chained_journal_of_its_own(acme: Any) -> None:
         "ben": [("reserve", "ben")],
         "acme": [("reserve", "app"), ("commit", "app"), ("reserve", "ben")],
     }
+
+
+def test_what_was_answered_over_http_is_found_in_the_new_tree(books: Any, scratch: psycopg.Connection) -> None:
+    books.configure_subject("acme", plan="enterprise")
+    books.configure_subject("ann", plan="pro")
+    scratch.execute("""SELECT earmark.keep_answer('ann', 'k', '{"count": 1}', '{"status": 404}')""")
+    books.configure_subject("ann", parent="acme")
+    again = scratch.execute("""SELECT outcome, answer FROM earmark.answer_of('ann', 'k', '{"count": 1}')""").fetchone()
+    assert again == ("replayed", {"status": 404})

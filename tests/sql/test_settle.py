@@ -259,6 +259,18 @@ def test_a_late_commit_is_denied_without_room(books: Any, scratch_clock: Any) ->
     assert figures(books) == (0, 1)
 
 
+@pytest.mark.parametrize("used", [2, 0])
+def test_a_late_commit_needs_room_for_no_more_than_was_used(books: Any, scratch_clock: Any, used: int) -> None:
+    books.configure_subject("a", quotas={"images": 3})
+    reservation = books.reserve("a", {"images": 3}).id
+    scratch_clock.advance(901)
+    assert books.reserve("a", {"images": 1})
+    settled = books.commit(reservation, amounts={"images": used})
+    assert (settled.outcome, settled.committed) == ("committed", {"images": used})
+    assert figures(books) == (used, 1)
+    assert books.commit(reservation).outcome == "already_committed"
+
+
 def test_a_late_commit_refused_gives_the_hold_back(books: Any, scratch_clock: Any) -> None:
     reservation = books.reserve("a", {"images": 3}).id
     scratch_clock.advance(901)

@@ -1,16 +1,13 @@
 """The ledger's calls, without I/O: the SQL, its parameters, and the decoding of its rows."""
 
-import json
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Generic, LiteralString, TypeVar
 from uuid import UUID
 
-from psycopg.types.json import Jsonb
-
 from earmark.errors import InvalidRequest, KeyConflict
+from earmark.ledger._parameters import check_parameters, document
 from earmark.model import (
     AdjustedLevel,
     Adjustment,
@@ -48,8 +45,6 @@ Row = tuple[Any, ...]
 Json = dict[str, Any]
 
 DEFAULT_TTL = timedelta(minutes=15)
-_encode = json.JSONEncoder(allow_nan=False, ensure_ascii=False).encode
-_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
 BATCH_SQL: Mapping[str, LiteralString] = {
     "reserve": "SELECT outcome, reservation, expires_at, replayed, detail FROM earmark.reserve(%s) ORDER BY ordinal",
@@ -83,6 +78,9 @@ class Query(Generic[T]):
     sql: LiteralString
     parameters: tuple[object, ...]
     decode: Callable[[list[Row]], T]
+
+    def __post_init__(self) -> None:
+        check_parameters(self.parameters)
 
 
 def batch_parameters(requests: Sequence[str]) -> tuple[str]:
@@ -124,7 +122,7 @@ def commit(
             items,
             actor,
             reason,
-            late=late.value,
+            late=Late(late).value,
             amounts=amounts and dict(amounts),
             grow=grow or None,
         ),
@@ -362,7 +360,7 @@ def adopt(
     ]
     return Query(
         "SELECT outcome, detail FROM earmark.adopt(%s, %s, %s, %s, %s)",
-        (Jsonb(requests), key, reason, actor, dry_run),
+        (document(requests), key, reason, actor, dry_run),
         lambda rows: tuple(Adopted(outcome, tuple(detail.get("differs", ()))) for outcome, detail in rows),
     )
 
@@ -421,13 +419,13 @@ def plans() -> Query[tuple[Plan, ...]]:
 
 def configure_plan(plan: str, *, features: Mapping[str, object] | None, quotas: Mapping[str, PlanQuota]) -> Query[None]:
     """Create or change a plan."""
-    document = {
+    counted = {
         resource: {"quota": quota.quota_limit, "period": quota.period, "refundable": quota.refundable}
         for resource, quota in quotas.items()
     }
     return Query(
         "SELECT earmark.configure_plan(%s, %s, %s)",
-        (plan, None if features is None else Jsonb(dict(features)), Jsonb(document)),
+        (plan, None if features is None else document(dict(features)), document(counted)),
         lambda _: None,
     )
 
@@ -438,7 +436,7 @@ def configure_subject(
     """Register or change a subject."""
     return Query(
         "SELECT earmark.configure_subject(%s, %s, %s, %s, %s)",
-        (subject, plan, Jsonb(dict(quotas)), anchor, parent),
+        (subject, plan, document(dict(quotas)), anchor, parent),
         lambda _: None,
     )
 
@@ -460,14 +458,7 @@ def _settle(
 def _batched(
     verb: str, request: Json, decode: Callable[[Row], T], lost: Callable[[T], UUID | None] | None = None
 ) -> Batched[T]:
-    try:
-        text = _encode(request)
-        text.encode()
-    except (TypeError, ValueError) as error:
-        raise InvalidRequest(f"The request cannot be written as JSON: {error}.") from error
-    if _NUL.search(text):
-        raise InvalidRequest("The request holds a text with a NUL character.")
-    return Batched(verb, text, decode, lost)
+    return Batched(verb, document(request), decode, lost)
 
 
 def _with(request: Json, **optional: object) -> Json:

@@ -12,7 +12,7 @@ BEGIN
             WHEN coalesce(length(r.value->>'resource'), 0) = 0 THEN 'resource'
             WHEN coalesce(length(r.value->>'actor'), 0) NOT BETWEEN 1 AND 255 THEN 'actor'
             WHEN coalesce(length(btrim(r.value->>'reason')), 0) NOT BETWEEN 1 AND 500 THEN 'reason'
-            WHEN length(r.value->>'key') NOT BETWEEN 1 AND 255 THEN 'key'
+            WHEN length(r.value->>'key') NOT BETWEEN 1 AND 255 OR octet_length(r.value->>'key') > 800 THEN 'key'
             WHEN r.value->'amount' = '0' THEN 'amount'
             END AS field
         FROM jsonb_array_elements(requests) r
@@ -23,7 +23,7 @@ BEGIN
                 WHEN 'resource' THEN 'resource must be named.'
                 WHEN 'actor' THEN 'actor must say who adjusts, in 1 to 255 characters.'
                 WHEN 'reason' THEN 'reason must say why, in 1 to 500 characters.'
-                WHEN 'key' THEN 'key must be a text of 1 to 255 characters, or absent.'
+                WHEN 'key' THEN 'key must be a text of 1 to 255 characters, at most 800 bytes, or absent.'
                 ELSE 'An adjustment by 0 would change nothing.'
             END, jsonb_build_object('field', suspect.field));
         END IF;

@@ -17,8 +17,8 @@ BEGIN
         FROM jsonb_array_elements(requests) r
     LOOP
         PERFORM _private_check_amount(one.request->'used', coalesce(one.resource, 'used'), 0);
-        IF coalesce(length(one.subject), 0) NOT BETWEEN 1 AND 255 THEN
-            PERFORM _private_raise('QT001', 'subject must be a text of 1 to 255 characters.', '{"field": "subject"}');
+        IF coalesce(length(one.subject), 0) NOT BETWEEN 1 AND 255 OR octet_length(one.subject) > 800 THEN
+            PERFORM _private_raise('QT001', 'subject must be a text of 1 to 255 characters, at most 800 bytes.', '{"field": "subject"}');
         ELSIF one.times > 1 THEN
             PERFORM _private_raise('QT001', format('%s of %s is named twice.', one.resource, to_jsonb(one.subject)),
                 jsonb_build_object('subject', one.subject, 'resource', one.resource));

@@ -13,11 +13,11 @@ BEGIN
     FOR suspect IN
         SELECT * FROM (
             SELECT i.key AS item, a.key AS resource, a.value AS amount, CASE
-                WHEN coalesce(length(r.value->>'subject'), 0) NOT BETWEEN 1 AND 255 THEN 'subject'
-                WHEN length(r.value->>'key') NOT BETWEEN 1 AND 255 THEN 'key'
+                WHEN coalesce(length(r.value->>'subject'), 0) NOT BETWEEN 1 AND 255 OR octet_length(r.value->>'subject') > 800 THEN 'subject'
+                WHEN length(r.value->>'key') NOT BETWEEN 1 AND 255 OR octet_length(r.value->>'key') > 800 THEN 'key'
                 WHEN jsonb_typeof(r.value->'ttl_seconds') <> 'number' THEN 'ttl_seconds'
                 WHEN (r.value->'ttl_seconds')::numeric NOT BETWEEN 0.001 AND 315360000 THEN 'ttl_seconds'
-                WHEN coalesce(length(i.key), 0) NOT BETWEEN 1 AND 255 THEN 'items'
+                WHEN coalesce(length(i.key), 0) NOT BETWEEN 1 AND 255 OR octet_length(i.key) > 800 THEN 'items'
                 WHEN a.key IS NULL THEN 'item'
                 WHEN a.value::text !~ '^[1-9][0-9]{0,17}$' THEN 'amount'  -- not plainly an amount: to be looked at
                 END AS field
@@ -31,10 +31,10 @@ BEGIN
             PERFORM _private_check_amount(suspect.amount, suspect.resource);
         ELSE
             PERFORM _private_raise('QT001', CASE suspect.field
-                WHEN 'subject' THEN 'subject must be a text of 1 to 255 characters.'
-                WHEN 'key' THEN 'key must be a text of 1 to 255 characters, or absent.'
+                WHEN 'subject' THEN 'subject must be a text of 1 to 255 characters, at most 800 bytes.'
+                WHEN 'key' THEN 'key must be a text of 1 to 255 characters, at most 800 bytes, or absent.'
                 WHEN 'ttl_seconds' THEN 'ttl_seconds must be a number above 0, at most ten years.'
-                WHEN 'items' THEN 'items must be an object of at least one item; an item is named by 1 to 255 characters.'
+                WHEN 'items' THEN 'items must be an object of at least one item; an item is named by 1 to 255 characters, at most 800 bytes.'
                 ELSE format('Item %s must have an amount of at least one resource.', to_jsonb(suspect.item))
             END, jsonb_strip_nulls(jsonb_build_object('field', suspect.field, 'item', suspect.item)));
         END IF;

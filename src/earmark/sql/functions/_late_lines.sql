@@ -6,7 +6,7 @@ RETURNS earmark._private_line[] LANGUAGE sql STABLE SET search_path = earmark, p
     FROM (
         SELECT t.item, t.root, t.subject, t.level, t.resource, p.period_start, coalesce(b.period_end, q.period_end) AS period_end,
             CASE WHEN q.resource IS NULL THEN 0 ELSE q.quota END AS quota, coalesce(b.committed + b.held, 0) AS used,
-            CASE WHEN t.state = 'held' THEN t.actual - t.amount WHEN g.grows THEN greatest(t.actual, t.amount) ELSE t.amount END AS amount,
+            CASE t.state WHEN 'held' THEN t.actual - t.amount ELSE greatest(t.actual, 1) END AS amount,
             dense_rank() OVER (ORDER BY t.root, t.subject, t.resource, p.period_start)::int AS balance
         FROM _private_settle_targets(request) t
         CROSS JOIN (SELECT coalesce((request->0->>'grow')::boolean, false)) g (grows)
@@ -19,5 +19,5 @@ RETURNS earmark._private_line[] LANGUAGE sql STABLE SET search_path = earmark, p
     ) l
 $$;
 COMMENT ON FUNCTION earmark._private_late_lines IS
-'What a commit would have to take besides what is held, as lines to decide on; NULL where that is nothing: what expired, in today''s period,
-and, where it may grow, what was used beyond the hold, in the period of the hold.';
+'What a commit would have to take besides what is held, as lines to decide on; NULL where that is nothing: of what expired, what was used of it (a hold is of 1 at least),
+in today''s period, and, where it may grow, what was used beyond the hold, in the period of the hold.';

@@ -29,5 +29,5 @@ BEGIN
     PERFORM _private_post(entries, moment);
 END $$;
 COMMENT ON FUNCTION earmark._private_reacquire IS
-'Takes what a commit needs besides what is held: expired holds anew, in today''s period, and what held ones grow by, in their own.
+'Takes what a commit needs besides what is held: expired holds anew, as large as what was used, in today''s period, and what held ones grow by, in their own.
 The journal shows each as a reserve of its own, and its reason says which. The caller holds the locks, and found room.';

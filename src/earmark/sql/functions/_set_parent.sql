@@ -31,6 +31,11 @@ BEGIN
         PERFORM _private_raise('QT001', refused,
             jsonb_build_object('field', 'parent', 'subject', name, 'parent', above.subject, 'root', here.root));
     END IF;
+    -- What calls over HTTP were answered is no part of the books, and is found under the new root.
+    UPDATE _private_answer a
+    SET root = above.root
+    FROM _private_subject d
+    WHERE d.root = here.root AND name = ANY (d.ancestors) AND (a.root, a.subject) = (d.root, d.subject) AND above.root <> here.root;
     UPDATE _private_subject d
     SET root = above.root, ancestors = d.ancestors[:array_position(d.ancestors, name)] || above.ancestors
     WHERE d.root = here.root AND name = ANY (d.ancestors);

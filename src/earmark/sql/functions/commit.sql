@@ -35,6 +35,6 @@ COMMENT ON FUNCTION earmark.commit IS
 'Turns holds into committed use; a commit for less than was held returns the rest at once.
 requests: [{reservation, subject?, items?: [item] or {item: {resource: actual}}, amounts?: {resource: actual} (of the only item), late?: reacquire or refuse, grow?: boolean, actor?, reason?}].
 outcome: committed, already_committed, already_rolled_back, already_refunded, exceeds_hold (nothing was done), denied (late or grown, and no room left), not_found.
-A commit that comes after expiry takes quota anew where there is room (late = reacquire) or is refused.
+A commit that comes after expiry takes quota anew, no more than was used, where there is room (late = reacquire) or is refused.
 With grow, more than was held may be committed: the difference is taken in the period of the hold, at every level, all or nothing.
 Errors: QT001, QT005 (a user''s token cannot commit). Locks the subjects'' trees; safe to repeat.';

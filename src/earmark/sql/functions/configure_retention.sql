@@ -2,8 +2,8 @@ CREATE OR REPLACE FUNCTION earmark.configure_retention(reservations interval, jo
 RETURNS void LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = earmark, pg_temp AS $$
 BEGIN
     PERFORM _private_authorize(NULL);
-    IF least(reservations, journal) <= interval '0' THEN
-        PERFORM _private_raise('QT001', 'A retention is a time above zero, or NULL: kept for good.', '{"field": "retention"}');
+    IF least(reservations, journal) <= interval '0' OR greatest(reservations, journal) > interval '1000 years' THEN
+        PERFORM _private_raise('QT001', 'A retention is a time above zero, at most 1000 years, or NULL: kept for good.', '{"field": "retention"}');
     END IF;
     DELETE FROM _private_setting WHERE name IN ('reservation_retention', 'journal_retention');
     INSERT INTO _private_setting (name, value)

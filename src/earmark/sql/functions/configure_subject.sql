@@ -7,8 +7,11 @@ DECLARE
     owner record;
 BEGIN
     PERFORM _private_authorize(NULL);
-    IF coalesce(length(configure_subject.subject), 0) NOT BETWEEN 1 AND 255 THEN
-        PERFORM _private_raise('QT001', 'subject must be a text of 1 to 255 characters.', '{"field": "subject"}');
+    IF coalesce(length(configure_subject.subject), 0) NOT BETWEEN 1 AND 255 OR octet_length(configure_subject.subject) > 800 THEN
+        PERFORM _private_raise('QT001', 'subject must be a text of 1 to 255 characters, at most 800 bytes.', '{"field": "subject"}');
+    END IF;
+    IF anchor < '0001-01-02T00:00:00Z' OR anchor > '9999-12-30T00:00:00Z' THEN
+        PERFORM _private_raise('QT001', 'anchor must be a moment of the years 1 to 9999.', '{"field": "anchor"}');
     END IF;
     IF chosen IS NOT NULL AND NOT EXISTS (SELECT FROM _private_plan p WHERE p.plan = chosen) THEN
         PERFORM _private_raise('QT003', format('There is no plan %s.', to_jsonb(chosen)), jsonb_build_object('plan', chosen));

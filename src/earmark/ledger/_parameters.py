@@ -1,0 +1,55 @@
+"""What is sent to the database: JSON text, and parameters that PostgreSQL can hold; anything else is refused here."""
+
+import json
+import re
+from collections.abc import Sequence
+from datetime import datetime
+
+from earmark.errors import InvalidRequest
+
+_encode = json.JSONEncoder(allow_nan=False, ensure_ascii=False).encode
+_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+_INTEGERS = range(-(2**63), 2**63)
+
+
+def document(value: object) -> str:
+    """A value as JSON text.
+
+    Raises:
+        InvalidRequest: It holds what JSON cannot say, or a text that PostgreSQL cannot hold.
+    """
+    try:
+        text = _encode(value)
+        text.encode()
+    except (TypeError, ValueError) as error:
+        raise InvalidRequest(f"The request cannot be written as JSON: {error}.") from error
+    if _NUL.search(text):
+        raise InvalidRequest("The request holds a text with a NUL character.")
+    return text
+
+
+def check_parameters(parameters: Sequence[object]) -> None:
+    """Lets pass what PostgreSQL can hold.
+
+    Raises:
+        InvalidRequest: A text with a NUL character or half a surrogate pair, a number beyond 64 bits, or a moment
+            without a time zone, which would be another one on every server.
+    """
+    for value in parameters:
+        if isinstance(value, str):
+            _check_text(value)
+        elif isinstance(value, int) and value not in _INTEGERS:
+            raise InvalidRequest(f"{value} is more than 64 bits hold.")
+        elif isinstance(value, datetime) and value.tzinfo is None:
+            raise InvalidRequest(f"{value.isoformat()} must say its time zone, such as {value.isoformat()}+00:00.")
+        elif isinstance(value, list):
+            check_parameters(value)
+
+
+def _check_text(text: str) -> None:
+    if "\0" in text:
+        raise InvalidRequest("The request holds a text with a NUL character.")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidRequest(f"The request holds a text that is no Unicode: {error.reason}.") from error
