@@ -330,3 +330,9 @@ def test_what_was_answered_over_http_is_found_in_the_new_tree(books: Any, scratc
     books.configure_subject("ann", parent="acme")
     again = scratch.execute("""SELECT outcome, answer FROM earmark.answer_of('ann', 'k', '{"count": 1}')""").fetchone()
     assert again == ("replayed", {"status": 404})
+
+
+def test_a_tree_without_its_root_is_an_error_and_no_endless_loop(acme: Any, scratch: psycopg.Connection) -> None:
+    with pytest.raises(psycopg.errors.DataCorrupted, match="root is missing"), scratch.transaction():
+        scratch.execute("DELETE FROM earmark._private_subject WHERE subject = 'acme'")
+        acme.reserve("ann", {"images": 1})

@@ -85,12 +85,6 @@ def _adopt_batch(
     return answers
 
 
-def _why(answer: Adopted) -> str:
-    if answer.differs:
-        return f"adopted before under this key, with another {' and '.join(answer.differs)}"
-    return "the use would be more than 64 bits hold"
-
-
 def _place(batch: list[Line], error: EarmarkError) -> str:
     subject, resource = error.detail.get("subject"), error.detail.get("resource")
     for number, one in batch:

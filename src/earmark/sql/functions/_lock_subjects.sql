@@ -7,7 +7,7 @@ DECLARE
     nested boolean;
     locked bigint;
 BEGIN
-    LOOP
+    FOR attempt IN 1 .. 100 LOOP
         SELECT array_agg(DISTINCT coalesce(s.root, name)), array_agg(name) FILTER (WHERE s.root IS NULL), bool_or(s.root <> name)
         INTO roots, newcomers, nested
         FROM unnest(names) name LEFT JOIN _private_subject s ON s.subject = name;
@@ -34,10 +34,13 @@ BEGIN
         GET DIAGNOSTICS locked = ROW_COUNT;
         -- Who was put into another tree while its lock was waited for: once more, for the tree he is in now. A root that was moved
         -- is missing from what was locked; those below a root are looked at again.
-        EXIT WHEN locked = coalesce(cardinality(roots), 0) AND (nested IS NOT TRUE OR NOT EXISTS (
+        IF locked = coalesce(cardinality(roots), 0) AND (nested IS NOT TRUE OR NOT EXISTS (
             SELECT FROM unnest(names) name JOIN _private_subject s ON s.subject = name
-            LEFT JOIN unnest(roots) r (root) USING (root) WHERE r.root IS NULL));
+            LEFT JOIN unnest(roots) r (root) USING (root) WHERE r.root IS NULL)) THEN
+            RETURN;
+        END IF;
     END LOOP;
+    RAISE EXCEPTION 'the tree of % cannot be locked: the row of its root is missing', names USING ERRCODE = 'data_corrupted';
 END $$;
 COMMENT ON FUNCTION earmark._private_lock_subjects IS
     'Locks the trees of these subjects in the one order, by root, registering newcomers on the default plan; QT002 where there is none.';
