@@ -115,6 +115,20 @@ async def test_a_malformed_request_fails_alone(async_ledger: AsyncLedger) -> Non
     assert (await async_ledger.usage("a")).resources["images"].held == 21
 
 
+async def test_a_malformed_request_delays_the_others_little(
+    async_ledger: AsyncLedger, connection: psycopg.Connection
+) -> None:
+    """Its batch is halved until it stands alone; sent one by one, a bad request a batch would slow everybody down."""
+    calls: list[Any] = [async_ledger.reserve(f"s{number}", {"images": 1}) for number in range(100)]
+    calls.insert(37, async_ledger.reserve("a", {"sandwiches": 1}))
+    answers = await asyncio.gather(*calls, return_exceptions=True)
+    assert [type(answer) for answer in answers if isinstance(answer, Exception)] == [UnknownResource]
+    (transactions,) = connection.execute(
+        "SELECT count(DISTINCT transaction) FROM earmark._private_journal WHERE subject LIKE 's%'"
+    ).fetchone() or (0,)
+    assert transactions <= 10
+
+
 async def test_an_answer_that_cannot_be_read_fails_its_caller_alone(async_ledger: AsyncLedger) -> None:
     """Nobody waits for ever, whatever goes wrong on the way back."""
 

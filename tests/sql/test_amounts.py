@@ -113,6 +113,7 @@ MALFORMED_SETTLEMENTS = [
     {"amounts": {"images": -1}},
     {"amounts": {"images": "1"}},
     {"amounts": {"images": None}},
+    {"amounts": {"images": 1}, "items": {"1": {"images": 1}}},
     {"late": "sometimes"},
     {"late": 5},
 ]
@@ -287,3 +288,8 @@ def test_names_too_long_for_an_index_are_invalid_requests(books: Any) -> None:
     ):
         with pytest.raises(InvalidRequest, match="800 bytes"):
             call()
+
+
+def test_amounts_beside_items_are_not_silently_dropped(books: Any) -> None:
+    with pytest.raises(InvalidRequest, match="not both"):
+        books.reserve("a", {"storage_bytes": 5}, items={"1": {"images": 1}})

@@ -165,8 +165,9 @@ class AsyncTransport:
             if len(batch) == 1:
                 _fail(batch, error)
                 return
-            for one in batch:  # somebody's request is malformed; the others must not pay for it
-                await self._send_batch(verb, [one])
+            half = len(batch) // 2  # somebody's request is malformed; the others must not pay for it, nor wait long
+            await self._send_batch(verb, batch[:half])
+            await self._send_batch(verb, batch[half:])
         except Exception as error:  # noqa: BLE001 - whatever it is, the callers must hear of it
             _fail(batch, error)
         else:

@@ -9,6 +9,7 @@ from uuid import UUID
 from psycopg import Connection
 from psycopg_pool import ConnectionPool
 
+from earmark.errors import InvalidRequest
 from earmark.faults import reached
 from earmark.ledger import _calls, _stories
 from earmark.ledger._batching import Transport
@@ -114,6 +115,8 @@ class Ledger(Operations):
             UnknownSubject: No such subject, and no default plan.
             UnknownResource: The subject's plan does not count this resource.
         """
+        if items is not None and amounts is not None:
+            raise InvalidRequest("Give amounts, for one item, or items with theirs; not both.", {"field": "amounts"})
         named = items if items is not None else {"1": amounts or {}}
         call = _calls.reserve(subject, named, key=key, ttl=ttl, actor=actor)
         with Operation("reserve", subject=subject) as operation:

@@ -17,6 +17,9 @@ BEGIN
         END IF;
         PERFORM _private_check_amount(a.value, a.key, 0) FROM jsonb_each(given.amounts) a;
     END LOOP;
+    IF request ? 'amounts' AND jsonb_typeof(request->'items') = 'object' THEN
+        PERFORM _private_raise('QT001', 'Give amounts, for the only item, or items with theirs; not both.', '{"field": "amounts"}');
+    END IF;
     IF request ? 'amounts' THEN
         PERFORM _private_raise('QT001', 'amounts is for a reservation of one item; name the items and their amounts in items.',
             '{"field": "amounts"}')
