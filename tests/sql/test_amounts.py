@@ -233,7 +233,7 @@ def test_a_value_that_is_none_is_an_invalid_request(books: Any) -> None:
         "configure_plan('x', '[]')",
         "configure_plan('x', quotas => '[]')",
         """configure_plan('x', '{"max_bulk_upload": "many"}')""",
-        """configure_plan('x', '{"max_bulk_upload": 0}')""",
+        """configure_plan('x', '{"max_bulk_upload": -2}')""",
         """configure_plan('x', '{"max_bulk_upload": 1.5}')""",
         """configure_plan('x', quotas => '{"images": 5}')""",
         """configure_plan('x', quotas => '{"images": {"quota": 5, "refundable": "maybe"}}')""",
