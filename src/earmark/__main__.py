@@ -1,5 +1,19 @@
-"""`python -m earmark`."""
+"""The command `earmark`, and `python -m earmark`."""
 
-from earmark.cli import main
+import sys
 
-main()
+from earmark.extras import MissingExtra, needs
+
+
+def main() -> None:
+    """Runs the command line, or says in one line what has to be installed for it."""
+    try:
+        with needs("server"):
+            from earmark.cli import main as run_command  # noqa: PLC0415 - fails where the extra is missing
+    except MissingExtra as error:
+        sys.exit(f"earmark: {error}")
+    run_command()
+
+
+if __name__ == "__main__":
+    main()

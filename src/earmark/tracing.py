@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
+from earmark.extras import needs
 from earmark.observing import Finish, Operation, observe
 
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
@@ -26,9 +27,10 @@ def trace_operations() -> Callable[[], None]:
     """Makes a span of every operation of this process, with whatever tracer provider is set; returns what stops it.
 
     Raises:
-        ModuleNotFoundError: OpenTelemetry is not installed.
+        MissingExtra: OpenTelemetry is not installed.
     """
-    import opentelemetry.trace  # noqa: F401, PLC0415 - fails here, and not in the middle of an operation
+    with needs("otel"):
+        import opentelemetry.trace  # noqa: F401, PLC0415 - fails here, and not in the middle of an operation
 
     return observe(_span)
 

