@@ -40,8 +40,8 @@ def configuration() -> str:
     return _page(
         "Configuration",
         "Settings are environment variables, read once when a command starts; flags of the command line win over them. "
-        "Durations are seconds, sizes are bytes. A value that does not parse ends the command with exit code 2 and the "
-        "variable's name.",
+        "Durations are seconds, sizes are bytes. A value that does not parse or is empty, and a variable that is a "
+        "setting but for its spelling, end the command with exit code 2 and the variable's name.",
         _table(("variable", "kind", "default", "what it sets"), rows),
     )
 

@@ -1,13 +1,19 @@
 """Settings: `EARMARK_*` environment variables, read once by the command line; its flags win over them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from earmark.errors import InvalidRequest
+
+PREFIX = "EARMARK_"
 DEFAULT_TYPES = ("image/jpeg", "image/png", "image/webp", "image/gif", "image/avif")
 
 ISSUER_ALGORITHMS = (
@@ -16,7 +22,12 @@ ISSUER_ALGORITHMS = (
 )
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
-Seconds = Annotated[float, Field(gt=0)]
+TEN_YEARS_SECONDS = 315_360_000
+"""The longest that the ledger holds."""
+LARGEST = 2**63 - 1
+MAY_BE_EMPTY = frozenset({"cors_origins", "webhook_secrets", "image_resources"})
+
+Seconds = Annotated[float, Field(gt=0, le=TEN_YEARS_SECONDS)]
 
 
 class Settings(BaseSettings):
@@ -26,7 +37,9 @@ class Settings(BaseSettings):
         pydantic.ValidationError: A variable does not parse; the message names it.
     """
 
-    model_config = SettingsConfigDict(env_prefix="EARMARK_", frozen=True, extra="ignore", use_attribute_docstrings=True)
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, frozen=True, extra="ignore", use_attribute_docstrings=True, hide_input_in_errors=True
+    )
 
     home: Path = Path("var")
     """Folder of the embedded PostgreSQL, the local store and the local sign-in secret."""
@@ -40,15 +53,15 @@ class Settings(BaseSettings):
     """Its port; 0: any that is free."""
     workers: Annotated[int, Field(ge=1, le=64)] = 1
     """Processes that serve HTTP, all on the same port; each has up to 16 connections to the database."""
-    shutdown_grace_seconds: Annotated[int, Field(ge=1)] = 5
+    shutdown_grace_seconds: Annotated[int, Field(ge=1, le=3600)] = 5
     """What open requests get to finish when the service is told to stop."""
-    drain_seconds: Annotated[float, Field(ge=0)] = 0
+    drain_seconds: Annotated[float, Field(ge=0, le=3600)] = 0
     """How long the service goes on, but says that it is not ready, before it stops: for a balancer to notice."""
     public_url: str | None = None
     """Where browsers reach the service; unset: wherever a request says it has reached it."""
     cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
     """Comma-separated origins, such as https://app.example, whose pages may call the API; `*`: those of anybody."""
-    hsts_seconds: Annotated[int, Field(ge=0)] = 0
+    hsts_seconds: Annotated[int, Field(ge=0, le=TEN_YEARS_SECONDS)] = 0
     """How long browsers are to come by HTTPS alone (Strict-Transport-Security), where your proxy does not say so; 0:
     not said. For so long they do not come without TLS any more, so begin with an hour."""
     default_plan: str | None = None
@@ -88,7 +101,7 @@ class Settings(BaseSettings):
     """Between two looks of the worker for what is overdue."""
     tally_interval_seconds: Seconds = 5
     """Between two times that the worker counts what is new in the journal, for the metrics."""
-    verify_interval_seconds: Annotated[float, Field(ge=0)] = 86_400
+    verify_interval_seconds: Annotated[float, Field(ge=0, le=TEN_YEARS_SECONDS)] = 86_400
     """After how long the worker verifies all the books again, for the metrics; 0: never."""
     processing_attempts: Annotated[int, Field(ge=1, le=100)] = 4
     """How often processing is tried before it has failed for good."""
@@ -97,16 +110,16 @@ class Settings(BaseSettings):
     retry_cap_seconds: Seconds = 60
     """It does not grow beyond this."""
 
-    max_file_bytes: Annotated[int, Field(gt=0)] = 25_000_000
+    max_file_bytes: Annotated[int, Field(gt=0, le=LARGEST)] = 25_000_000
     """Of one uploaded file."""
-    max_frame_pixels: Annotated[int, Field(gt=0)] = 50_000_000
+    max_frame_pixels: Annotated[int, Field(gt=0, le=LARGEST)] = 50_000_000
     """Of one frame: width times height."""
-    max_total_pixels: Annotated[int, Field(gt=0)] = 200_000_000
+    max_total_pixels: Annotated[int, Field(gt=0, le=LARGEST)] = 200_000_000
     """Over all frames of an animation."""
-    parts_over_bytes: Annotated[int, Field(gt=0)] = 100_000_000
+    parts_over_bytes: Annotated[int, Field(gt=0, le=LARGEST)] = 100_000_000
     """Larger files are uploaded in parts; none are while `max_file_bytes` is not larger."""
-    part_bytes: Annotated[int, Field(ge=5 * 2**20)] = 16 * 2**20
-    """Size of such a part; S3 takes none below 5 MiB."""
+    part_bytes: Annotated[int, Field(ge=5 * 2**20, le=5 * 2**30)] = 16 * 2**20
+    """Size of such a part; S3 takes none below 5 MiB or above 5 GiB."""
     allowed_types: Annotated[tuple[str, ...], NoDecode] = DEFAULT_TYPES
     """Comma-separated content types that may be uploaded."""
     inspection_timeout_seconds: Seconds = 30
@@ -115,7 +128,9 @@ class Settings(BaseSettings):
     """Processes that decode and process images."""
     processor: str = "earmark.uploads.processing:make_thumbnail"
     """What processing does: `module:callable`."""
-    image_resources: Annotated[Mapping[str, Annotated[int, Field(gt=0)]], NoDecode] = Field(default_factory=dict)
+    image_resources: Annotated[Mapping[str, Annotated[int, Field(gt=0, le=LARGEST)]], NoDecode] = Field(
+        default_factory=dict
+    )
     """What is held for each image besides itself and its bytes, for processing to use: `credits:5,seconds:30`."""
 
     processing: Literal["worker", "webhook", "external"] = "worker"
@@ -160,6 +175,23 @@ class Settings(BaseSettings):
             raise ValueError(f"{', '.join(unknown) or 'nothing'}: name some of {', '.join(ISSUER_ALGORITHMS)}")
         return value
 
+    @field_validator("database_url")
+    @classmethod
+    def _is_postgresql(cls, value: SecretStr | None) -> SecretStr | None:
+        try:
+            conninfo_to_dict(value.get_secret_value() if value else "")
+        except psycopg.Error:  # its words quote the address, and with it the password
+            raise ValueError("that is no address of a PostgreSQL: write postgresql://USER@HOST:PORT/DATABASE") from None
+        return value
+
+    @field_validator("public_url", "qstash_url", "processor_url")
+    @classmethod
+    def _can_be_called(cls, value: str | None) -> str | None:
+        parts = urlsplit(value or "https://x")
+        if parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0:
+            return value
+        raise ValueError("an address is needed, such as https://images.example.com")
+
     @field_validator("jwks_url")
     @classmethod
     def _safe(cls, value: str | None) -> str | None:
@@ -180,6 +212,13 @@ class Settings(BaseSettings):
     @classmethod
     def _secrets(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _is_not_empty(cls, value: object, info: ValidationInfo) -> object:
+        if isinstance(value, str) and not value.strip() and info.field_name not in MAY_BE_EMPTY:
+            raise ValueError("it is empty: give it a value, or leave it out")
+        return value
 
     @model_validator(mode="after")
     def _has_what_processing_needs(self) -> Self:
@@ -202,3 +241,17 @@ class Settings(BaseSettings):
     def plan_of_newcomers(self) -> str | None:
         """Plan of a subject seen for the first time, or None where such a subject is refused."""
         return self.default_plan or ("pro" if self.is_local else None)
+
+
+def check_spelling(variables: Iterable[str]) -> None:
+    """Finds settings that were misspelt, and would otherwise be passed over in silence.
+
+    Raises:
+        InvalidRequest: One of these environment variables is no setting, but almost one.
+    """
+    for variable in sorted(variables):
+        name = variable.upper().removeprefix(PREFIX).lower()
+        if not variable.upper().startswith(PREFIX) or name in Settings.model_fields:
+            continue
+        for meant in get_close_matches(name, Settings.model_fields, 1, 0.8):
+            raise InvalidRequest(f"{variable} is no setting; did you mean {PREFIX}{meant.upper()}?")

@@ -16,6 +16,8 @@ import psycopg
 import pytest
 
 from earmark import Ledger
+from earmark.cli import _oneself
+from earmark.config import Settings
 from earmark.local_postgres import running_url
 from fixtures.pictures import large_picture, picture
 from fixtures.service import Service
@@ -117,7 +119,30 @@ def test_serve_a_stopped_home_and_serve_it_again(service_of, tmp_path):
 def test_serve_on_a_port_that_is_taken(service):
     port = service.url.rpartition(":")[2]
     line = one_line(earmark(service, "serve", "--port", port), 1)
-    assert line == f"earmark: cannot listen on 127.0.0.1:{port}: Address already in use. Try --port."
+    assert line == f"earmark: cannot listen on 127.0.0.1:{port}: Address already in use. Give another --port or --host."
+
+
+def test_no_token_is_printed_that_was_not_asked_for(service_of):
+    """What a deployment prints ends up in its logs."""
+    service = service_of(jwt_secret="a secret of 32 bytes that is ours", port=0)
+    command = service.command("serve", "--home", str(service.home))
+    with subprocess.Popen(command, env=service.environment, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            told = [line for line in iter(process.stdout.readline, "    Ctrl-C stops it.\n") if line.strip()]
+        finally:
+            process.send_signal(signal.SIGTERM)
+    assert len(told) == 1
+    assert told[0].startswith("    Earmark is running at http://127.0.0.1:")
+
+
+@pytest.mark.parametrize(
+    ("secret", "subject"), [(None, "me"), ("a secret of 32 bytes that is ours", None)], ids=["local", "deployed"]
+)
+def test_an_account_without_a_name_serves_too(monkeypatch, secret, subject):
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("os.getuid", lambda: 2_000_000_000)
+    assert _oneself(Settings(jwt_secret=secret)) == subject
 
 
 def test_migrate_twice(service_of):

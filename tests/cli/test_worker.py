@@ -43,9 +43,7 @@ def test_the_worker_on_a_port_that_is_taken(service_of):
         service = service_of(metrics_port=port)
         done = service.run("worker", check=False)
     assert done.returncode == 1
-    told = (
-        f"earmark: cannot listen on 127.0.0.1:{port}: Address already in use. Set EARMARK_METRICS_PORT to another one."
-    )
+    told = f"earmark: cannot listen on 127.0.0.1:{port}: Address already in use. Set another EARMARK_METRICS_PORT or EARMARK_METRICS_HOST."
     assert done.stderr.strip() == told
 
 

@@ -426,7 +426,15 @@ async def test_amazon_itself_is_addressed_by_bucket(aws: pytest.MonkeyPatch):
 
 
 async def test_a_url_of_another_kind_is_refused(tmp_path: Path):
-    for url in ("gs://bucket", "bucket", "s3://", "s3://bucket?x=1", "file://", "file://host/folder"):
+    for url in (
+        "gs://bucket",
+        "bucket",
+        "s3://",
+        "s3://bucket?x=1",
+        "file://",
+        "file://host/folder",
+        "s3://key:hush@bucket",
+    ):
         with pytest.raises(InvalidRequest):
             open_storage(url, home=tmp_path, secret=b"", public_url="")
     folder = tmp_path / "given folder"

@@ -25,6 +25,7 @@ from earmark.cli.quota import Home, Json, Subject, settings_of
 from earmark.cli.reconcile import reconcile
 from earmark.cli.status import status
 from earmark.cli.upload import upload
+from earmark.config import Settings
 from earmark.errors import EarmarkError, InvalidRequest, UnknownPlan, UnknownResource
 from earmark.uploads.queue import grant_queue
 
@@ -55,7 +56,10 @@ def run_service(
         int | None, typer.Option(metavar="N", help="Processes that serve HTTP; EARMARK_WORKERS, else 1.")
     ] = None,
     subject: Annotated[
-        str | None, typer.Option("--as", metavar="SUBJECT", help="Whose sign-in link to print; you by default.")
+        str | None,
+        typer.Option(
+            "--as", metavar="SUBJECT", help="Whose sign-in link to print; you, where EARMARK_JWT_SECRET is unset."
+        ),
     ] = None,
 ) -> None:
     """Run API, page and worker."""
@@ -69,9 +73,9 @@ def run_service(
         from earmark.cli.serve import serve  # noqa: PLC0415 - the other commands start faster without the service
         from earmark.cli.web_server import run  # noqa: PLC0415
 
-        listener = opened.enter_context(_listening(settings.host, settings.port, "Try --port."))
+        listener = opened.enter_context(_listening(settings.host, settings.port, "Give another --port or --host."))
         found = opened.enter_context(database(settings))
-        run(serve(settings, found, listener, subject or getpass.getuser()))
+        run(serve(settings, found, listener, subject or _oneself(settings)))
 
 
 @app.command("worker")
@@ -94,7 +98,9 @@ def run_worker_alone(*, home: Home = None) -> None:
         listener = None
         if settings.metrics_port is not None:
             address = (settings.metrics_host, settings.metrics_port)
-            listener = opened.enter_context(_listening(*address, "Set EARMARK_METRICS_PORT to another one."))
+            listener = opened.enter_context(
+                _listening(*address, "Set another EARMARK_METRICS_PORT or EARMARK_METRICS_HOST.")
+            )
         found = opened.enter_context(database(settings))
         asyncio.run(run(found, listener))
 
@@ -172,6 +178,16 @@ def sweep(*, home: Home = None, as_json: Json = False) -> None:
         raise typer.Exit(1)
 
 
+def _oneself(settings: Settings) -> str | None:
+    """Whose link is printed without being asked for: nobody's where it would end up in the logs of a deployment."""
+    if settings.jwt_secret is not None:
+        return None
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # an account without a name, as containers have them
+        return "me"
+
+
 def _listening(host: str, port: int, remedy: str) -> socket.socket:
     from earmark.cli.serve import listen  # noqa: PLC0415 - see serve
 
@@ -206,9 +222,9 @@ def run() -> None:
         app(prog_name="earmark")
     except pydantic.ValidationError as error:
         for problem in error.errors():
-            named = "_".join(map(str, problem["loc"])).upper()  # nothing, where several settings do not go together
-            message = problem["msg"].removeprefix("Value error, ")
-            typer.echo(f"earmark: EARMARK_{named}: {message}" if named else f"earmark: {message}", err=True)
+            named, *within = (str(part) for part in problem["loc"] or [""])  # none: several do not go together
+            message = ": ".join([*within, problem["msg"].removeprefix("Value error, ")])
+            typer.echo(f"earmark: EARMARK_{named.upper()}: {message}" if named else f"earmark: {message}", err=True)
         sys.exit(2)
     except psycopg.OperationalError as error:
         first, *_ = str(error).strip().splitlines() or [type(error).__name__]

@@ -1,5 +1,6 @@
 """Commands about quota: usage, explain, rollback, log, verify, plan."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -13,7 +14,7 @@ from earmark.cli.database import database
 from earmark.cli.follow import follow_journal
 from earmark.cli.json_output import print_json
 from earmark.cli.tables import print_entries, print_plans, print_usage
-from earmark.config import Settings
+from earmark.config import Settings, check_spelling
 from earmark.in_words import explained, told
 from earmark.ledger import Ledger
 from earmark.model import Cause, Explanation, Plan, PlanQuota, Usage
@@ -29,6 +30,7 @@ LIFETIME = "lifetime"
 
 def settings_of(home: Path | None, **more: object) -> Settings:
     """The settings of the environment; what was said on the command line wins."""
+    check_spelling(os.environ)
     said: dict[str, Any] = {name: value for name, value in {"home": home, **more}.items() if value is not None}
     return Settings(**said)
 

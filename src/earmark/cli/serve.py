@@ -47,7 +47,7 @@ def public_url(settings: Settings, listener: socket.socket) -> str:
     return f"http://{host}:{port}"
 
 
-async def serve(settings: Settings, database: Database, listener: socket.socket, subject: str) -> None:
+async def serve(settings: Settings, database: Database, listener: socket.socket, subject: str | None) -> None:
     """Serves until SIGINT or SIGTERM; a second one does not wait for open requests, a third for nothing at all.
 
     The worker runs in this process; so does the web server, unless the settings want several.
@@ -116,8 +116,10 @@ def _stop_on_signals(stop: Callable[[], None]) -> None:
         loop.add_signal_handler(number, received, number)
 
 
-def _announce(url: str, sign_in: SignIn, subject: str) -> None:
-    link = f"    Sign in as {subject}:\n    {url}/#token={sign_in.issue(subject)}\n\n" if sign_in.issues else ""
+def _announce(url: str, sign_in: SignIn, subject: str | None) -> None:
+    link = ""
+    if subject is not None and sign_in.issues:
+        link = f"    Sign in as {subject}:\n    {url}/#token={sign_in.issue(subject)}\n\n"
     with suppress(BrokenPipeError):  # nobody reads it: that is no reason not to serve
         print(  # noqa: T201 - what the person at the terminal is waiting for
             f"\n    Earmark is running at {url}\n\n{link}    Ctrl-C stops it.\n", flush=True

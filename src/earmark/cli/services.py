@@ -19,6 +19,7 @@ from earmark.http_api.answers import Answers, Connection
 from earmark.http_api.services import Services
 from earmark.ledger import AsyncLedger
 from earmark.uploads.flow import Uploads
+from earmark.uploads.inspection import check_allowed_types
 from earmark.uploads.job import ImageJobs
 from earmark.uploads.outside import TIMEOUT_SECONDS, Jobs, ProcessorJobs, QStashJobs
 from earmark.uploads.process_pool import ImagePool
@@ -39,6 +40,7 @@ ABANDONED_INTERVAL_SECONDS = 60.0
 async def open_services(settings: Settings, database_url: str) -> AsyncIterator[Services]:
     """The parts that API and worker share; what they do is counted, and traced where that is configured."""
     faults.arm(settings.fault)
+    check_allowed_types(settings.allowed_types)
     disable_created_metrics()  # type: ignore[no-untyped-call] # they double what is scraped, and nobody reads them
     metrics.count_operations()
     tracing.export_where_configured()

@@ -9,7 +9,7 @@ import mimetypes
 import re
 import unicodedata
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Self
 
 from PIL import AvifImagePlugin, ExifTags, Image
 
+from earmark.errors import InvalidRequest
 from earmark.uploads.image_headers import NAMES, Header, read_header
 from earmark.uploads.png_stream import DamagedPngError, check_png
 
@@ -317,6 +318,25 @@ def _check_file_size(size: int, limits: Limits) -> Rejection | None:
     return None
 
 
+def check_allowed_types(allowed_types: Iterable[str]) -> None:
+    """Finds out before the first upload what no upload could be.
+
+    Raises:
+        InvalidRequest: Nothing here reads one of these content types, or the extra that does is not installed.
+    """
+    for allowed_type in allowed_types:
+        name = _FORMAT_OF_TYPE.get(allowed_type.strip().lower())
+        if name is None:
+            known = ", ".join(_FORMAT_OF_TYPE)
+            raise InvalidRequest(f"EARMARK_ALLOWED_TYPES: {allowed_type!r} is no type of image; there are {known}")
+        if name == "heic" and not _reads_heic():
+            raise InvalidRequest(f"EARMARK_ALLOWED_TYPES: {allowed_type} needs pip install 'earmark[heic]'")
+
+
+def _reads_heic() -> bool:
+    return find_spec("pillow_heif") is not None
+
+
 def _check_type(content_type: str, limits: Limits) -> Rejection | None:
     name = _FORMAT_OF_TYPE.get(content_type.lower())
     allowed = {_FORMAT_OF_TYPE.get(allowed_type.strip().lower()) for allowed_type in limits.allowed_types}
@@ -324,7 +344,7 @@ def _check_type(content_type: str, limits: Limits) -> Rejection | None:
         kinds = ", ".join(NAMES[known].split()[1] for known in FORMATS if known in allowed)
         sent_as = f"of type {content_type}" if _CONTENT_TYPE.fullmatch(content_type) else "of an unknown type"
         return Rejection("type-not-allowed", f"Files {sent_as} are not accepted, only {kinds}.")
-    if name == "heic" and find_spec("pillow_heif") is None:
+    if name == "heic" and not _reads_heic():
         return Rejection("type-not-allowed", "HEIC images cannot be read by this service.")
     return None
 

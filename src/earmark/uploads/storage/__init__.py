@@ -75,5 +75,5 @@ def open_storage(url: str | None, *, home: Path, secret: bytes, public_url: str)
 
         return S3Storage(url)
     raise InvalidRequest(
-        f"no object store for {url!r}; write s3://bucket/prefix or file:///folder, or leave it out", {"url": url}
+        "that is no object store; EARMARK_STORAGE_URL is s3://bucket/prefix or file:///folder, or left out"
     )

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig, S3Config, S3Credential
 
 _REGION = "us-east-1"
+_BUCKET = re.compile(r"[\w.-]+", re.ASCII)  # no user:password@
 _CODE = re.compile("<Code>([A-Za-z]+)</Code>")
 _REFUSALS = frozenset(
     {
@@ -94,8 +95,8 @@ class S3Storage:
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
-        if not parts.netloc or parts.query or parts.fragment:
-            raise InvalidRequest(f"not a bucket: {url!r}; write s3://bucket/prefix", {"url": url})
+        if not _BUCKET.fullmatch(parts.netloc) or parts.query or parts.fragment:
+            raise InvalidRequest("that is no bucket; write s3://bucket/prefix, and credentials in AWS_ACCESS_KEY_ID")
         self._bucket = parts.netloc
         prefix = check_folder(parts.path.strip("/"))
         self._region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or _REGION
