@@ -14,6 +14,7 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 
 from earmark import Ledger
 from earmark.cli import _oneself
@@ -374,6 +375,17 @@ def test_a_database_that_does_not_answer(service, command):
     assert line.startswith("earmark: the database does not answer: ")
     assert str(port) in line
     assert "hush" not in line
+
+
+@pytest.mark.parametrize("command", [["usage", "alice"], ["serve", "--port", "0"], ["migrate"], ["status"]])
+def test_a_role_without_rights_learns_how_to_get_them(service, command):
+    owners = running_url(service.home)
+    role = f"stranger_{uuid4().hex}"
+    with psycopg.connect(owners, autocommit=True) as connection:
+        connection.execute(f"CREATE ROLE {role} LOGIN")
+    line = one_line(earmark(service, *command, EARMARK_DATABASE_URL=make_conninfo(owners, user=role)), 1)
+    assert line.startswith("earmark: permission denied for ")
+    assert "earmark migrate --grant service=ROLE" in line
 
 
 def test_help_is_short_and_names_every_command(service):

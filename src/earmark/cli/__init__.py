@@ -230,6 +230,13 @@ def run() -> None:
         first, *_ = str(error).strip().splitlines() or [type(error).__name__]
         typer.echo(f"earmark: the database does not answer: {first}", err=True)
         sys.exit(1)
+    except psycopg.errors.InsufficientPrivilege as error:
+        typer.echo(
+            f"earmark: {error.diag.message_primary}. Only a role that owns the schema, or may create it, can migrate;"
+            " another one gets its rights by `earmark migrate --grant service=ROLE`.",
+            err=True,
+        )
+        sys.exit(1)
     except (InvalidRequest, UnknownPlan, UnknownResource) as error:
         typer.echo(f"earmark: {error}", err=True)
         sys.exit(2)
