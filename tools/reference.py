@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, get_args, get_origin
@@ -14,7 +15,7 @@ import typer
 from pydantic import SecretStr
 from pydantic_core import PydanticUndefined
 
-from earmark import AsyncLedger, metrics
+from earmark import AsyncLedger, AsyncReservation, metrics, model
 from earmark.access import USER_FUNCTIONS
 from earmark.cli import app
 from earmark.client import AsyncClient
@@ -23,6 +24,7 @@ from earmark.config import Settings
 from earmark.errors import ALL_ERRORS
 from earmark.migrate import scripts
 from earmark.model import Health
+from earmark.uploads.processing import Output, Processed, Source
 
 REFERENCE = Path(__file__).parents[1] / "docs/reference"
 WRITTEN = "*Written by `python tools/reference.py`; do not edit.*"
@@ -144,7 +146,8 @@ def python() -> str:
         "Python",
         "`Ledger` and `AsyncLedger` have the same methods; those of `AsyncLedger` are awaited. Every method but "
         "`open` and "
-        "`close` takes the caller's own `connection`, and is then part of his transaction.",
+        "`close` takes the caller's own `connection`, and is then part of his transaction. "
+        "[What they answer](answers.md).",
         *_methods(AsyncLedger),
     )
 
@@ -154,7 +157,7 @@ def client() -> str:
     return _page(
         "Python over HTTP",
         "`earmark.client`, with the extra `client`: `Client` and `AsyncClient` have the same methods; those of "
-        "`AsyncClient` are awaited. [How to use it](../how-to/python-client.md).",
+        "`AsyncClient` are awaited. [How to use it](../how-to/python-client.md); [what they answer](answers.md).",
         _docstring(inspect.getdoc(AsyncClient) or ""),
         *_methods(AsyncClient),
         f"# Images\n\n{_docstring(inspect.getdoc(AsyncImages) or '')}",
@@ -162,7 +165,28 @@ def client() -> str:
     )
 
 
+def answers() -> str:
+    """What the methods of ledger and client answer, and what a processor is given and answers."""
+    return _page(
+        "What the calls answer",
+        "`reserve` answers a reservation; the other calls of [the ledger](python.md), and of [the client](client.md), "
+        "answer values of `earmark.model`. Amounts are whole numbers of 64 bits, times are in UTC.",
+        f"## `Reservation`\n\n{_docstring(inspect.getdoc(AsyncReservation) or '')}",
+        "\n".join(
+            f"* `{name}`: {_one_line((one.__doc__ or '').partition('Raises:')[0])}"
+            for name, one in inspect.getmembers(AsyncReservation, lambda member: isinstance(member, property))
+        ),
+        "`AsyncReservation` has the same methods, which are awaited.",
+        *(part.replace("## ", "### ", 1) for part in _methods(AsyncReservation, "reservation.")),
+        *(_fields(kind) for kind in vars(model).values() if is_dataclass(kind) and kind.__module__ == model.__name__),
+        "# What a processor is given, and answers\n\n"
+        "From `earmark.uploads.processing`; see [process what was uploaded](../how-to/process.md).",
+        *(_fields(kind) for kind in (Source, Processed, Output)),
+    )
+
+
 PAGES = {
+    "answers.md": answers,
     "client.md": client,
     "configuration.md": configuration,
     "command-line.md": command_line,
@@ -179,6 +203,15 @@ def _methods(kind: type, prefix: str = "") -> list[str]:
         for name, method in inspect.getmembers(kind, inspect.isfunction)
         if not name.startswith("_")
     ]
+
+
+def _fields(kind: type) -> str:
+    shown = "\n".join(f"{one.name}: {_type(one.type)}" for one in fields(kind))
+    return f"## `{kind.__name__}`\n\n```text\n{shown}\n```\n\n{_docstring(inspect.getdoc(kind) or '')}"
+
+
+def _type(annotation: Any) -> str:
+    return re.sub(r"(?:\w+\.)+(?=\w)", "", annotation.__name__ if isinstance(annotation, type) else str(annotation))
 
 
 def _page(title: str, *parts: str) -> str:
@@ -241,7 +274,7 @@ def _docstring(text: str) -> str:
     told = re.sub(r"^    connection: .*\n?(?:        .*\n?)*", "", told, flags=re.MULTILINE)
     told = re.sub(r"^\* `connection`: .*\n?(?: {8}.*\n?)*", "", told, flags=re.MULTILINE)
     told = re.sub(r"^ {8}", "  ", told, flags=re.MULTILINE)
-    return re.sub(r"^(Args|Raises|Returns):$", r"\1:\n", told, flags=re.MULTILINE).strip()
+    return re.sub(r"^(Args|Attributes|Raises|Returns):$", r"\1:\n", told, flags=re.MULTILINE).strip()
 
 
 def main() -> None:
