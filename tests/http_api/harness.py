@@ -36,11 +36,16 @@ def described(data: bytes = JPEG, filename: str = "photo.jpg", content_type: str
 
 
 @asynccontextmanager
-async def opened(database: str, folder: Path, public_url: str = ADDRESS, **more: object) -> AsyncIterator[Services]:
-    """The service's parts on this database and folder, with `more` settings."""
+async def opened(
+    database: str, folder: Path, public_url: str = ADDRESS, *, connections: int = 8, **more: object
+) -> AsyncIterator[Services]:
+    """The service's parts on this database and folder, with at most so many connections and `more` settings."""
     settings = Settings(home=folder, public_url=public_url, **more)
     storage = LocalStorage(folder / "objects", secret=SECRET, public_url=public_url)
-    async with AsyncConnectionPool(database, min_size=1, max_size=8, open=False, kwargs={"autocommit": True}) as pool:
+    pool = AsyncConnectionPool(
+        database, min_size=1, max_size=connections, open=False, kwargs={"autocommit": True}, timeout=5
+    )
+    async with pool:
         ledger = AsyncLedger(pool)
         uploads = Uploads(ledger=ledger, pool=pool, storage=storage, queue=queue_app(database), settings=settings)
         yield Services(

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -9,7 +10,9 @@ import httpx
 import psycopg
 import pytest
 
-from http_api.harness import Api
+from earmark.http_api.app import create_app
+from earmark.http_api.caller import Role
+from http_api.harness import Api, opened
 
 pytestmark = pytest.mark.anyio
 KEY = {"Idempotency-Key": '"8e03978e-40d5-43dd-bc93-6894a57f9324"'}
@@ -60,6 +63,33 @@ async def test_every_call_that_settles_answers_alike(api: Api, alice: httpx.Asyn
         first, again = [await client.post(path, json=body, headers=key) for _ in range(2)]
         assert first.status_code == 200, (path, first.text)
         alike(first, again)
+
+
+async def test_a_call_under_a_key_needs_one_connection(database: str, tmp_path: Path, anyio_backend: str):
+    """Were it to wait for a second one while it has the first, as many calls as there are connections would stand."""
+    async with opened(database, tmp_path, connections=1) as services:
+        api = Api(services, create_app(services))
+        alice, service = api.client("alice"), api.client("backend", Role.SERVICE)
+        open_images = [one["imageId"] for _ in range(3) for one in await api.reserved(alice)]
+        done = await api.completed(alice)
+        for number, (client, path, body, status) in enumerate(
+            [
+                (service, "/api/quota/rollback", {"imageIds": [open_images[0]]}, 200),
+                (alice, "/api/quota/rollback", {"imageIds": [open_images[1]]}, 200),
+                (service, "/api/quota/rollback", {"imageIds": [done]}, 409),
+                (service, "/api/quota/rollback", {"reservationId": await reserved(alice)}, 200),
+                (service, "/api/quota/rollback", {"count": 1}, 200),
+                (service, f"/api/images/{open_images[2]}/cancel", {}, 200),
+                (alice, f"/api/images/{done}/cancel", {}, 409),
+                (alice, f"/api/images/{done}/failed", {}, 409),
+                (service, f"/api/reservations/{await reserved(alice)}/extend", {"ttlSeconds": 5000}, 200),
+                (service, f"/api/reservations/{await reserved(alice)}/commit", {}, 200),
+            ]
+        ):
+            answer = await client.post(path, json=body, headers={"Idempotency-Key": f"key-{number}"})
+            assert answer.status_code == status, (path, body, answer.text)
+        for client in api.clients:
+            await client.aclose()
 
 
 async def test_a_refusal_is_remembered_too(api: Api, alice: httpx.AsyncClient, service: httpx.AsyncClient):

@@ -52,13 +52,15 @@ class Services:
             raise NotFound("There is no such reservation.")
         return story.subject
 
-    async def owner_of_image(self, image: str, seen: str | None) -> str:
-        """Whose image it is; `seen` as for a reservation.
+    async def owner_of_image(self, image: str, seen: str | None, connection: Connection | None = None) -> str:
+        """Whose image it is; `seen` as for a reservation, `connection` as for `uploads_on`.
 
         Raises:
             NotFound: There is none.
         """
-        return seen if seen is not None else (await self.uploads.image(uuid_of(image, "image"))).subject
+        if seen is not None:
+            return seen
+        return (await self.uploads_on(connection).image(uuid_of(image, "image"))).subject
 
     def caller(self, request: Request) -> Caller:
         """Who sends this request.

@@ -465,7 +465,8 @@ class Uploads:
             await _calls.record_duty(connection, duty, error)
 
     async def _completed(self, image: Image) -> AlreadySettled:
-        story = await self.ledger.reservation(image.reservation)
+        async with self.pool.connection() as connection:
+            story = await self.ledger.reservation(image.reservation, connection=connection)
         item = story.items[image.item] if story else None
         return AlreadySettled(
             "The image was completed; its quota is used and cannot be rolled back. Delete the image instead.",

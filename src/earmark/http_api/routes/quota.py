@@ -175,7 +175,7 @@ class Quota:
             )
             return rolled_back(settlement)
         images = [uuid_of(image_id, "image") for image_id in body.image_ids or ()]
-        subject = await self._services.owner_of_image(str(images[0]), caller.sees(named))
+        subject = await self._services.owner_of_image(str(images[0]), caller.sees(named), connection)
         uploads = self._services.uploads_on(connection)
         return subject, await uploads.roll_back_many(images, subject=subject, **stated)
 
