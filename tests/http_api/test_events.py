@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import httpx
+import psycopg
 import pytest
 from starlette.types import Message
 
@@ -241,6 +242,14 @@ def test_more_streams_than_anybody_needs(alice: httpx.Client, monkeypatch: pytes
             "/problems/too-many-streams",
             2,
         )
+
+
+def test_somebody_unknown_is_told_so_before_the_stream_begins(running: Server, connection: psycopg.Connection) -> None:
+    connection.execute("DELETE FROM earmark._private_setting WHERE name = 'default_plan'")
+    with running.client("nobody") as client:
+        for method in ("GET", "HEAD"):
+            assert client.request(method, "/api/events").status_code == 404
+        assert client.get("/api/events").json()["type"] == "/problems/unknown-subject"
 
 
 @pytest.mark.anyio

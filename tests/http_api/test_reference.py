@@ -62,6 +62,21 @@ def test_the_calls_of_either_way_of_processing_are_described():
     assert set(result["409"]["content"]) == {"application/json", "application/problem+json"}
 
 
+async def test_every_header_that_is_heeded_is_described(document: dict[str, Any]):
+    def headers(described: dict[str, Any], method: str, path: str) -> set[str]:
+        one = described["paths"][path][method]
+        return {parameter["name"] for parameter in one["parameters"] if parameter.get("in") == "header"}
+
+    assert headers(document, "get", "/api/events") == {"Last-Event-ID"}
+    for path in ("/api/images", "/api/images/{id}"):
+        assert headers(document, "get", path) == {"If-None-Match"}
+    table = [resource(PROCESS_PATH, POST=jobs.Processing.process), resource(RESULT_PATH, POST=jobs.Results.result)]
+    signed = document_of(table, Settings())
+    webhook = {"webhook-id", "webhook-timestamp", "webhook-signature"}
+    assert headers(signed, "post", PROCESS_PATH) == webhook | {"upstash-signature"}
+    assert headers(signed, "post", RESULT_PATH) == webhook
+
+
 def test_every_slug_is_one_problem():
     told = [one for one in _kinds(EarmarkError) if one.__module__.startswith(_TOLD) and "slug" in vars(one)]
     assert len({one.slug for one in told}) == len(told) == len(catalogue())

@@ -14,12 +14,15 @@ from earmark.config import Settings
 from earmark.errors import EarmarkError, Forbidden, InvalidRequest, KeyConflict, NotFound, NotSignedIn
 from earmark.http_api.problems import BodyTooLarge, DatabaseUnavailable, MalformedBody, title_of
 from earmark.http_api.requests import KEY_LENGTH_MAX, KEY_PATTERN
-from earmark.http_api.routing import SUBJECT, Access, Endpoint, Media, Operation, Resource
+from earmark.http_api.routing import SUBJECT, Access, Endpoint, Media, Operation, Parameter, Resource
 
 Json = dict[str, Any]
 _REFERENCE = "#/components/schemas/{name}"
 _PROBLEM = {"$ref": "#/components/schemas/Problem"}
 _KEYED = {"$ref": "#/components/parameters/IdempotencyKey"}
+_VERSION = Parameter(
+    "If-None-Match", {"type": "string"}, "The `ETag` of an answer that the client has: where it is current still, 304."
+)
 _CONVERTOR = re.compile(r"\{(\w+):\w+\}")
 _SENTENCE = re.compile(r"(?<=[.!?])\s+")
 
@@ -159,16 +162,18 @@ def _parameters(path: str, one: Operation) -> list[Json]:
         }
         for name in re.findall(r"\{(\w+)", path)
     ]
-    found += [
-        {
-            "name": query.name,
-            "in": "query",
-            "required": query.required,
-            "description": query.text,
-            "schema": dict(query.schema),
-        }
-        for query in one.query
-    ]
+    heeded = [*one.headers, *([_VERSION] if one.tagged else [])]
+    for place, parameters in (("query", one.query), ("header", heeded)):
+        found += [
+            {
+                "name": parameter.name,
+                "in": place,
+                "required": parameter.required,
+                "description": parameter.text,
+                "schema": dict(parameter.schema),
+            }
+            for parameter in parameters
+        ]
     return [*found, _KEYED] if one.keyed else found
 
 

@@ -43,7 +43,7 @@ class Media:
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """A query parameter: its JSON schema, and what it is in one sentence."""
+    """A parameter of the query, or a header: its JSON schema, and what it is in one sentence."""
 
     name: str
     schema: Mapping[str, Any]
@@ -71,6 +71,7 @@ class Operation:
         example: A body that is accepted.
         problems: What may go wrong, besides what goes wrong with every call of its kind.
         query: The query parameters.
+        headers: The headers that are heeded, besides those that follow from the rest.
         keyed: Whether an Idempotency-Key is taken.
         tagged: Whether the answer has an ETag, and If-None-Match is heeded.
         quota: Whether the answer carries the RateLimit headers.
@@ -84,6 +85,7 @@ class Operation:
     example: Struct | None = None
     problems: tuple[type[EarmarkError], ...] = ()
     query: tuple[Parameter, ...] = ()
+    headers: tuple[Parameter, ...] = ()
     keyed: bool = False
     tagged: bool = False
     quota: bool = False

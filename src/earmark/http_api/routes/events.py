@@ -12,10 +12,10 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import Send
 
-from earmark.errors import EarmarkError, NotSignedIn
+from earmark.errors import EarmarkError, NotSignedIn, UnknownSubject
 from earmark.http_api.follower import Follower, Watch
 from earmark.http_api.requests import named_in_query
-from earmark.http_api.routing import SUBJECT, Media, operation, resource
+from earmark.http_api.routing import SUBJECT, Media, Parameter, operation, resource
 from earmark.http_api.services import Services
 from earmark.http_api.wire import image_answer, usage_answer
 from earmark.ledger.retrying import UNREACHABLE
@@ -29,6 +29,7 @@ IMAGES_PER_READ = 50
 RETRY_MS = 1000
 
 _POSITION = re.compile("([0-9]{1,18})-([0-9]{1,18})")
+_LAST = Parameter("Last-Event-ID", {"type": "string"}, "The `id` of the last event that the client has seen.")
 _HEADERS = {"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"}
 
 
@@ -54,7 +55,12 @@ class Events:
         self._pool = services.uploads.pool
         self._follower = Follower(partial(positions, self._pool), services.stopping)
 
-    @operation(answers={200: Media("text/event-stream")}, query=(SUBJECT,), problems=(TooManyStreams,))
+    @operation(
+        answers={200: Media("text/event-stream")},
+        query=(SUBJECT,),
+        headers=(_LAST,),
+        problems=(TooManyStreams, UnknownSubject),
+    )
     async def stream(self, request: Request) -> Response:
         """`ready`, then an `image` or `usage` whenever one changes, until the token or the service ends.
 
@@ -63,6 +69,7 @@ class Events:
         """
         caller = self._services.caller(request)
         subject = caller.acting_for(named_in_query(request))
+        await self._services.ledger.usage(subject)  # who is unknown is told so by a status, not by a stream that breaks
         if request.method == "HEAD":
             return Response(None, 200, _HEADERS)
         if self._follower.watching(subject) >= STREAMS_PER_SUBJECT:

@@ -7,7 +7,7 @@ from starlette.routing import Route
 from earmark.errors import NotFound
 from earmark.http_api.bodies import JobBody, ResultBody
 from earmark.http_api.requests import decoded, read_body, uuid_of
-from earmark.http_api.routing import Access, operation, resource
+from earmark.http_api.routing import Access, Parameter, operation, resource
 from earmark.http_api.services import Services
 from earmark.http_api.wire import JobAnswer, ResultAnswer, answer
 from earmark.model import Cause
@@ -15,11 +15,24 @@ from earmark.uploads.job import backoff_seconds
 from earmark.uploads.model import State
 from earmark.uploads.outside import PROCESS_PATH, RESULT_PATH, address
 from earmark.uploads.results import Result, StaleAttempt, TooEarly, take_result
-from earmark.uploads.signatures import QSTASH_HEADER, MessageNotSigned, QStashSignatures, WebhookSignatures
+from earmark.uploads.signatures import (
+    QSTASH_HEADER,
+    WEBHOOK_HEADER,
+    MessageNotSigned,
+    QStashSignatures,
+    WebhookSignatures,
+)
 
 NOT_AGAIN = 489
 """QStash's status for a call that is not to be repeated."""
 NOT_NOW = 503
+_TEXT = {"type": "string"}
+_WEBHOOK = (
+    Parameter("webhook-id", _TEXT, "The message's id (Standard Webhooks)."),
+    Parameter("webhook-timestamp", _TEXT, "When it was sent, in seconds since 1970."),
+    Parameter(WEBHOOK_HEADER, _TEXT, "Of id, time and body, with one of the webhook secrets."),
+)
+_QSTASH = Parameter(QSTASH_HEADER, _TEXT, "QStash's own, in place of those of Standard Webhooks.")
 
 
 def routes(services: Services) -> list[Route]:
@@ -51,6 +64,7 @@ class Processing:
         access=Access.SIGNATURE,
         body=JobBody,
         example=JobBody(image_id="01a2129e-b1c9-822b-9573-7b239050fd7b", attempt=1),
+        headers=(*_WEBHOOK, _QSTASH),
         problems=(MessageNotSigned, NotFound),
     )
     async def process(self, request: Request) -> Response:
@@ -98,6 +112,7 @@ class Results:
         example=ResultBody(
             image_id="01a2129e-b1c9-822b-9573-7b239050fd7b", attempt=1, outcome="completed", actual={"credits": 2}
         ),
+        headers=_WEBHOOK,
         problems=(MessageNotSigned, NotFound, StaleAttempt, TooEarly),
     )
     async def result(self, request: Request) -> Response:
