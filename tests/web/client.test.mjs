@@ -1,7 +1,10 @@
 // The client in Node, against a running service. Each test is a subject of its own; see test_client.py.
 import assert from "node:assert/strict";
 import { File } from "node:buffer";
+import { once } from "node:events";
 import { readFile } from "node:fs/promises";
+import { createServer } from "node:http";
+import { buffer } from "node:stream/consumers";
 import { test } from "node:test";
 
 const { client: clientUrl, url: baseUrl, token, picture } = JSON.parse(process.env.EARMARK_CLIENT_TEST);
@@ -117,4 +120,82 @@ test("refusals are problems, and no answer is another thing", async () => {
   const events = nowhere.events();
   assert.equal((await events.next()).value.type, "lost");
   await events.return();
+});
+
+/** A way to the service on which some requests go wrong: `spoil(request, response)` answers true where it did so. */
+async function badWay(spoil) {
+  const server = createServer(async (request, response) => {
+    const body = await buffer(request);
+    if (spoil(request, response)) return;
+    const { host, connection, ...headers } = request.headers;
+    const sent = { method: request.method, headers, body: body.length > 0 ? body : undefined };
+    const answer = await fetch(baseUrl + request.url, sent);
+    response.writeHead(answer.status, { "content-type": answer.headers.get("content-type") ?? "text/plain" });
+    response.end(Buffer.from(await answer.arrayBuffer()));
+  });
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const url = `http://127.0.0.1:${server.address().port}`;
+  const close = () => (server.closeAllConnections(), server.close());
+  return { url, client: new EarmarkClient({ baseUrl: url, token, timeoutMs: 5000 }), close };
+}
+
+/** Spoils the first request to such an address. */
+function theFirst(pattern, how) {
+  let done = false;
+  return (request, response) => {
+    if (done || !pattern.test(request.url)) return false;
+    done = true;
+    how(request, response);
+    return true;
+  };
+}
+
+test("what is being worked on is asked for again", async () => {
+  const way = await badWay(
+    theFirst(/cancel$/, (_, response) => {
+      response.writeHead(409, { "content-type": "application/problem+json" });
+      response.end(JSON.stringify({ type: "/problems/request-in-flight", status: 409 }));
+    }),
+  );
+  const { images } = await client.reserve([file("a.png")]);
+  assert.equal((await way.client.cancel(images[0].imageId)).state, "cancelled");
+  way.close();
+});
+
+test("bytes that a connection lost are sent again", async () => {
+  const way = await badWay(theFirst(/original/, (request) => request.socket.destroy()));
+  const { images } = await client.reserve([file("a.png")]);
+  const target = { ...images[0], uploadUrl: images[0].uploadUrl.replace(baseUrl, way.url) };
+  assert.equal((await client.upload(target, file("a.png"))).state, "uploaded");
+  way.close();
+});
+
+test("aborting while the last word is on its way gives the quota back", async () => {
+  const abort = new AbortController();
+  const way = await badWay((request) => {
+    if (!request.url.endsWith("complete")) return false;
+    abort.abort();
+    request.socket.destroy();
+    return true;
+  });
+  const { images } = await client.reserve([file("a.png")]);
+  assert.equal((await way.client.upload(images[0], file("a.png"), { signal: abort.signal })).state, "cancelled");
+  assert.equal((await client.usage()).used, 0);
+  way.close();
+});
+
+test("a service that says nothing is not waited for without end", async () => {
+  const way = await badWay(() => true);
+  const impatient = new EarmarkClient({ baseUrl: way.url, token, timeoutMs: 50 });
+  await assert.rejects(impatient.usage(), (error) => error instanceof Unreachable && isTransient(error));
+  way.close();
+});
+
+test("what was deleted is told when the others are resumed", async () => {
+  const files = [file("deleted.png"), file("not yet.png")];
+  const { images } = await client.reserve(files, { key: "some are deleted" });
+  await client.remove(images[0].imageId);
+  const found = await client.resume(files, "some are deleted");
+  assert.deepEqual(found.map(({ image }) => image.state), ["deleted", "reserved"]);
 });

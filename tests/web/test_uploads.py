@@ -111,6 +111,20 @@ def test_cancelling_in_the_middle_of_an_upload(user, slow_uploads):
     expect(page.locator("#history")).to_contain_text("Given back: upload cancelled")
 
 
+def test_an_upload_that_makes_no_progress_is_given_up(user):
+    page = user.open()
+    page.route("**/storage/**", lambda route: None)
+    told = page.evaluate(
+        """async () => {
+            const { EarmarkClient } = await import("/client.js");
+            const target = { uploadUrl: "/storage/silent", headers: {} };
+            const client = new EarmarkClient({ timeoutMs: 50 });
+            return client.put(target, new Blob(["x"])).catch((error) => error.constructor.name);
+        }"""
+    )
+    assert told == "Unreachable"
+
+
 def test_retrying_what_was_cancelled(user, slow_uploads):
     page = user.open()
     session = slow_uploads(page)

@@ -71,7 +71,7 @@ export interface Image {
   expiresAt: string | null;
 }
 
-/** What is known of an image right after its upload: all of it only where it was not accepted. */
+/** What is known of an image right after its upload, or when it was deleted: not all of it. */
 export type Outcome = Pick<Image, "imageId" | "state"> & Partial<Image>;
 
 export interface Entry {
@@ -149,9 +149,11 @@ export function isTransient(error: unknown): boolean;
 export function newKey(): string;
 
 export class EarmarkClient {
-  constructor(options?: { token?: string | null; baseUrl?: string });
+  constructor(options?: { token?: string | null; baseUrl?: string; timeoutMs?: number });
   token: string | null;
   baseUrl: string;
+  /** How long an answer, or, in a browser, the next bit of an upload's progress, is waited for; 60 seconds. */
+  timeoutMs: number;
 
   /** A call that has no method of its own here. */
   get(path: string, query?: Record<string, string | number | null | undefined>): Promise<unknown>;
@@ -164,12 +166,12 @@ export class EarmarkClient {
   history(options?: PageOptions): Promise<{ entries: Entry[]; nextCursor: string | null }>;
 
   reserve(files: File[], options?: { key?: string }): Promise<Reservation>;
-  resume(files: File[], key: string): Promise<{ file: File; target: UploadTarget; image: Image }[]>;
+  resume(files: File[], key: string): Promise<{ file: File; target: UploadTarget; image: Outcome }[]>;
   retry(imageId: string, options?: { key?: string }): Promise<Reservation>;
   upload(target: UploadTarget, file: Blob, options?: UploadOptions): Promise<Outcome>;
   send(target: UploadTarget, file: Blob, options?: Omit<UploadOptions, "onStored">): Promise<void>;
   put(target: UploadRequest, bytes: Blob, options?: Pick<UploadOptions, "onProgress" | "signal">): Promise<void>;
-  complete(imageId: string): Promise<Outcome>;
+  complete(imageId: string, options?: { signal?: AbortSignal }): Promise<Outcome>;
 
   cancel(imageId: string): Promise<Image>;
   failed(imageId: string, error?: string): Promise<Image>;

@@ -8,6 +8,8 @@
 
 const RETRY_DELAYS_MS = [500, 1000, 2000, 4000];
 const UNAVAILABLE = new Set([502, 503, 504]);
+const IN_FLIGHT = "request-in-flight";
+const STOPPABLE = new Set(["uploaded", "processing"]);
 const SET_BY_THE_BROWSER = /^(host|content-length)$/i;
 const RECONNECT_FIRST_MS = 500;
 const RECONNECT_MAX_MS = 10_000;
@@ -31,14 +33,18 @@ export class Unreachable extends Error {}
 
 /** Whether the same request may succeed later without any change. */
 export function isTransient(error) {
-  return error instanceof Unreachable || UNAVAILABLE.has(error.status) || error.slug === "idempotency-key-in-flight";
+  return error instanceof Unreachable || UNAVAILABLE.has(error.status) || error.slug === IN_FLIGHT;
 }
 
 export class EarmarkClient {
-  /** `token`: bearer token, replaceable at any time. `baseUrl`: where the service is, no slash at the end. */
-  constructor({ token = null, baseUrl = "" } = {}) {
+  /**
+   * `token`: bearer token, replaceable at any time. `baseUrl`: where the service is, no slash at the end. `timeoutMs`:
+   * how long an answer, or, in a browser, the next bit of an upload's progress, is waited for.
+   */
+  constructor({ token = null, baseUrl = "", timeoutMs = 60_000 } = {}) {
     this.token = token;
     this.baseUrl = baseUrl;
+    this.timeoutMs = timeoutMs;
   }
 
   usage() {
@@ -84,7 +90,7 @@ export class EarmarkClient {
    */
   async resume(files, key) {
     const { images } = await this.reserve(files, { key });
-    const states = await Promise.all(images.map(({ imageId }) => this.image(imageId)));
+    const states = await Promise.all(images.map(({ imageId }) => this.#imageOrGone(imageId)));
     return files.map((file, index) => ({ file, target: images[index], image: states[index] }));
   }
 
@@ -105,17 +111,26 @@ export class EarmarkClient {
       return signal?.aborted ? this.cancel(target.imageId) : this.failed(target.imageId, error.message);
     }
     onStored?.();
-    const image = await this.complete(target.imageId);
-    return signal?.aborted && image.state === "uploaded" ? this.cancel(target.imageId) : image;
+    let image;
+    try {
+      image = await this.complete(target.imageId, { signal });
+    } catch (error) {
+      if (!signal?.aborted) throw error;
+    }
+    return signal?.aborted && (!image || STOPPABLE.has(image.state)) ? this.cancel(target.imageId) : image;
   }
 
-  /** Only the bytes: at once, or part by part where the service wants a large file in parts. */
+  /**
+   * Only the bytes: at once, or part by part where the service wants a large file in parts. What a connection lost is
+   * sent again a few times: a whole file is stored once, and a part anew.
+   */
   async send(target, file, { onProgress, onPart, signal, storedBytes = 0 } = {}) {
     for (const part of target.parts ?? [{ ...target, offset: 0, size: file.size }]) {
       const end = part.offset + part.size;
       if (end <= storedBytes) continue;
       const bytes = file.slice(part.offset, end);
-      await this.put(part, bytes, { onProgress: (sent) => onProgress?.(part.offset + sent), signal });
+      const told = (sent) => onProgress?.(part.offset + sent);
+      await repeated(() => this.put(part, bytes, { onProgress: told, signal }), RETRY_DELAYS_MS, signal);
       onPart?.(end);
     }
   }
@@ -125,15 +140,17 @@ export class EarmarkClient {
     signal?.throwIfAborted();
     const url = absolute(target.uploadUrl, this.baseUrl);
     const headers = Object.entries(target.headers ?? {}).filter(([name]) => !SET_BY_THE_BROWSER.test(name));
-    const request = { method: target.method ?? "PUT", url, headers, bytes, onProgress, signal };
+    const request = { method: target.method ?? "PUT", url, headers, bytes, onProgress, signal, timeoutMs: this.timeoutMs };
     const status = await (globalThis.XMLHttpRequest ? sendWatched(request) : sendWhole(request));
     // 412: an earlier attempt has stored the bytes; whether they are the right ones is for `complete` to say.
+    if (UNAVAILABLE.has(status)) throw new Unreachable(refusal(status));
     if (status >= 300 && status !== 412) throw new Error(refusal(status));
   }
 
-  async complete(imageId) {
+  /** `signal`: aborted, it is not asked again after a lost answer. */
+  async complete(imageId, { signal } = {}) {
     try {
-      const answer = await this.#post("/api/images/complete", { imageId });
+      const answer = await this.#post("/api/images/complete", { imageId }, { signal });
       return { imageId, state: answer.status };
     } catch (error) {
       if (error.status !== 409 && error.status !== 422) throw error;
@@ -189,6 +206,16 @@ export class EarmarkClient {
     }
   }
 
+  /** An image as it is; of one that was deleted, that. */
+  async #imageOrGone(imageId) {
+    try {
+      return await this.image(imageId);
+    } catch (error) {
+      if (error.status !== 404) throw error;
+      return { imageId, state: "deleted" };
+    }
+  }
+
   /** One connection. A server that says nothing for too long, not even a heartbeat, is taken for gone. */
   async *#stream(place, signal) {
     const silence = new AbortController();
@@ -221,28 +248,22 @@ export class EarmarkClient {
     try {
       return (await this.#post(`${imagePath(imageId)}/${verb}`, body, { keepalive: true })).image;
     } catch (error) {
-      if (error.status !== 409) throw error;
+      if (error.status !== 409 || error.slug === IN_FLIGHT) throw error;
       return this.image(imageId);
     }
   }
 
   /** Every POST carries a key, so repeating it after a lost answer changes nothing twice. */
-  async #post(path, body, { keepalive = false, delays = RETRY_DELAYS_MS, key = newKey() } = {}) {
-    for (let attempt = 0; ; attempt += 1) {
-      try {
-        return await this.#request("POST", path, { body, headers: { "Idempotency-Key": key }, keepalive });
-      } catch (error) {
-        if (!isTransient(error) || attempt >= delays.length) throw error;
-        await pause(delays[attempt]);
-      }
-    }
+  #post(path, body, { keepalive = false, delays = RETRY_DELAYS_MS, key = newKey(), signal } = {}) {
+    const options = { body, headers: { "Idempotency-Key": key }, keepalive };
+    return repeated(() => this.#request("POST", path, options), delays, signal);
   }
 
   async #request(method, path, options) {
     let response;
     let answer;
     try {
-      response = await this.#fetch(method, path, options);
+      response = await this.#fetch(method, path, { ...options, signal: AbortSignal.timeout(this.timeoutMs) });
       answer = await response.text();
     } catch (error) {
       throw new Unreachable("The service could not be reached.", { cause: error });
@@ -285,17 +306,41 @@ function eventOf(block) {
   return { name: fields.get("event"), id: fields.get("id"), data: parse(fields.get("data") ?? "null") };
 }
 
+/** Calls again, after each of the delays, what failed in a way that may pass. */
+async function repeated(attempt, delays, signal) {
+  for (let failures = 0; ; failures += 1) {
+    try {
+      return await attempt();
+    } catch (error) {
+      if (signal?.aborted || !isTransient(error) || failures >= delays.length) throw error;
+      await pause(delays[failures], signal);
+    }
+  }
+}
+
 /** XMLHttpRequest, because a browser's fetch reports no upload progress. Answers the status. */
-function sendWatched({ method, url, headers, bytes, onProgress, signal }) {
+function sendWatched({ method, url, headers, bytes, onProgress, signal, timeoutMs }) {
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
+    const lost = () => reject(new Unreachable("The connection was lost during the upload."));
+    const stop = () => request.abort();
+    const stalled = () => (lost(), stop());
+    let timer = setTimeout(stalled, timeoutMs);
     request.open(method, url);
     for (const [name, value] of headers) request.setRequestHeader(name, value);
-    request.upload.onprogress = (event) => onProgress?.(event.loaded);
-    request.onerror = () => reject(new Unreachable("The connection was lost during the upload."));
+    request.upload.onprogress = (event) => {
+      clearTimeout(timer);
+      timer = setTimeout(stalled, timeoutMs);
+      onProgress?.(event.loaded);
+    };
+    request.onerror = lost;
     request.onabort = () => reject(new Error("The upload was stopped."));
     request.onload = () => resolve(request.status);
-    signal?.addEventListener("abort", () => request.abort(), { once: true });
+    request.onloadend = () => {
+      clearTimeout(timer);
+      signal?.removeEventListener("abort", stop);
+    };
+    signal?.addEventListener("abort", stop);
     request.send(bytes);
   });
 }

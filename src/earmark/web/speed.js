@@ -23,7 +23,7 @@ export class Speed {
   #measure(sent) {
     const elapsed = performance.now() - this.#at;
     if (elapsed < SAMPLE_MS) return;
-    const now = ((sent - this.#sent) * 1000) / elapsed;
+    const now = (Math.max(sent - this.#sent, 0) * 1000) / elapsed; // less than before: a part that is sent again
     this.#bytesPerSecond = this.#bytesPerSecond === null ? now : WEIGHT * now + (1 - WEIGHT) * this.#bytesPerSecond;
     this.#at += elapsed;
     this.#sent = sent;
