@@ -1,4 +1,5 @@
 import asyncio
+import base64
 import io
 import json
 import random
@@ -7,6 +8,7 @@ import struct
 import sys
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import pytest
 from PIL import Image
 
 from earmark.config import DEFAULT_TYPES, Settings
+from earmark.uploads.decoder_memory import limited_memory
 from earmark.uploads.inspection import (
     FORMATS,
     HEAD_BYTES,
@@ -268,6 +271,77 @@ def test_no_bomb_takes_memory(tmp_path: Path):
     assert asyncio.run(main()) < 20_000  # kilobytes
 
 
+# 16,000 by 12,000 pixels of one colour, encoded by Pillow, with an `ispe` that says 10 by 10; packed by zlib.
+LYING_AVIF = (
+    "eNpjYGBQSCupLEgsy0xjAAIQnZuZZpibmZjm62joBBR6nZtaksgAAYoZKTlFUDZDQWZyCQMa4CvILMkFsxiBWC4zJz8ZxHEB8Rkh"
+    "oozCDAzcsUC2RmZmXhpcrRSQk8oE5SWWGRg65+fkg+3KyiwoKgDS3pkFyflAWiSzuCAVah8XFAsUZFZkggSYOTg4gBRPYpmhc6M8"
+    "D0hIODk/pygvOacCaDIvA1sDUEg8syAX5iegw1gYmZpZgK5KzU1JLBFi4OKW/15Xv7t2EZMUL4fRaTEBpeTDh40aWQT8FYCaw8+f"
+    "C1yreTeraKb4x/Lp7yqDFkUpMOlEl799Gj77FyeL+1Ifjgs73zDNTqkyOtN0SiRykv9GFuvJldMPKEUEfEu7K6X37N+krNeP+CrE"
+    "BKL6bE+kOE6UKby8ym7Chsjz5yLKmT5vve38RGo/W8zjfzkirVXKqU9kErfO2Xv84cYcITWfDpHb4SeqxB6/m9H7Lnfxt5xFPAtb"
+    "PPoSn/yoeDhrVhbLs9DlqsKbtqxqr69+1mPqeODu3TPcDn4CC2hodARZRi9tFOrc8tro9Vd2teo5onnsCV4vHZS3JO47vWenzZNX"
+    "6ou0nAIeDM3wGA3q0aAeDerRoB4N6tGgHg3qoR3UwdR39D2NoWMo1cP1KQsAH0sRUA=="
+)
+
+
+HUNGRY: dict[str, tuple[str, Callable[[], bytes]]] = {
+    "avif larger than it says": ("image/avif", lambda: zlib.decompress(base64.b64decode(LYING_AVIF))),
+    "png of one endless line": ("image/png", lambda: png(50_000_000, 1, idat(200_000_001), colour=6)),
+    "png of endless lines": ("image/png", lambda: png(1, 50_000_000, idat(100_000_000))),
+    "jpeg of countless segments": (
+        "image/jpeg",
+        lambda: jpeg().replace(b"\xff\xdb", b"\xff\xfe\0\2" * 4_000_000 + b"\xff\xdb", 1),
+    ),
+}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="no other system can bound a process's memory")
+@pytest.mark.parametrize("name", HUNGRY)
+def test_what_a_header_does_not_show_takes_no_memory_either(name: str, tmp_path: Path):
+    content_type, make = HUNGRY[name]
+    path = tmp_path / "hungry"
+    path.write_bytes(make())
+
+    async def main() -> tuple[object, object, int]:
+        pool = ImagePool(1, 60)
+        try:
+            verdict = await pool.run(inspect, path, content_type=content_type, filename="", limits=LIMITS)
+            path.write_bytes(jpeg())
+            next_one = await pool.run(inspect, path, content_type="image/jpeg", filename="", limits=LIMITS)
+            return verdict, next_one, (await pool.run(resource.getrusage, resource.RUSAGE_SELF)).ru_maxrss
+        finally:
+            pool.close()
+
+    verdict, next_one, kilobytes = asyncio.run(main())
+    assert code_of(verdict) in {"too-costly", "damaged"}
+    assert isinstance(next_one, Inspected)
+    assert kilobytes * 1024 < LIMITS.decoder_memory_bytes
+
+
+def limits_and_what_fits() -> tuple[tuple[int, int], tuple[int, int], list[int]]:
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    fitted = []
+    with limited_memory(50_000_000):
+        for size in (20_000_000, 80_000_000):
+            with suppress(MemoryError):
+                fitted.append(len(bytes(size)))
+    return before, resource.getrlimit(resource.RLIMIT_DATA), fitted
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="no other system can bound a process's memory")
+@pytest.mark.parametrize("own", [None, 1 << 40])
+def test_a_decoder_gets_what_it_may_have_and_its_process_keeps_its_own_limit(own: int | None):
+    async def main() -> tuple[tuple[int, int], tuple[int, int], list[int]]:
+        pool = ImagePool(1, 60, memory_bytes=own)
+        try:
+            return await pool.run(limits_and_what_fits)
+        finally:
+            pool.close()
+
+    before, after, fitted = asyncio.run(main())
+    assert after == before
+    assert fitted == [20_000_000]
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="the unit of ru_maxrss is Linux's")
 def test_fifty_megapixels_fit_into_300_megabytes_with_their_thumbnail(tmp_path: Path):
     path = tmp_path / "large.png"
@@ -367,6 +441,7 @@ BROKEN: dict[str, tuple[str, bytes]] = {
     ),
     "png with damaged pixels": ("image/png", png(4, 4, png_chunk(b"IDAT", b"\x78\x9c" + b"\xff" * 20))),
     "png with a wrong filter": ("image/png", png(4, 1, png_chunk(b"IDAT", zlib.compress(b"\x09abcd")))),
+    "png by a palette that it lacks": ("image/png", png(4, 4, idat(20), colour=3)),
     "png with no pixels": ("image/png", png(4, 4)),
     "png with no width": ("image/png", png(0, 4, idat(4))),
     "png without its end": ("image/png", png(4, 4, idat(20))[:-12]),

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Self
 from PIL import AvifImagePlugin, ExifTags, Image
 
 from earmark.errors import InvalidRequest
+from earmark.uploads.decoder_memory import limited_memory
 from earmark.uploads.image_headers import NAMES, Header, read_header
 from earmark.uploads.png_stream import DamagedPngError, check_png
 
@@ -104,7 +105,7 @@ class Rejection:
 
     Attributes:
         code: Short and stable: `empty`, `too-large`, `bad-name`, `type-not-allowed`, `content-mismatch`,
-            `not-an-image`, `too-many-pixels`, `too-many-frames`, `damaged`.
+            `not-an-image`, `too-many-pixels`, `too-many-frames`, `too-costly`, `damaged`.
         reason: One sentence for the user.
     """
 
@@ -175,8 +176,8 @@ def inspect_head(head: bytes, *, content_type: str, filename: str, limits: Limit
 def inspect(path: Path, *, content_type: str, filename: str, limits: Limits) -> Inspected | Rejection:
     """Decodes every frame of a file and says what it is.
 
-    Peak resident memory stays under `limits.decoder_memory_bytes`. Runs in a pool process: it can take seconds, and
-    a decoder that crashes takes its process along.
+    Peak resident memory stays under `limits.decoder_memory_bytes`, on Linux whatever the file is. Runs in a pool
+    process: it can take seconds, and a decoder that crashes takes its process along.
     """
     found = inspect_picture(path, content_type=content_type, filename=filename, limits=limits, side=1)
     return found if isinstance(found, Rejection) else found[0]
@@ -249,13 +250,19 @@ def orientation_of(image: Image.Image) -> int:
 def _decode(
     path: Path, header: Header, pictures: int | None, limits: Limits, side: int
 ) -> tuple[Inspected, Picture | None] | Rejection:
+    memory_bytes = limits.decoder_memory_bytes - _PROCESS_BYTES
     try:
-        with strict_pillow(limits.max_frame_pixels), open_image(path, header.format) as image:
+        # The header may lie, and pixels are not all that a decoder keeps.
+        with (
+            strict_pillow(limits.max_frame_pixels),
+            limited_memory(memory_bytes),
+            open_image(path, header.format) as image,
+        ):
             return _load_frames(path, image, header, pictures, limits, side)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         return _too_many_pixels(limits)
     except MemoryError:
-        return _too_costly(header, limits)
+        return Rejection("too-costly", "The picture takes too much memory to decode.")
     except Exception as error:  # noqa: BLE001 - decoders raise whatever they like: struct.error, SyntaxError, KeyError…
         if "MAX_TEXT" in str(error):
             return Rejection("damaged", "The file carries a comment or colour profile that is too large when unpacked.")

@@ -13,6 +13,7 @@ _PIECE_BYTES = 1 << 20
 _PACKED_PIECE_BYTES = 1 << 16
 _IHDR_BYTES = 13
 _SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # per pixel, by colour type
+_BY_PALETTE = 3
 _ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 
 
@@ -33,8 +34,10 @@ def check_png(data: bytes | mmap) -> int:
     width, height, depth, colour, _, _, interlace = struct.unpack(">IIBBBBB", body[:_IHDR_BYTES])
     size, row = (width, height), (depth * _SAMPLES.get(colour, 4), bool(interlace))
     pictures = frames = promised_frames = 0
+    lacks_palette = colour == _BY_PALETTE
     stream: _Stream | None = None
     for kind, body in chunks:
+        lacks_palette = lacks_palette and kind != b"PLTE"
         if kind == b"acTL" and not pictures:
             promised_frames = int.from_bytes(body[:4], "big")
         elif kind == b"fcTL" and promised_frames:
@@ -46,8 +49,8 @@ def check_png(data: bytes | mmap) -> int:
             if stream is None:
                 stream, pictures = _Stream(_promised_bytes(size, *row)), pictures + 1
             stream.feed(body if kind == b"IDAT" else body[4:])
-    if stream is None:
-        raise DamagedPngError("The picture is missing.")
+    if stream is None or lacks_palette:
+        raise DamagedPngError("The picture, or its palette, is missing.")
     stream.finish()
     if frames != promised_frames:
         raise DamagedPngError("Frames are missing.")
