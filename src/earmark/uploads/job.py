@@ -26,7 +26,7 @@ from earmark.uploads._calls import Transition
 from earmark.uploads.flow import Uploads, log_transition
 from earmark.uploads.inspection import Inspected, Rejection, inspect
 from earmark.uploads.lost_outputs import remake_lost_outputs
-from earmark.uploads.model import Image, State, StoredOutput
+from earmark.uploads.model import Image, State, StoredOutput, in_one_line
 from earmark.uploads.process_pool import ImagePool, PoolCrashed, PoolTimeout
 from earmark.uploads.processing import (
     PermanentFailure,
@@ -34,6 +34,7 @@ from earmark.uploads.processing import (
     Processor,
     inspect_and_make_thumbnail,
     make_thumbnail,
+    processed,
     source_of,
 )
 from earmark.uploads.queue import enqueue
@@ -147,12 +148,14 @@ class ImageJobs:
                 found = await self._inspect_and_process(image, path)
             if isinstance(found, Rejection):
                 return await self._end(image, Cause.VALIDATION_FAILED, found.reason, "rejected")
-            inspected, processed = found
-            return await self._complete(image, inspected, processed)
+            return await self._complete(image, *found)
         except UNREACHABLE:
             raise
-        except (PermanentFailure, ObjectMissing) as error:
-            return await self._end(image, Cause.PROCESSING_FAILED, f"Processing failed: {error}", "failed")
+        except ObjectMissing:
+            return await self._end(image, Cause.PROCESSING_FAILED, "The file is no longer there.", "failed")
+        except PermanentFailure as error:
+            reason = in_one_line(f"Processing failed: {error}")
+            return await self._end(image, Cause.PROCESSING_FAILED, reason, "failed")
         except Exception as error:  # noqa: BLE001 - the processor is the user's: whatever it raises may pass
             return await self._retry_or_end(image, error)
 
@@ -168,7 +171,7 @@ class ImageJobs:
         if isinstance(inspected, Rejection):
             return inspected
         source = replace(source, content_type=inspected.content_type)
-        return inspected, await self._pool.run(self._processor, source)
+        return inspected, await processed(self._pool, self._processor, source)
 
     async def inspect(self, image: Image, path: Path, *, is_last_try: bool = False) -> Inspected | Rejection:
         """Looks at the whole content in a pool process.
@@ -187,21 +190,21 @@ class ImageJobs:
                 raise
             return Rejection("damaged", "The image cannot be decoded.")
 
-    async def _complete(self, image: Image, inspected: Inspected, processed: Processed) -> str:
+    async def _complete(self, image: Image, inspected: Inspected, made: Processed) -> str:
         outputs = {
             output.name: StoredOutput(f"{image.folder}/{image.attempt}-{output.name}", output.content_type)
-            for output in processed.outputs
+            for output in made.outputs
         }
-        for output in processed.outputs:
+        for output in made.outputs:
             stored = outputs[output.name]
             await self._uploads.storage.put(stored.key, output.data, content_type=stored.content_type)
         metadata = {
-            "width": processed.width,
-            "height": processed.height,
-            "format": processed.format,
-            "frames": processed.frames,
-            "colors": list(processed.colors),
-            "thumbhash": processed.thumbhash,
+            "width": made.width,
+            "height": made.height,
+            "format": made.format,
+            "frames": made.frames,
+            "colors": list(made.colors),
+            "thumbhash": made.thumbhash,
         }
         reached("outputs_stored")
         async with self._uploads.pool.connection() as connection:
@@ -212,7 +215,7 @@ class ImageJobs:
                 content_type=inspected.content_type,
                 metadata=metadata,
                 outputs=outputs,
-                actual=processed.actual,
+                actual=made.actual,
             )
         reached("completed")
         if moved.outcome == "exceeds_hold":

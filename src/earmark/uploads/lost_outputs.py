@@ -11,7 +11,7 @@ from earmark.uploads import _calls
 from earmark.uploads.flow import Uploads
 from earmark.uploads.model import Image, State
 from earmark.uploads.process_pool import ImagePool
-from earmark.uploads.processing import Output, PermanentFailure, Processor, source_of
+from earmark.uploads.processing import Output, PermanentFailure, Processor, processed, source_of
 
 _logger = logging.getLogger("earmark.jobs")
 
@@ -61,7 +61,7 @@ async def _processed_again(uploads: Uploads, pool: ImagePool, processor: Process
         await uploads.storage.download(image.key, path)
         source = source_of(image, path)
         try:
-            return (await pool.run(processor, source)).outputs
+            return (await processed(pool, processor, source)).outputs
         except PermanentFailure:
             return ()
 

@@ -1,5 +1,6 @@
 """What the upload flow speaks of: a file that is offered, an image and its state."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -8,6 +9,15 @@ from uuid import UUID
 
 from earmark.model import Cause
 from earmark.uploads.storage import SignedUpload
+
+REASON_LENGTH_MAX = 500
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f]+")
+
+
+def in_one_line(text: str) -> str:
+    """A text that somebody else wrote, as it may stand in a reason: one line of at most 500 characters."""
+    sendable = text.encode(errors="replace").decode()
+    return " ".join(_UNPRINTABLE.sub(" ", sendable).split())[:REASON_LENGTH_MAX]
 
 
 class State(StrEnum):

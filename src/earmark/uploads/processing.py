@@ -1,10 +1,12 @@
 """What is made of a sound picture: a thumbnail, its dominant colours and a placeholder hash.
 
 A processor is any callable from `Source` to `Processed`; the setting `processor` names it. It runs in a pool process.
+What it makes is checked as it is made, so that a mistake in it is told where it was made.
 """
 
 import base64
 import io
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -32,6 +34,7 @@ from earmark.uploads.inspection import (
     orientation_of,
     strict_pillow,
 )
+from earmark.uploads.process_pool import ImagePool, PoolCrashed, PoolTimeout
 
 if TYPE_CHECKING:  # a decoding process has no use for the rest of the flow
     from earmark.uploads.model import Image as UploadedImage
@@ -45,6 +48,8 @@ _DECODED_SIDE = 2 * THUMBNAIL_SIDE
 _HASH_SIDE = 32
 _COLOR_SIDE = 64
 _BAND_PIXELS = 1_000_000
+_OUTPUT_NAME = re.compile("[a-z0-9][a-z0-9_.-]{0,99}")
+_RESOURCE_NAME = re.compile("[a-z][a-z0-9_]{0,62}")
 _OPAQUE_ENOUGH = 128
 _MAX_PIXELS = 250_000_000  # whatever the limits of inspection were set to, no more than this is ever unpacked
 _UPRIGHT = {
@@ -94,11 +99,27 @@ def source_of(image: "UploadedImage", path: Path) -> Source:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """One file made from a picture. `name` is unique among a picture's outputs, lower case, no path: `thumbnail`."""
+    """One file made from a picture. `name` is unique among a picture's outputs, lower case, no path: `thumbnail`.
+
+    Raises:
+        TypeError: A field is of another type.
+        ValueError: It cannot be named so.
+    """
 
     name: str
     content_type: str
     data: bytes
+
+    def __post_init__(self) -> None:
+        """Refuses what could not be stored."""
+        fields: tuple[tuple[object, type], ...] = ((self.name, str), (self.content_type, str), (self.data, bytes))
+        for value, kind in fields:
+            if not isinstance(value, kind):
+                raise TypeError(f"{value!r} should be of type {kind.__name__}.")
+        if not _OUTPUT_NAME.fullmatch(self.name):
+            raise ValueError(
+                f"{self.name!r} is no name of an output: letters in lower case, digits, . _ -, at most 100."
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +135,10 @@ class Processed:
         thumbhash: Placeholder of a few dozen bytes, in base64 (https://evanw.github.io/thumbhash/).
         outputs: Files to keep beside the original.
         actual: Amount really used of each resource whose amount differs from the held one.
+
+    Raises:
+        TypeError: A field is of another type.
+        ValueError: Two outputs have one name, a text holds NUL, or an amount or its resource cannot be.
     """
 
     width: int
@@ -125,6 +150,20 @@ class Processed:
     outputs: tuple[Output, ...]
     actual: Mapping[str, int] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        """Refuses what could not be booked."""
+        texts = (self.format, self.thumbhash, *self.colors)
+        for kind, values in ((int, (self.width, self.height, self.frames, *self.actual.values())), (str, texts)):
+            if wrong := [value for value in values if not isinstance(value, kind)]:
+                raise TypeError(f"{wrong[0]!r} should be of type {kind.__name__}.")
+        if any("\0" in text for text in texts):
+            raise ValueError("No text may hold NUL.")
+        if len({output.name for output in self.outputs}) < len(self.outputs):
+            raise ValueError("Two outputs have the same name.")
+        for resource, amount in self.actual.items():
+            if amount < 0 or not _RESOURCE_NAME.fullmatch(resource):
+                raise ValueError(f"{amount} {resource!r} cannot have been used.")
+
 
 class PermanentFailure(Exception):  # noqa: N818 - the name users read
     """Retrying cannot help. The message is shown to the user: one sentence, no internals."""
@@ -135,6 +174,26 @@ class TransientFailure(Exception):  # noqa: N818 - the name users read
 
 
 Processor = Callable[[Source], Processed]
+
+
+async def processed(pool: ImagePool, processor: Processor, source: Source) -> Processed:
+    """What the processor makes of a picture.
+
+    Raises:
+        PermanentFailure: It says so.
+        TransientFailure: It says so, raises anything else, or returns something else: an error of a database or a
+            store that it speaks of is not to be taken for one of ours.
+        PoolTimeout, PoolCrashed: It took too long, or its process died.
+    """
+    try:
+        made: object = await pool.run(processor, source)
+    except (PermanentFailure, TransientFailure, PoolTimeout, PoolCrashed):
+        raise
+    except Exception as error:
+        raise TransientFailure(f"The processor raised {type(error).__name__}: {error}") from error
+    if not isinstance(made, Processed):
+        raise TransientFailure(f"The processor returned {type(made).__name__}, not Processed.")
+    return made
 
 
 def load_processor(spec: str) -> Processor:

@@ -1,6 +1,5 @@
 """Images: reserve and permit uploads, complete, fail, cancel, retry, look, delete."""
 
-import re
 import time
 from uuid import UUID
 
@@ -51,13 +50,11 @@ from earmark.http_api.wire import (
     usage_answer,
 )
 from earmark.uploads._calls import Transition
-from earmark.uploads.model import File, Image
+from earmark.uploads.model import File, Image, in_one_line
 from earmark.uploads.storage import StorageUnavailable
 
-ERROR_LENGTH_MAX = 500
 LINKS_SECONDS = 300
 """How long an image's version stays the same: a client that is told so has links that are good for longer yet."""
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f]+")
 
 
 def routes(services: Services) -> list[Route]:
@@ -154,7 +151,7 @@ class Images:
         """The upload failed, in the client's words; repeated: the same answer."""
         caller = self._services.caller(request)
         body = await read(request, FailedBody)
-        error = " ".join(_UNPRINTABLE.sub(" ", body.error or "").split())[:ERROR_LENGTH_MAX]
+        error = in_one_line(body.error or "")
 
         async def effect(connection: Connection | None) -> Response:
             image, seen = self._named(request, caller)
