@@ -130,6 +130,27 @@ def test_parts_that_have_all_come_without_a_word_are_adopted(flow_of, clock, sto
     asyncio.run(run())
 
 
+@pytest.mark.parametrize("end", ["cancel", "expiry"])
+@pytest.mark.parametrize("foreign", ["0123456789abcdef" * 2, "VXBsb2FkIElEIGZvciBlbHZpbmcncyBtb3ZpZS5tMnRzIHVwbG9hZA"])
+def test_an_upload_in_parts_that_another_store_began_ends_too(flow_of, clock, storage, connection, end, foreign):
+    """Of before `EARMARK_STORAGE_URL` was changed."""
+
+    async def run():
+        async with flow_of(storage=storage, **SETTINGS) as flow:
+            upload = await reserved(flow)
+            connection.execute("UPDATE earmark._private_image SET upload_id = %s", (foreign,))
+            if end == "cancel":
+                await flow.uploads.cancel(upload.image.image, subject="alice")
+            else:
+                clock.advance(UPLOAD_TTL)
+            report = await sweep(flow.uploads)
+            assert (report.removed, dict(report.failed)) == (1, {})
+            assert await flow.state(upload.image) == ("cancelled" if end == "cancel" else "expired")
+            assert await flow.used() == (0, 0, 0, 0)
+
+    asyncio.run(run())
+
+
 def test_many_completes_at_once_enqueue_one_job(flow_of, storage):
     async def run():
         async with flow_of(storage=storage, **SETTINGS) as flow:

@@ -8,7 +8,7 @@ import pytest
 from earmark.model import Cause
 from earmark.uploads import _calls
 from earmark.uploads.model import State
-from earmark.uploads.recovery import recover, remove_objects, sweep
+from earmark.uploads.recovery import REMOVALS_FAILED_MAX, recover, remove_objects, sweep
 from earmark.uploads.storage import StorageUnavailable
 from earmark.worker.duties import Duty, run_duties
 from earmark.worker.job_rescuer import rescue_once
@@ -144,6 +144,52 @@ def test_what_was_not_accepted_leaves_nothing_in_the_store_even_when_it_comes_la
             assert await flow.storage.head(image.key) is None
             clock.advance(UPLOAD_TTL + 61)
             assert (await sweep(flow.uploads)).removed == 0
+
+    asyncio.run(run())
+
+
+def test_an_object_that_the_store_does_not_let_go_keeps_no_other_image_waiting(flow_of, monkeypatch):
+    async def run():
+        async with flow_of() as flow:
+            images = [await flow.uploaded(JPEG) for _ in range(3)]
+            delete = flow.storage.delete
+
+            async def locked(keys):
+                if images[0].key in keys:
+                    raise StorageUnavailable("it is under a legal hold")
+                await delete(keys)
+
+            monkeypatch.setattr(flow.storage, "delete", locked)
+            for image in images:
+                await flow.uploads.cancel(image.image, subject="alice")
+            report = await sweep(flow.uploads)
+            assert (report.removed, dict(report.failed)) == (2, {"StorageUnavailable": 1})
+            assert [stored.key async for stored in flow.storage.list()] == [images[0].key]
+            monkeypatch.undo()
+            assert (await sweep(flow.uploads)).removed == 1
+            assert [stored.key async for stored in flow.storage.list()] == []
+
+    asyncio.run(run())
+
+
+def test_a_store_that_lets_nothing_go_is_asked_a_few_times_and_again_by_the_next_sweep(flow_of, monkeypatch):
+    asked = []
+
+    async def run():
+        async with flow_of() as flow:
+            images = [await flow.uploaded(JPEG) for _ in range(8)]
+
+            async def away(keys):
+                asked.append(keys)
+                raise StorageUnavailable("it does not answer")
+
+            monkeypatch.setattr(flow.storage, "delete", away)
+            for image in images:
+                await flow.uploads.cancel(image.image, subject="alice")
+            assert (await sweep(flow.uploads)).removed == 0
+            assert len(asked) == REMOVALS_FAILED_MAX
+            monkeypatch.undo()
+            assert (await sweep(flow.uploads)).removed == 8
 
     asyncio.run(run())
 

@@ -8,6 +8,7 @@ import logging
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
 import psycopg
 
@@ -24,6 +25,8 @@ from earmark.uploads.storage import StorageError
 BATCH = 100
 MAX_BATCHES = 1000
 """Bound of one sweep; what is left is for the next."""
+REMOVALS_FAILED_MAX = 5
+"""So many are the store's fault, not theirs, and each may take its time: the next sweep tries again."""
 
 _logger = logging.getLogger("earmark.recovery")
 
@@ -50,12 +53,8 @@ async def sweep(uploads: Uploads) -> SweepReport:
     images, failed = await recover(uploads)
     expired = await uploads.ledger.sweep()
     reached("holds_swept")
-    removed = 0
-    try:
-        removed = await remove_objects(uploads)
-    except StorageError as error:
-        failed[type(error).__name__] += 1
-    return SweepReport(images, len(expired), removed, failed)
+    removed, kept = await remove_objects(uploads)
+    return SweepReport(images, len(expired), removed, failed + kept)
 
 
 async def recover(uploads: Uploads) -> tuple[Counter[str], Counter[str]]:
@@ -129,30 +128,45 @@ async def _end(uploads: Uploads, image: Image, cause: Cause, reason: str) -> str
     return cause.value if moved.outcome == "rolled_back" else moved.outcome
 
 
-async def remove_objects(uploads: Uploads) -> int:
-    """Removes what the store need not keep; how many images that concerned.
+async def remove_objects(uploads: Uploads) -> tuple[int, Counter[str]]:
+    """Removes what the store need not keep; how many images that concerned, and what the store did not let go.
 
     That is all of an image that was not accepted or is deleted; of a completed one, what attempts that died have left.
+    An image with such an object keeps no other waiting, unless there are many.
     """
     removed = 0
+    failed: Counter[str] = Counter()
     for _ in range(MAX_BATCHES):
         async with uploads.pool.connection() as connection:
             images = await _calls.to_remove(connection, BATCH)
+        done: list[UUID] = []
         for image in images:
-            if image.upload_id is not None:
-                await uploads.storage.abort_parts(image.key, image.upload_id)
-            named = _named(image)
-            keys = [stored.key async for stored in uploads.storage.list(image.folder) if stored.key not in named]
-            if keys:
-                await uploads.storage.delete(keys)
-        if images:
+            try:
+                await _remove_objects_of(uploads, image)
+            except StorageError as error:
+                failed[type(error).__name__] += 1
+                _logger.warning("removal_postponed", extra={"image": str(image.image), "error": str(error)})
+                if failed.total() == REMOVALS_FAILED_MAX:
+                    break
+            else:
+                done.append(image.image)
+        if done:
             reached("objects_removed")
             async with uploads.pool.connection() as connection:
-                await _calls.removed(connection, [image.image for image in images])
-        removed += len(images)
-        if len(images) < BATCH:
+                await _calls.removed(connection, done)
+        removed += len(done)
+        if len(images) < BATCH or failed:
             break
-    return removed
+    return removed, failed
+
+
+async def _remove_objects_of(uploads: Uploads, image: Image) -> None:
+    if image.upload_id is not None:
+        await uploads.storage.abort_parts(image.key, image.upload_id)
+    named = _named(image)
+    keys = [stored.key async for stored in uploads.storage.list(image.folder) if stored.key not in named]
+    if keys:
+        await uploads.storage.delete(keys)
 
 
 def _named(image: Image) -> set[str]:

@@ -50,7 +50,7 @@ class Parts:
 
     def join(self, upload_id: str, key: str, size: int) -> None:
         """Make the parts the object in the order of their numbers, when together they have this size."""
-        with suppress(FileNotFoundError):  # joined or aborted, also by somebody else in this moment
+        with suppress(FileNotFoundError, ObjectMissing):  # joined or aborted, also by somebody else in this moment
             parts = sorted(self._of(upload_id).iterdir())
             if not parts or sum(part.stat().st_size for part in parts) != size:
                 return
@@ -69,7 +69,8 @@ class Parts:
 
     def abort(self, upload_id: str) -> None:
         """Throw the parts away, those that are being written included."""
-        shutil.rmtree(self._of(upload_id), ignore_errors=True)
+        with suppress(ObjectMissing):  # another store's, from before they were exchanged
+            shutil.rmtree(self._of(upload_id), ignore_errors=True)
 
     def remove_abandoned(self, before: datetime) -> int:
         """Throw away uploads no part of which has come since `before`; return how many there were."""
