@@ -53,6 +53,98 @@ def test_without_a_good_token_it_says_how_to_sign_in(user, fragment, reason):
     expect(page.locator("#account")).to_contain_text(user.subject)
 
 
+def test_a_session_that_ends_in_the_middle_goes_on_after_signing_in_anew(user):
+    page = user.open()
+    expect(page.locator("#meters")).to_contain_text("0 of 500 images used")
+    over = {"type": "/problems/unauthenticated", "title": "Not signed in", "detail": "The token has expired."}
+    page.route("**/api/**", lambda route: route.fulfill(status=401, json=over))
+    page.locator("#picker").set_input_files(file("late.png"))
+    expect(page.locator("#sign-in")).to_contain_text("This sign-in has expired or is not valid.")
+    expect(page.locator("#content")).to_be_hidden()
+    page.unroute("**/api/**")
+    page.goto(user.link)
+    expect(page.locator("#sign-in")).to_be_hidden()
+    expect(row(page, "late.png")).to_contain_text("The token has expired. Nothing was sent, and it cost nothing.")
+    page.get_by_role("button", name="Retry late.png").click()
+    expect(row(page, "late.png")).to_have_attribute("data-state", "completed")
+
+
+def test_the_end_of_a_session_moves_the_focus_to_what_is_shown(user):
+    page = user.open()
+    expect(page.locator("#meters")).to_contain_text("0 of 500 images used")
+    page.locator("#picker").focus()
+    page.route("**/api/**", lambda route: route.fulfill(status=401, json={}))
+    page.locator("#picker").set_input_files(file("late.png"))
+    expect(page.locator("#sign-in-heading")).to_be_focused()
+
+
+def test_what_could_not_be_done_is_said_where_it_is_seen(user):
+    page = user.open(viewport={"width": 360, "height": 640})
+    page.locator("#picker").set_input_files(file("stubborn.png"))
+    delete = page.get_by_role("button", name="Delete stubborn.png")
+    delete.scroll_into_view_if_needed()
+    broken = {"title": "Internal error", "detail": "Something went wrong here."}
+    deletes = "**/api/images/*"
+    page.route(deletes, lambda route: route.fulfill(status=500, json=broken))
+    delete.click()
+    page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    message = page.locator("#message")
+    expect(message).to_be_in_viewport(ratio=1)
+    expect(message).to_contain_text("stubborn.png was not deleted. Something went wrong here.")
+    page.unroute(deletes)
+    delete.click()
+    page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    expect(page.locator("#images > li")).to_have_count(0)
+    expect(message).to_be_hidden()
+    assert all("status of 500" in trouble for trouble in user.take_troubles())
+
+
+def test_trying_again_is_what_it_does(user):
+    page = user.open()
+    expect(page.locator("#meters")).to_contain_text("0 of 500 images used")
+    page.route("**/api/usage", lambda route: route.fulfill(status=500, json={"detail": "Something went wrong."}))
+    page.evaluate("window.dispatchEvent(new Event('online'))")
+    expect(page.locator("#connection")).to_have_text("Something went wrong. Trying again…")
+    page.unroute("**/api/usage")
+    expect(page.locator("#connection")).to_be_empty()
+    assert all("status of 500" in trouble for trouble in user.take_troubles())
+
+
+def test_following_goes_on_after_any_refusal_but_that_of_the_token(user):
+    page = user.open("about:blank")
+    page.route("**/api/events", lambda route: route.fulfill(status=500, json={"detail": "Something went wrong."}))
+    page.goto(user.link)
+    expect(page.locator("#connection")).to_have_text("Something went wrong. Trying again…")
+    page.unroute("**/api/events")
+    expect(page.locator("#connection")).to_be_empty()
+    expect(page.locator("#meters")).to_contain_text("0 of 500 images used")
+    upload(user, "elsewhere.png")
+    expect(page.locator("#images > li")).to_contain_text("elsewhere.png")
+    assert all("status of 500" in trouble for trouble in user.take_troubles())
+
+
+def test_a_name_that_turns_the_writing_around_turns_nothing_but_itself(user):
+    page = user.open()
+    page.locator("#picker").set_input_files(file("صورة.png"))
+    page.get_by_role("button", name="Delete صورة.png").click()
+    name = page.locator("#remove-name")
+    assert name.evaluate("name => getComputedStyle(name).unicodeBidi") == "isolate"
+    page.route("**/api/images/*", lambda route: route.fulfill(status=409, json={"detail": "Not now."}))
+    page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    expect(page.locator("#message-text")).to_have_text("\u2068صورة.png\u2069 was not deleted. Not now.")
+
+
+def test_high_contrast_leaves_the_bars_and_their_keys(user):
+    page = user.open(forced_colors="active")
+    page.locator("#picker").set_input_files(file("one.png"))
+    expect(page.locator("#images > li")).to_have_count(1)
+    bar = page.locator("#meters .committed.some").first
+    colours = bar.evaluate("bar => [bar, bar.parentElement].map(one => getComputedStyle(one).backgroundColor)")
+    assert colours[0] != colours[1]
+    key = page.locator("#meters .key").first.evaluate("key => getComputedStyle(key, '::before').backgroundColor")
+    assert key == colours[0]
+
+
 def test_two_tabs_see_each_other(user):
     one, other = user.open(), user.open()
     expect(other.locator("#meters")).to_contain_text("0 of 500 images used")

@@ -46,13 +46,15 @@ def test_good_and_bad_files_end_as_the_api_says(user):
     page = user.open()
     page.locator("#picker").set_input_files([CASES / case["file"] for case in cases.values()])
     page.get_by_role("button", name="Upload in 2 batches").click()
+    good = {name for name, case in cases.items() if case["verdict"] != "reject" and name not in NOT_TAKEN}
+    rest = len(cases) - len(good)
+    expect(page.locator("#uploads-count")).to_have_text(f"{len(good)} of {len(cases)} done, {rest} not uploaded")
     expect(page.locator("#closing")).to_be_hidden()
     shown = dict(
         page.locator("#upload-list > li").evaluate_all(
             "rows => rows.map(row => [row.querySelector('.name').textContent, row.dataset.state])"
         )
     )
-    good = {name for name, case in cases.items() if case["verdict"] != "reject" and name not in NOT_TAKEN}
     assert shown == {name: "completed" if name in good else "rejected" for name in cases}
     stored = {image["filename"]: image for image in user.images()}
     assert {name: image["state"] for name, image in stored.items()} == {name: shown[name] for name in stored}
@@ -91,6 +93,82 @@ def test_files_dropped_on_the_page(user, tmp_path):
     expect_state(page, "dropped.png", "completed")
     expect(page.locator("body")).not_to_have_class("dragging")
     assert [image["filename"] for image in user.images()] == ["dropped.png"]
+
+
+def test_a_folder_dropped_on_the_page(user, tmp_path):
+    folder = tmp_path / "holiday"
+    (folder / "beach").mkdir(parents=True)
+    for name in ("one.png", "beach/two.png", "notes.txt", ".DS_Store"):
+        (folder / name).write_bytes(PNG)
+    page = user.open()
+    expect(page.locator("#meters")).to_contain_text("0 of 500 images used")
+    drop(page, folder)
+    expect_all(page, 2, "completed")
+    assert sorted(image["filename"] for image in user.images()) == ["one.png", "two.png"]
+    expect(page.locator("#message")).to_contain_text("Left out of the folder: 1 file that is no image.")
+    page.get_by_role("button", name="Close").click()
+    expect(page.locator("#message")).to_be_hidden()
+    (tmp_path / "empty").mkdir()
+    drop(page, tmp_path / "empty")
+    expect(page.locator("#message")).to_contain_text("There is no image in that folder.")
+
+
+def drop(page, *paths):
+    box = page.locator(".dropzone").bounding_box()
+    session = page.context.new_cdp_session(page)
+    data = {"items": [], "files": [str(path) for path in paths], "dragOperationsMask": 1}
+    place = {"x": box["x"] + box["width"] / 2, "y": box["y"] + box["height"] / 2, "data": data}
+    for kind in ("dragEnter", "dragOver", "drop"):
+        session.send("Input.dispatchDragEvent", {"type": kind, **place})
+
+
+def test_what_is_said_of_closing_the_tab_is_true(user, gate, slow_uploads):
+    page = user.open()
+    session = slow_uploads(page)
+    page.locator("#picker").set_input_files(files(1, LARGE_PNG))
+    expect_state(page, "01.png", "uploading")
+    expect(page.locator("#closing")).to_contain_text("Keep this tab open until everything has arrived.")
+    session.detach()
+    expect_state(page, "01.png", "processing")
+    expect(page.locator("#closing")).to_be_hidden()  # from now on, it goes on without the tab
+
+
+def test_all_that_was_not_sent_is_retried_together(user):
+    page = user.open()
+    expect(page.locator("#meters")).to_contain_text("0 of 500 images used")
+    page.context.set_offline(True)
+    page.locator("#picker").set_input_files(files(3))
+    expect_all(page, 3, "unsent")
+    expect(page.locator("#uploads-count")).to_have_text("0 of 3 done, 3 not uploaded")
+    page.context.set_offline(False)
+    page.get_by_role("button", name="Retry all").click()
+    expect_all(page, 3, "completed")
+    expect(page.locator("#uploads-count")).to_have_text("3 of 3 done")
+    expect(page.get_by_role("button", name="Retry all")).to_be_hidden()
+    assert user.usage()["used"] == 3
+    assert all("ERR_INTERNET_DISCONNECTED" in trouble for trouble in user.take_troubles())
+
+
+def test_all_that_failed_on_the_way_is_retried_together(user):
+    page = user.open()
+    page.route("**/storage/**", lambda route: route.abort())
+    page.locator("#picker").set_input_files(files(4))
+    expect_all(page, 4, "failed")
+    assert user.usage()["used"] == 0
+    page.unroute("**/storage/**")
+    page.get_by_role("button", name="Retry all").click()
+    expect_all(page, 4, "completed")
+    assert user.usage()["used"] == 4
+    assert all("ERR_FAILED" in trouble for trouble in user.take_troubles())
+
+
+def test_images_chosen_together_keep_their_order(user):
+    page = user.open()
+    page.locator("#picker").set_input_files(files(12))
+    expect_all(page, 12, "completed")
+    page.reload()
+    names = [f"{n:02}.png" for n in range(1, 13)]
+    expect(page.locator("#images > li .name")).to_have_text(names)
 
 
 def test_cancelling_in_the_middle_of_an_upload(user, slow_uploads):
@@ -197,7 +275,7 @@ def test_only_as_many_files_as_the_plan_takes_at_once(user):
     page.locator("#picker").set_input_files(files(22))
     page.get_by_role("button", name="Only the first 20").click()
     expect_all(page, 20, "completed")
-    expect(page.locator("#uploads-count")).to_have_text("22 of 22 finished")
+    expect(page.locator("#uploads-count")).to_have_text("20 of 22 done, 2 not uploaded")
     expect(row(page, "21.png")).to_contain_text("Left out: more than your plan takes at once.")
     assert user.usage()["committed"] == 20
     page.get_by_role("button", name="Retry 21.png").click()

@@ -37,7 +37,7 @@ export class ImagesView {
   show(images, elsewhere) {
     for (const image of images) if (!isOlder(image, this.#images.get(image.imageId))) this.#take(image);
     const known = [...this.#images.values()].filter((image) => image.createdAt);
-    const ordered = known.sort((left, right) => right.createdAt.localeCompare(left.createdAt));
+    const ordered = known.sort(newestFirst);
     const shown = ordered.filter(
       (image) => image.state === "completed" || (OPEN_STATES.has(image.state) && !elsewhere(image.imageId)),
     );
@@ -79,6 +79,12 @@ export class ImagesView {
     card.update(image);
     return card.root;
   }
+}
+
+/** Those that were chosen together were reserved in one instant: they keep the order in which they were chosen. */
+function newestFirst(left, right) {
+  const inOneBatch = () => Number(left.item) - Number(right.item) || left.imageId.localeCompare(right.imageId);
+  return right.createdAt.localeCompare(left.createdAt) || inOneBatch();
 }
 
 function isOlder(image, known) {

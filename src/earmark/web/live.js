@@ -6,6 +6,7 @@
  */
 
 const REFRESH_MS = 240_000;
+const AGAIN_MS = 5_000;
 
 export class Live {
   #client;
@@ -14,8 +15,9 @@ export class Live {
   #connected = false;
   #refreshing = null;
   #again = false;
+  #timer = null;
 
-  /** `handlers`: refresh() reads everything, image(image), usage(usage), connected(), refused(error), isBusy(). */
+  /** `handlers`: refresh() reads everything and answers whether it could, image(image), usage(usage), connected(), refused(error), isBusy(). */
   constructor(client, handlers) {
     this.#client = client;
     this.#handlers = handlers;
@@ -51,12 +53,19 @@ export class Live {
       return this.#refreshing;
     }
     this.#refreshing = this.#handlers.refresh();
-    await this.#refreshing;
+    const done = await this.#refreshing;
     this.#refreshing = null;
+    if (!done) this.#later(() => this.#abort && this.refresh());
     if (this.#again) {
       this.#again = false;
       return this.refresh();
     }
+  }
+
+  /** One attempt after another, at a distance. */
+  #later(attempt) {
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(attempt, AGAIN_MS);
   }
 
   async #follow(signal) {
@@ -71,6 +80,7 @@ export class Live {
     } catch (error) {
       this.stop();
       this.#handlers.refused(error);
+      if (error.status !== 401) this.#later(() => this.start());
     }
   }
 }

@@ -1,6 +1,7 @@
 /** The page: signs in, keeps everything up to date, and wires the parts together. */
 
 import { EarmarkClient, isTransient } from "./client.js";
+import { filesOf } from "./drops.js";
 import { HistoryView } from "./history.js";
 import { ImagesView } from "./images.js";
 import { find, setText, show } from "./dom.js";
@@ -8,7 +9,7 @@ import { Live } from "./live.js";
 import { currentToken, isService, takeToken } from "./session.js";
 import { Uploads } from "./uploads.js";
 import { UsageView } from "./usage.js";
-import { stateWord } from "./words.js";
+import { isolated, stateWord } from "./words.js";
 
 const MISSING_IMAGES_PER_REFRESH = 10;
 const ANNOUNCE_AFTER_MS = 800;
@@ -17,8 +18,8 @@ const HISTORY_AFTER_MS = 400;
 const client = new EarmarkClient();
 const usageView = new UsageView();
 const historyView = new HistoryView();
-const imagesView = new ImagesView({ cancel: (image) => act(() => client.cancel(image.imageId)), remove: askToRemove });
-const uploads = new Uploads(client, { outcome: announce, changed: uploadsChanged, say });
+const imagesView = new ImagesView({ cancel, remove: askToRemove });
+const uploads = new Uploads(client, { outcome: announce, changed: uploadsChanged, refused: noticeEndOfSession, say });
 const live = new Live(client, {
   refresh,
   image: takeImage,
@@ -33,7 +34,7 @@ let usageEvents = 0;
 let historyTimer = null;
 let outcomes = [];
 
-/** Reads everything anew. What an event has told meanwhile is newer and stays. */
+/** Reads everything anew; whether that was possible. What an event has told meanwhile is newer and stays. */
 async function refresh() {
   const before = { usageEvents, images: imagesView.ids };
   try {
@@ -50,8 +51,10 @@ async function refresh() {
     takeImages([...page.images, ...missing]);
     setMore("images", page.nextCursor);
     await showHistory();
+    return true;
   } catch (error) {
     showTrouble(error);
+    return false;
   }
 }
 
@@ -119,8 +122,8 @@ async function moreImages() {
 function showTrouble(error) {
   if (error.status === 401) {
     live.stop();
-    show(find("content"), false);
     show(find("sign-in"), true);
+    show(find("content"), false, find("sign-in-heading"));
     setText(find("connection"), "");
     const reason = client.token ? "This sign-in has expired or is not valid." : "You are not signed in.";
     setText(find("sign-in-reason"), reason);
@@ -130,13 +133,38 @@ function showTrouble(error) {
   setText(find("connection"), `${isTransient(error) ? unreachable : error.message} Trying again…`);
 }
 
-async function act(action) {
+function noticeEndOfSession(error) {
+  if (error.status === 401) showTrouble(error);
+}
+
+/** The link was opened in this tab. Who was signed in before goes on with the files that he had chosen. */
+function signInAnew() {
+  if (find("sign-in").hidden) return location.reload();
+  client.token = currentToken();
+  show(find("operator-link"), isService(client.token));
+  live.start();
+}
+
+/** Does what was asked for; where that fails, `failure` tells what has not been done. */
+async function act(failure, action) {
+  tell("");
   try {
     await action();
   } catch (error) {
-    showTrouble(error);
+    if (error.status === 401) showTrouble(error);
+    else tell(`${failure} ${error.message}`);
   }
   live.nudge();
+}
+
+/** A message that stays until it is closed, or until something else is done. */
+function tell(text) {
+  setText(find("message-text"), text);
+  show(find("message"), text !== "", find("picker"));
+}
+
+function cancel(image) {
+  return act(`${isolated(image.filename)} was not cancelled.`, () => client.cancel(image.imageId));
 }
 
 function askToRemove(image) {
@@ -144,7 +172,8 @@ function askToRemove(image) {
   setText(find("remove-name"), image.filename);
   dialog.returnValue = "";
   const remove = async () => imagesView.show([await client.remove(image.imageId)], (imageId) => uploads.has(imageId));
-  dialog.onclose = () => dialog.returnValue === "delete" && act(remove);
+  const failure = `${isolated(image.filename)} was not deleted.`;
+  dialog.onclose = () => dialog.returnValue === "delete" && act(failure, remove);
   dialog.showModal();
 }
 
@@ -188,15 +217,27 @@ function wireDrops() {
     if (!carriesFiles(event)) return;
     event.preventDefault();
     document.body.classList.remove("dragging");
-    if (client.token && event.dataTransfer.files.length) uploads.add([...event.dataTransfer.files]);
+    if (find("sign-in").hidden) takeDrop(event.dataTransfer);
+  });
+}
+
+async function takeDrop(dropped) {
+  await act("What was dropped could not be read.", async () => {
+    const { files, leftOut } = await filesOf(dropped);
+    if (files.length > 0) uploads.add(files);
+    const others = leftOut === 1 ? "1 file that is no image" : `${leftOut.toLocaleString()} files that are no images`;
+    if (leftOut > 0) tell(`Left out of the folder: ${others}.`);
+    else if (files.length === 0) tell("There is no image in that folder.");
   });
 }
 
 function wirePage() {
   let released = false;
-  find("more-images").onclick = () => act(moreImages);
-  find("more-history").onclick = () => act(() => showHistory(cursors.history));
-  window.addEventListener("hashchange", () => takeToken() && location.reload());
+  find("message-close").onclick = () => tell("");
+  find("more-images").onclick = () => act("Older images could not be read.", moreImages);
+  find("more-history").onclick = () =>
+    act("Older movements could not be read.", () => showHistory(cursors.history));
+  window.addEventListener("hashchange", () => takeToken() && signInAnew());
   window.addEventListener("pagehide", () => {
     released = uploads.release();
     live.stop();

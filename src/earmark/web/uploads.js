@@ -10,7 +10,7 @@ import { isTransient, newKey } from "./client.js";
 import { element, find, setText, show } from "./dom.js";
 import { forget, isSame, readInterrupted, remember } from "./interrupted.js";
 import { Speed } from "./speed.js";
-import { amount, bytes, clock, dayAndMonth, number, OPEN_STATES, stateWord, UNFINISHED_STATES } from "./words.js";
+import { amount, bytes, clock, dayAndMonth, isolated, number, OPEN_STATES, stateWord, UNFINISHED_STATES } from "./words.js";
 
 const PARALLEL_UPLOADS = 3;
 const BATCH_WITHOUT_LIMIT = 50;
@@ -18,8 +18,11 @@ const UNASKED = new Set(["waiting", "undecided"]);
 const BEFORE_THE_END = new Set([...UNASKED, "interrupted", "reserving", "checking", "cancelling", ...OPEN_STATES]);
 const NOT_ARRIVED = new Set(["reserved", "uploading", "interrupted"]);
 const TAKEN_UP = new Set([...NOT_ARRIVED, "checking"]);
+const LOST_WITH_THE_TAB = new Set([...UNASKED, ...TAKEN_UP, "reserving"]);
 const FOLLOWED = new Set(["uploaded", "processing"]);
-const REPEATABLE = new Set(["failed", "cancelled", "expired", "short", "unsent"]);
+const UNWANTED = new Set(["failed", "expired", "short", "unsent"]);
+const REPEATABLE = new Set([...UNWANTED, "cancelled"]);
+const DONE = new Set(["completed", "deleted"]);
 const heading = find("uploads-heading");
 
 export class Uploads {
@@ -32,11 +35,12 @@ export class Uploads {
   #subject = null;
   #usage = null;
 
-  /** `events`: outcome(filename, state), changed(), say(text). */
+  /** `events`: outcome(filename, state), changed(), refused(error), say(text). */
   constructor(client, events) {
     this.#client = client;
     this.#events = events;
     find("clear").onclick = () => this.#clear();
+    find("retry-all").onclick = () => this.#retryAll();
     find("cancel-all").onclick = () => {
       this.#notice("");
       this.#rows.forEach((row) => this.#cancel(row));
@@ -87,7 +91,7 @@ export class Uploads {
   #askForFiles() {
     const lost = this.#rows.filter((row) => row.state === "interrupted");
     if (lost.length === 0) return;
-    const what = lost.length === 1 ? `The upload of ${lost[0].file.name} was` : `${files(lost.length)} were`;
+    const what = lost.length === 1 ? `The upload of ${isolated(lost[0].file.name)} was` : `${files(lost.length)} were`;
     const which = lost.length === 1 ? "Choose the same file" : "Choose the same files";
     this.#notice(`${what} interrupted. ${which} again to go on, or cancel.`, [
       { text: `${which} again`, act: () => find("picker").click() },
@@ -161,7 +165,7 @@ export class Uploads {
 
   #retry(row) {
     const { imageId } = row.target;
-    this.#reserve([row], { retryOf: imageId }, (key) => this.#client.retry(imageId, { key }));
+    return this.#reserve([row], { retryOf: imageId }, (key) => this.#client.retry(imageId, { key }));
   }
 
   /** `asked`: what, together with the key, gets the same images again after a reload. */
@@ -174,6 +178,7 @@ export class Uploads {
       images.forEach((target, index) => this.#granted(batch[index], target, { ...grant, index }));
     } catch (error) {
       this.#refused(batch, error);
+      this.#events.refused(error);
     } finally {
       this.#reserving = false;
       this.#events.changed();
@@ -189,12 +194,12 @@ export class Uploads {
 
   #refused(batch, error) {
     const stopped = batch.filter((row) => row.state === "cancelling");
-    stopped.forEach((row) => this.#end(row, "cancelled", "Nothing was reserved."));
+    stopped.forEach((row) => this.#end(row, "cancelled", "It cost nothing."));
     const rest = batch.filter((row) => row.state === "reserving");
     const { slug, members } = error;
     if (slug === "invalid-file" && batch[members.index]) {
       rest.forEach((row) => this.#set(row, "waiting"));
-      this.#end(batch[members.index], "rejected", `${error.message} It cost nothing.`);
+      this.#end(batch[members.index], "rejected", `${members.reason ?? error.message} It cost nothing.`);
     } else if (slug === "bulk-limit-exceeded" && members.limit > 0 && members.limit < batch.length) {
       this.#usage = { ...this.#usage, features: { ...this.#usage.features, max_bulk_upload: members.limit } };
       rest.forEach((row) => this.#set(row, "waiting"));
@@ -207,12 +212,12 @@ export class Uploads {
 
   #unsent(row, error) {
     if (!isTransient(error)) row.target = null;
-    this.#end(row, "unsent", `${error.message} Nothing was sent.`);
+    this.#end(row, "unsent", `${error.message} Nothing was sent, and it cost nothing.`);
   }
 
   #short(rows, { resource = "images", remaining, quota_limit: limit }) {
     if (rows.length === 0) return;
-    rows.forEach((row) => this.#set(row, "short", "Nothing was reserved."));
+    rows.forEach((row) => this.#set(row, "short", "It cost nothing."));
     const left = `${number(resource, remaining)} of ${amount(resource, limit)} left`;
     const end = this.#usage.resources?.[resource]?.period_end;
     const again = end ? ` The count starts again on ${dayAndMonth(end)}.` : "";
@@ -250,7 +255,7 @@ export class Uploads {
   }
 
   #cancel(row) {
-    if (UNASKED.has(row.state)) this.#end(row, "cancelled", "Nothing was reserved.");
+    if (UNASKED.has(row.state)) this.#end(row, "cancelled", "It cost nothing.");
     else if (row.state === "interrupted" && !row.held) this.#end(row, "cancelled", "It cost nothing.");
     else if (row.state === "reserving") this.#set(row, "cancelling");
     else if (row.state === "uploading" || row.state === "checking") {
@@ -279,17 +284,35 @@ export class Uploads {
     const until = row.target.expiresAt ? ` at ${clock(row.target.expiresAt)} at the latest` : "";
     const state = verb === "cancel" ? "cancelled" : "failed";
     this.#end(row, state, `${error.message} The held quota comes back by itself${until}.`);
+    this.#events.refused(error);
   }
 
   async #again(row) {
     if (row.untold) await this.#tell(row, row.untold);
     if (row.untold) return;
     if (row.target && row.state !== "short") {
-      this.#retry(row);
+      await this.#retry(row);
     } else {
       this.#set(row, "waiting");
       this.#pump();
     }
+  }
+
+  /** What was never asked for goes together; the others one after another, until one of them is refused. */
+  async #retryAll() {
+    const rows = this.#repeatable;
+    this.#notice("");
+    const anew = rows.filter((row) => row.state === "short" || !row.target);
+    anew.forEach((row) => this.#set(row, "waiting"));
+    this.#pump();
+    for (const row of rows.filter((each) => !anew.includes(each))) {
+      await this.#again(row);
+      if (UNWANTED.has(row.state)) return;
+    }
+  }
+
+  get #repeatable() {
+    return this.#rows.filter((row) => UNWANTED.has(row.state) && !row.file.lost);
   }
 
   #settle(row, image) {
@@ -345,12 +368,15 @@ export class Uploads {
 
   #showSection() {
     const open = this.#rows.filter((row) => BEFORE_THE_END.has(row.state)).length;
-    const ended = this.#rows.length - open;
-    setText(find("uploads-count"), this.#rows.length > 1 ? `${ended} of ${this.#rows.length} finished` : "");
+    const done = this.#rows.filter((row) => DONE.has(row.state)).length;
+    const rest = this.#rows.length - open - done;
+    const count = `${done} of ${this.#rows.length} done${rest ? `, ${rest} not uploaded` : ""}`;
+    setText(find("uploads-count"), this.#rows.length > 1 ? count : "");
     show(find("uploads"), this.#rows.length > 0, find("picker"));
+    show(find("retry-all"), this.#repeatable.length > 1, heading);
     show(find("cancel-all"), open > 1, heading);
     show(find("clear"), open < this.#rows.length, heading);
-    show(find("closing"), open > 0);
+    show(find("closing"), this.#rows.some((row) => LOST_WITH_THE_TAB.has(row.state)));
   }
 
   #clear() {

@@ -86,6 +86,13 @@ export function signedAmount(resource, value) {
   return `${value > 0 ? "+" : "\u2212"}${amount(resource, Math.abs(value))}`;
 }
 
+const RIGHT_TO_LEFT = /[\u0590-\u08ff\u200e\u200f\u202a-\u202e\u2066-\u2069\ufb1d-\ufdff\ufe70-\ufeff]/;
+
+/** A name within a sentence: one that runs from right to left, or says so, must not turn the rest around. */
+export function isolated(name) {
+  return RIGHT_TO_LEFT.test(name) ? `\u2068${name}\u2069` : name;
+}
+
 /** Decimal units, as the limits are set in: 25_000_000 → "25 MB". */
 export function bytes(value) {
   const power = value < 1000 ? 0 : Math.min(Math.floor(Math.log10(value) / 3), BYTE_UNITS.length - 1);
