@@ -171,6 +171,57 @@ def test_a_hold_is_rolled_back_for_a_reason(operator: Operator, kind: str) -> No
     assert (entry["cause"], entry["actor"], entry["reason"]) == ("admin", "support", "his upload hangs")
 
 
+def test_a_subject_of_many_holds_can_be_overlooked(operator: Operator) -> None:
+    for _ in range(14):
+        operator.reserve({"images": 1})
+    page = operator.open_subject(viewport={"width": 360, "height": 640})
+    expect(page.locator("#holds > li")).to_have_count(10)
+    expect(page.locator("#holds-more")).to_have_text("The oldest 10 of 14.")
+    oldest = operator.ask("/api/quota/explain", subject=operator.subject)["open"][:10]
+    ids = page.locator("#holds .id").all_inner_texts()
+    assert [text.split()[-1] for text in ids] == [one["reservationId"] for one in oldest]
+    page.get_by_role("button", name="Show 4 more").click()
+    expect(page.locator("#holds > li")).to_have_count(14)
+    expect(page.locator("#holds-more")).to_be_hidden()
+    page.locator("#holds > li").last.get_by_role("button", name="Roll back").click()
+    page.get_by_label("Reason").fill("far down the page")
+    page.get_by_role("dialog").get_by_role("button", name="Roll back").click()
+    expect(page.locator("#done")).to_be_in_viewport(ratio=1)
+    expect(page.locator("#holds > li")).to_have_count(13)
+    page.get_by_role("button", name="Close", exact=True).last.click()
+    expect(page.locator("#done")).to_be_empty()
+    expect(page.locator("#subject")).to_be_visible()
+
+
+def test_a_name_that_nobody_has_is_called_in_question(operator: Operator) -> None:
+    page = operator.open_subject()
+    expect(page.locator("#history-empty")).to_contain_text("check the name")
+    expect(page.locator("#more-history")).to_be_hidden()
+    expect(page.locator("#use-resource")).to_be_hidden()
+    expect(page.locator("#use-chart")).to_contain_text("Nothing has been used yet.")
+    assert page.title().startswith(f"{operator.subject} · Earmark")
+    operator.reserve({"images": 1})
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    expect(page.locator("#use-resource")).to_be_visible()
+
+
+def test_each_movement_says_who_made_it(operator: Operator) -> None:
+    operator.post(f"/api/reservations/{operator.reserve({'images': 1})}/rollback", {"cause": "admin"})
+    page = operator.open_subject()
+    expect(page.locator("#history tbody tr").first).to_contain_text("by support")
+
+
+def test_high_contrast_leaves_the_charts_and_their_keys(operator: Operator) -> None:
+    operator.reserve({"images": 400})
+    page = operator.open_subject(forced_colors="active")
+    area = page.locator("#use-chart .area-held").evaluate("area => getComputedStyle(area).fill")
+    key = page.locator("#use-chart .swatch-held").evaluate("key => getComputedStyle(key, '::before').backgroundColor")
+    assert area == key
+    limit = page.locator("#use-chart .limit").evaluate("line => getComputedStyle(line).stroke")
+    dash = "key => getComputedStyle(key, '::before').borderTopColor"
+    assert page.locator("#use-chart .swatch-limit").evaluate(dash) == limit
+
+
 def test_leaving_it_changes_nothing(operator: Operator) -> None:
     operator.reserve({"images": 1})
     page = operator.open_subject()

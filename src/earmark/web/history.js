@@ -5,12 +5,18 @@ import { amount, moment, movementWord, signedAmount } from "./words.js";
 
 export class HistoryView {
   #entries = new Map();
+  #actors;
+
+  /** `actors`: whether each line says who did it. */
+  constructor({ actors = false } = {}) {
+    this.#actors = actors;
+  }
 
   /** `nameOf(entry)`: the file that an entry is about, or null where it is not known. */
   show(entries, nameOf) {
     for (const entry of entries) this.#entries.set(entry.seq, entry);
     const ordered = [...this.#entries.values()].sort((left, right) => right.seq - left.seq);
-    const lines = events(ordered).map((entries) => line(entries, nameOf));
+    const lines = events(ordered).map((entries) => line(entries, nameOf, this.#actors));
     find("history").tBodies[0].replaceChildren(...lines);
     find("history").hidden = lines.length === 0;
     find("history-empty").hidden = lines.length > 0;
@@ -20,15 +26,15 @@ export class HistoryView {
 function events(entries) {
   const found = [];
   for (const entry of entries) {
-    const identity = [entry.kind, entry.cause, entry.reservationId, entry.at.slice(0, 19), entry.reason].join("|");
+    const identity = [entry.kind, entry.cause, entry.reservationId, entry.at.slice(0, 19), entry.reason, entry.actor].join("|");
     if (found.at(-1)?.identity === identity) found.at(-1).entries.push(entry);
     else found.push({ identity, entries: [entry] });
   }
   return found.map((event) => event.entries);
 }
 
-function line(entries, nameOf) {
-  const [{ at, kind, cause, reason }] = entries;
+function line(entries, nameOf, actors) {
+  const [{ at, kind, cause, reason, actor }] = entries;
   const time = () => element("time", { dateTime: at, title: new Date(at).toLocaleString() }, moment(at));
   const what = element(
     "td",
@@ -39,6 +45,7 @@ function line(entries, nameOf) {
   const named = items.length === 1 ? nameOf(entries[0]) : items.length > 1 && amount("images", items.length);
   if (named) what.append(element("span", { className: "note name" }, named));
   if (reason) what.append(element("span", { className: "note" }, reason));
+  if (actors) what.append(element("span", { className: "note name" }, `by ${actor}`));
   what.append(element("span", { className: "note when-inline" }, time()));
   return element(
     "tr",

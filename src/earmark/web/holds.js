@@ -1,30 +1,45 @@
 /** What holds a subject's quota now, and the two things that an operator can do about it, each for a reason. */
 
 import { arrange, element, find, show } from "./dom.js";
-import { amounts, fromNow, moment, stateWord } from "./words.js";
+import { amounts, fromNow, isolated, moment, stateWord } from "./words.js";
+
+const FEW = 10;
 
 export class HoldsView {
   #rows = new Map();
   #handlers;
+  #all = false;
+  #draw = () => {};
 
   /** `handlers`: rollBack(hold, reason) and extend(hold, seconds, reason). */
   constructor(handlers) {
     this.#handlers = handlers;
+    find("holds-all").onclick = () => {
+      this.#all = true;
+      this.#draw();
+    };
   }
 
-  show(holds, total, subject) {
+  /** The oldest few, so that what stands below is not far away; all that are known, once that is asked for. */
+  show(known, total, subject) {
+    this.#draw = () => this.show(known, total, subject);
+    const holds = this.#all ? known : known.slice(0, FEW);
+    const rest = known.length - holds.length;
+    show(find("holds-all"), rest > 0, find("holds-heading"));
+    find("holds-all").textContent = `Show ${rest.toLocaleString()} more`;
     const wanted = holds.map((hold) => this.#row(hold, subject));
-    const open = new Set(holds.map(keyOf));
+    const open = new Set(known.map(keyOf));
     for (const key of [...this.#rows.keys()]) if (!open.has(key)) this.#rows.delete(key);
     arrange(find("holds"), wanted, find("holds-heading"));
     show(find("holds"), holds.length > 0, find("holds-heading"));
     show(find("holds-empty"), holds.length === 0);
     const more = total - holds.length;
     show(find("holds-more"), more > 0);
-    find("holds-more").textContent = `${more.toLocaleString()} more hold quota. These are the oldest.`;
+    find("holds-more").textContent = `The oldest ${holds.length} of ${total.toLocaleString()}.`;
   }
 
   clear() {
+    this.#all = false;
     this.#rows.clear();
     find("holds").replaceChildren();
   }
@@ -68,7 +83,7 @@ function keyOf(hold) {
 }
 
 export function nameOf(hold) {
-  return hold.filename ?? `Item ${hold.item}`;
+  return isolated(hold.filename ?? `Item ${hold.item}`);
 }
 
 function facts(hold, subject) {

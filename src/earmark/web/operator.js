@@ -14,6 +14,7 @@ const REFRESH_MS = 10_000;
 const CHARTS_MS = 60_000;
 const SEARCH_AFTER_MS = 250;
 const FOUND_MAX = 20;
+const TITLE = document.title;
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
 const RANGES = [
   [1, "24 hours"],
@@ -29,7 +30,7 @@ const useChart = new Chart(find("use-chart"));
 const rollbacksChart = new Chart(find("rollbacks-chart"));
 let subject = null;
 let explanation = null;
-let movements = new HistoryView();
+let movements = new HistoryView({ actors: true });
 let filenames = new Map();
 let levels = new Map();
 let older = null;
@@ -47,6 +48,7 @@ async function refresh() {
       charts && refreshRollbacks(),
       subject !== null && refreshSubject(subject, { chart: charts }),
     ]);
+    show(find("loading"), false);
     show(find("content"), true);
     show(find("sign-in"), false);
     setText(find("connection"), "");
@@ -74,11 +76,13 @@ async function refreshRollbacks() {
 async function refreshSubject(name, { chart = true } = {}) {
   const told = await client.get("/api/quota/explain", { subject: name });
   if (name !== subject) return;
+  const opened = explanation === null;
   const changed = told.changes[0]?.seq !== explanation?.changes[0]?.seq;
   explanation = told;
   showLevels(told.levels);
   holds.show(told.open, told.openTotal, name);
   for (const { seq, filename } of told.changes) filenames.set(seq, filename);
+  if (opened) show(find("more-history"), told.changes.length > 0 && told.changes.at(-1).seq > 1);
   showEntries(told.changes);
   showSentences(find("sentences"), told.sentences);
   if (chart || changed) await refreshUse(name);
@@ -96,6 +100,7 @@ async function refreshUse(name) {
   const told = await client.get("/api/admin/use", { subject: name, days: days.value });
   if (name !== subject) return;
   const named = Object.keys(told.resources);
+  for (const id of ["use-of", "use-since"]) show(find(id), named.length > 0);
   if (named.length === 0) return useChart.showNothing("Nothing has been used yet.");
   if (named.join() !== [...resources.options].map((option) => option.value).join()) {
     fill(
@@ -143,7 +148,7 @@ async function showOlder() {
 /** Opens a subject, or, with null, closes the one that is open. The address tells which it is. */
 async function open(name, { focus = true } = {}) {
   subject = name;
-  movements = new HistoryView();
+  movements = new HistoryView({ actors: true });
   filenames = new Map();
   levels = new Map();
   older = null;
@@ -159,7 +164,8 @@ async function open(name, { focus = true } = {}) {
   show(find("story"), false);
   setText(find("found-count"), "");
   setText(find("subject-heading"), name ?? "");
-  show(find("more-history"), true);
+  document.title = name === null ? TITLE : `${name} · ${TITLE}`;
+  show(find("more-history"), false);
   explanation = null;
   if (name === null) return;
   if (focus) find("subject-heading").focus();
@@ -179,8 +185,8 @@ async function search({ openExact = false } = {}) {
   if (openExact && subjects[0]?.subject === part) return open(part);
   if (story) return showStory(part, story);
   const shown = subjects.slice(0, FOUND_MAX);
-  const more = subjects.length > FOUND_MAX ? "The first " : "";
-  const count = `${more}${shown.length} ${shown.length === 1 ? "subject" : "subjects"} found.`;
+  const exact = `${shown.length} ${shown.length === 1 ? "subject" : "subjects"} found.`;
+  const count = subjects.length > FOUND_MAX ? `The first ${FOUND_MAX} of more. Type more of the name.` : exact;
   setText(find("found-count"), shown.length ? count : `Nobody’s name contains “${part}”.`);
   find("found").replaceChildren(...shown.map(foundRow));
   show(find("found"), shown.length > 0);
@@ -248,7 +254,8 @@ async function actOn(hold, action) {
 }
 
 function say(text, refused = false) {
-  find("done").classList.toggle("refused", refused);
+  show(find("done-close"), text !== "", find("holds-heading"));
+  find("done").parentElement.classList.toggle("refused", refused);
   setText(find("done"), text);
 }
 
@@ -261,6 +268,7 @@ async function act(action) {
 }
 
 function showTrouble(error) {
+  show(find("loading"), false);
   if (error.status === 401 || error.status === 403) {
     show(find("content"), false);
     show(find("sign-in"), true);
@@ -281,6 +289,7 @@ function wire() {
   for (const id of ["use-days", "rollbacks-days"]) fill(find(id), RANGES, 30);
   for (const id of ["use-days", "use-resource"]) find(id).onchange = () => act(() => refreshUse(subject));
   find("rollbacks-days").onchange = () => act(refreshRollbacks);
+  find("done-close").onclick = () => say("");
   find("close").onclick = () => open(null);
   find("more-history").onclick = () => act(showOlder);
   find("search").onsubmit = (event) => {

@@ -43,6 +43,7 @@ async function refresh() {
     if (!subject) await uploads.takeUp(usage.subject);
     subject = usage.subject;
     const missing = await missingFrom(page.images);
+    show(find("loading"), false);
     show(find("sign-in"), false);
     show(find("content"), true);
     setText(find("connection"), "");
@@ -120,6 +121,7 @@ async function moreImages() {
 }
 
 function showTrouble(error) {
+  show(find("loading"), false);
   if (error.status === 401) {
     live.stop();
     show(find("sign-in"), true);
