@@ -30,11 +30,13 @@ def explained(explanation: Explanation) -> list[str]:
             said.append(f"{whose}: counts nothing of this.")
     said += [_open(one, explanation.subject) for one in explanation.open]
     if (more := explanation.open_total - len(explanation.open)) > 0:
-        said.append(f"{more:,} more items hold quota.")
+        said.append("1 more item holds quota." if more == 1 else f"{more:,} more items hold quota.")
     if explanation.open_total == 0:
         said.append("Nothing holds quota now.")
     if explanation.changes:
         said.append("What changed of late, newest first:")
+    else:
+        said.append("Nothing has moved yet. If that is a surprise, check the name: upper and lower case count.")
     files = {(one.reservation, one.item): one.filename for one in explanation.changes if one.filename}
     return said + [_change(list(entries), files) for entries in _together(explanation.changes)]
 
@@ -60,6 +62,12 @@ def told(story: Story) -> list[str]:
     return said
 
 
+def in_words(amounts: Mapping[str, int]) -> str:
+    """`1 image, 3,931 storage_bytes`: of one, a resource's name in the singular."""
+    named = (f"{amount:,} {one.removesuffix('s') if amount == 1 else one}" for one, amount in amounts.items())
+    return ", ".join(named) or "nothing"
+
+
 def _usage(resource: str, usage: ResourceUsage) -> str:
     until = f" until {usage.period_end:%Y-%m-%d}" if usage.period_end else ""
     figures = f"{usage.committed:,} committed and {usage.held:,} held"
@@ -79,7 +87,7 @@ def _open(one: OpenItem, subject: str) -> str:
     else:
         end = f"comes back {_when(one.expires_at)} unless it is settled before"
     earlier = " It counts in a period that is over." if one.earlier_period else ""
-    return f"{what}{whose}{state} holds {_amounts(one.amounts)} since {_when(one.since)}{by}; it {end}.{earlier}"
+    return f"{what}{whose}{state} holds {in_words(one.amounts)} since {_when(one.since)}{by}; it {end}.{earlier}"
 
 
 def _together(entries: Iterable[Entry]) -> Iterable[Iterable[Entry]]:
@@ -97,12 +105,12 @@ def _change(entries: list[Entry], files: Files) -> str:
     held = {entry.resource: entry.held for entry in entries}
     committed = {entry.resource: entry.committed for entry in entries}
     back = {entry.resource: -entry.held - entry.committed for entry in entries if entry.held + entry.committed < 0}
-    rest = f" and gave back {_amounts(back)}" if back else ""
+    rest = f" and gave back {in_words(back)}" if back else ""
     done = {
-        "reserve": f"reserved {_amounts(held)}",
-        "commit": f"committed {_amounts(committed)}{rest}",
-        "rollback": f"gave back {_amounts(back)}",
-        "refund": f"refunded {_amounts(back)}",
+        "reserve": f"reserved {in_words(held)}",
+        "commit": f"committed {in_words(committed)}{rest}",
+        "rollback": f"gave back {in_words(back)}",
+        "refund": f"refunded {in_words(back)}",
         "extend": "moved the deadline",
         "adjust": f"adjusted {', '.join(f'{amount:+,} {name}' for name, amount in committed.items())}",
     }[one.kind]
@@ -115,12 +123,12 @@ def _change(entries: list[Entry], files: Files) -> str:
 def _item(name: str, item: Item, image: StoryImage | None) -> str:
     what = f"Item {name}" + (f" ({image.filename})" if image else "")
     if item.at is None:
-        return f"{what} still holds {_amounts(item.amounts)}, until {_when(item.expires_at)}."
+        return f"{what} still holds {in_words(item.amounts)}, until {_when(item.expires_at)}."
     because = f", because {CAUSES[item.cause]}" if item.cause else ""
     state = {
-        "committed": f"was charged {_amounts(item.committed)}",
-        "refunded": f"was charged {_amounts(item.committed)}, of which came back what the plan refunds",
-        "rolled_back": f"gave back {_amounts(item.amounts)}{because}",
+        "committed": f"was charged {in_words(item.committed)}",
+        "refunded": f"was charged {in_words(item.committed)}, of which came back what the plan refunds",
+        "rolled_back": f"gave back {in_words(item.amounts)}{because}",
     }[item.state]
     return f"{what} {state}: {_when(item.at)}, by {item.by}."
 
@@ -129,10 +137,6 @@ def _image(image: StoryImage) -> str:
     tries = f" after {image.attempt} attempt{'s' if image.attempt > 1 else ''}" if image.attempt else ""
     reason = f": {image.reason}" if image.reason else ""
     return f"Image {image.image} ({image.filename}) is {image.state}{tries}, since {_when(image.updated_at)}{reason}."
-
-
-def _amounts(amounts: Mapping[str, int]) -> str:
-    return ", ".join(f"{amount:,} {resource}" for resource, amount in amounts.items()) or "nothing"
 
 
 def _when(moment: datetime) -> str:

@@ -9,6 +9,7 @@ import socket
 import subprocess
 from collections.abc import Iterator
 from datetime import timedelta
+from importlib.metadata import version
 from pathlib import Path
 from uuid import uuid4
 
@@ -184,7 +185,10 @@ def test_log_at_any_width(service, subject, ledger):
         assert re.search(r"rollback +storage_bytes +-9,876,543 +validation_failed +worker ", table), table
         assert "…" not in table
     assert str(reservation) in earmark(service, "log", subject).stdout  # what `earmark rollback` takes
-    assert "…" not in earmark(service, "log", subject, columns=80).stdout
+    narrow = earmark(service, "log", subject, columns=80).stdout
+    assert re.search(r"\d\d-\d\d \d\d:\d\d:\d\d rollback +storage_bytes +-9,876,543 +worker ", narrow), narrow
+    assert "validation_failed" in narrow
+    assert "…" not in narrow
     assert len(in_json(service, "log", subject, "--limit", "1")) == 1
     assert service.run("log", "nobody-yet").stdout == "No movements yet.\n"
 
@@ -199,8 +203,23 @@ def test_explain(service, subject, ledger):
     ledger.rollback(reservation, cause="cancelled", actor="operator")
     assert service.run("explain", subject, str(reservation)).stdout.endswith("by operator.\n")
     assert in_json(service, "explain", subject, str(reservation))["items"]["1"]["state"] == "rolled_back"
+    assert "check the name" in service.run("explain", "somebody-else").stdout
     other = one_line(earmark(service, "explain", "somebody-else", str(reservation)), 1)
     assert other == f"earmark: somebody-else has no reservation or image {reservation}."
+
+
+def test_what_others_wrote_does_not_reach_the_terminal_as_a_command(service, ledger):
+    subject = f"\x1b[31m[red]{uuid4()}"
+    shown = subject.replace("\x1b", r"\x1b")
+    reservation = ledger.reserve(subject, {"images": 1}, key="k", actor="\x1b]0;title\x07").detach()
+    ledger.rollback(reservation, cause="admin", reason="\u202eturned around\nand down", actor="operator")
+    said = {command: service.run(command, subject).stdout for command in ("usage", "explain", "log")}
+    assert shown in said["usage"]
+    assert shown in said["explain"]
+    assert r"(\u202eturned around\nand down)" in said["explain"]
+    assert r"\x1b]0;tit" in said["log"]
+    for output in said.values():
+        assert not set(output) & {"\x1b", "\x07", "\u202e"}
 
 
 def test_rollback(service, subject, ledger):
@@ -215,7 +234,7 @@ def test_rollback(service, subject, ledger):
     assert (entry["cause"], entry["actor"], entry["reason"], entry["held"]) == ("admin", "operator", "asked for", -3)
     unknown = str(uuid4())
     assert one_line(earmark(service, "rollback", unknown), 1) == f"earmark: there is no reservation {unknown}."
-    assert "valid UUID" in says(earmark(service, "rollback", "1234"), 2)
+    assert "'1234' is no id: `earmark log SUBJECT --json` has" in says(earmark(service, "rollback", "1234"), 2)
     assert "'mood' is not one of" in says(earmark(service, "rollback", unknown, "--cause", "mood"), 2)
 
 
@@ -396,8 +415,17 @@ def test_help_is_short_and_names_every_command(service):
     ).stdout
     for command in commands:
         assert re.search(rf"│ {command} ", shown), command
-    assert len(shown.splitlines()) < 30
+    assert len(shown.splitlines()) <= 30
     assert shutil.which("earmark") is None or "Usage: earmark " in shown
+    said = subprocess.run(service.command("--version"), capture_output=True, text=True, check=True).stdout
+    assert said == f"earmark {version('earmark')}\n"
+
+
+def test_paragraphs_of_help_flow_as_wide_as_the_terminal(service):
+    environment = {**os.environ, "COLUMNS": "400"}
+    command = service.command("adopt", "--help")
+    shown = subprocess.run(command, capture_output=True, text=True, env=environment, check=True).stdout
+    assert re.search(r"From FILE or standard input.* repeated\.", shown), shown
 
 
 def test_reconcile_tells_what_the_store_has_beside_the_books_and_repairs_it(service: Service, ledger: Ledger) -> None:

@@ -20,9 +20,10 @@ import typer
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
+from earmark.cli.terminal import safe_text
 from earmark.cli.upload import UploadOptions, upload, upload_folder
 from earmark.cli.upload_files import find_files
-from earmark.cli.upload_report import UploadReport, print_report, safe_text, shortened
+from earmark.cli.upload_report import UploadReport, print_report, shortened
 
 CASES = Path(__file__).parents[2].parent / "shared/cases"
 PATIENCE_SECONDS = 30
@@ -406,7 +407,10 @@ def test_nothing_but_the_errors_own_line_is_printed_while_it_tries_again(tmp_pat
         folder = folder_of(tmp_path, "a.jpg")
     with client_process(folder, closed) as process:
         _, errors = process.communicate(timeout=PATIENCE_SECONDS)
-    assert errors == f"earmark upload: cannot reach {closed.url}: connection refused\n"
+    assert errors.splitlines() == [
+        f"earmark upload: cannot reach {closed.url}: connection refused",
+        "`earmark serve` starts the service; --url says where another one is.",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import asyncio
 import getpass
+import inspect
 import os
 import socket
 import sys
@@ -9,6 +10,7 @@ import tempfile
 from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from datetime import timedelta
+from importlib.metadata import version
 from typing import Annotated
 
 import psycopg
@@ -36,10 +38,26 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-app.command()(upload)
-app.command()(reconcile)
-for command in (quota.usage, quota.explain, quota.rollback, quota.log, quota.verify, quota.plan, adopt, status):
-    app.command()(command)
+quota_commands = (quota.usage, quota.explain, quota.rollback, quota.log, quota.verify, quota.plan)
+for command in (upload, reconcile, *quota_commands, adopt, status):
+    paragraphs = inspect.cleandoc(command.__doc__ or "").split("\n\n")
+    app.command(help="\n\n".join(" ".join(one.split()) for one in paragraphs))(command)
+
+
+def _print_version(*, wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"earmark {version('earmark')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _of_all_commands(
+    *,
+    _: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
 
 
 @app.command("serve")

@@ -12,7 +12,7 @@ import typer
 
 from earmark.cli.json_output import print_json
 from earmark.cli.quota import Home, Json, open_ledger
-from earmark.cli.upload_report import safe_text
+from earmark.cli.terminal import safe_text
 from earmark.errors import EarmarkError, InvalidRequest, UnknownPlan, UnknownResource, UnknownSubject
 from earmark.ledger import Ledger
 from earmark.model import UNLIMITED, Adopted, Counted

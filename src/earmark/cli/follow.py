@@ -9,7 +9,7 @@ from typing import NoReturn
 import typer
 
 from earmark.cli.json_output import print_json_line
-from earmark.cli.upload_report import safe_text
+from earmark.cli.terminal import safe_text
 from earmark.ledger import Ledger
 from earmark.model import Entry, Followed
 

@@ -14,8 +14,9 @@ from earmark.cli.database import database
 from earmark.cli.follow import follow_journal
 from earmark.cli.json_output import print_json
 from earmark.cli.tables import print_entries, print_plans, print_usage
+from earmark.cli.terminal import print_lines
 from earmark.config import Settings, check_spelling
-from earmark.in_words import explained, told
+from earmark.in_words import explained, in_words, told
 from earmark.ledger import Ledger
 from earmark.model import Cause, Explanation, Plan, PlanQuota, Usage
 
@@ -26,6 +27,13 @@ Home = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 DRIFT_FOUND = 3
 LIFETIME = "lifetime"
+
+
+def _id(text: str) -> UUID:
+    try:
+        return UUID(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is no id: `earmark log SUBJECT --json` has them whole.") from None
 
 
 def settings_of(home: Path | None, **more: object) -> Settings:
@@ -55,7 +63,7 @@ def usage(subject: Subject, *, home: Home = None, as_json: Json = False) -> None
 def explain(
     subject: Subject,
     about: Annotated[
-        UUID | None, typer.Argument(metavar="[ID]", help="A reservation or image of his, to tell its story.")
+        UUID | None, typer.Argument(metavar="ID", parser=_id, help="A reservation or image of his, to tell its story.")
     ] = None,
     *,
     home: Home = None,
@@ -70,11 +78,13 @@ def explain(
     if as_json:
         print_json(asdict(found))
     else:
-        typer.echo("\n".join(explained(found) if isinstance(found, Explanation) else told(found)))
+        print_lines(explained(found) if isinstance(found, Explanation) else told(found))
 
 
 def rollback(
-    reservation: Annotated[UUID, typer.Argument(metavar="RESERVATION", help="Its id, whole in `earmark log --json`.")],
+    reservation: Annotated[
+        UUID, typer.Argument(metavar="RESERVATION", parser=_id, help="Its id, whole in `earmark log --json`.")
+    ],
     *,
     item: Annotated[list[str] | None, typer.Option(metavar="ITEM", help="Only this item; may be repeated.")] = None,
     cause: Annotated[Cause, typer.Option(metavar="CAUSE", help=f"Why: {', '.join(Cause)}.")] = Cause.ADMIN,
@@ -90,11 +100,11 @@ def rollback(
     elif settlement.outcome == "not_found":
         typer.echo(f"earmark: there is no reservation {reservation}.", err=True)
     else:
-        typer.echo(f"{settlement.outcome}: {_amounts(settlement.returned)} returned")
+        typer.echo(f"{settlement.outcome}: {in_words(settlement.returned)} returned")
         for name, story in settlement.items.items():
             why = f" ({story.cause})" if story.cause else ""
             settled = f" at {story.at:%Y-%m-%d %H:%M:%S} by {story.by}" if story.at else ""
-            typer.echo(f"  item {name}: {story.state}{why}{settled}")
+            print_lines([f"  item {name}: {story.state}{why}{settled}"])
     if settlement.outcome == "not_found":
         raise typer.Exit(1)
 
@@ -136,7 +146,7 @@ def log(
 
 
 def verify(
-    subject: Annotated[str | None, typer.Argument(metavar="[SUBJECT]", help="Only this subject.")] = None,
+    subject: Annotated[str | None, typer.Argument(metavar="SUBJECT", help="Only this subject.")] = None,
     *,
     repair: Annotated[
         bool, typer.Option("--repair", help="Adjust, journaled, until all agree; needs --reason.")
@@ -154,7 +164,7 @@ def verify(
         if subject is None:
             ledger.record_check("verify", len(drift))
     for one in () if as_json else repaired:
-        typer.echo(f"{one.subject} {one.resource}: entry {one.seq}: {one.reason}")
+        print_lines([f"{one.subject} {one.resource}: entry {one.seq}: {one.reason}"])
     if as_json:
         print_json([asdict(found) for found in drift])
     elif not drift:
@@ -162,12 +172,10 @@ def verify(
     else:
         for found in drift:
             if found.seq is not None:
-                typer.echo(f"{found.subject} {found.figure}: journal entry {found.seq} does not agree")
+                print_lines([f"{found.subject} {found.figure}: journal entry {found.seq} does not agree"])
                 continue
-            typer.echo(
-                f"{found.subject} {found.resource} {found.figure}: balance {found.balance}, "
-                f"holds {found.holds}, journal {found.journal}"
-            )
+            figures = f"balance {found.balance}, holds {found.holds}, journal {found.journal}"
+            print_lines([f"{found.subject} {found.resource} {found.figure}: {figures}"])
     if drift:
         raise typer.Exit(DRIFT_FOUND)
 
@@ -248,7 +256,3 @@ def _parsed_quota(text: str) -> tuple[str, int, str | None]:
     if not resource or limit is None:
         raise typer.BadParameter(f"{text!r} is not RESOURCE=N or RESOURCE=N:PERIOD")
     return resource, limit, period or None
-
-
-def _amounts(amounts: Any) -> str:
-    return ", ".join(f"{amount:,} {resource}" for resource, amount in amounts.items()) or "nothing"

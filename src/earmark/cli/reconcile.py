@@ -13,6 +13,7 @@ from earmark.cli.database import database
 from earmark.cli.json_output import plain
 from earmark.cli.logs import configure_logs
 from earmark.cli.quota import DRIFT_FOUND, Home, Json, settings_of
+from earmark.cli.terminal import print_lines
 from earmark.config import Settings
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ async def _compare(settings: Settings, url: str, *, repair: bool, as_json: bool)
                 document = json.dumps(asdict(drift), default=plain, ensure_ascii=False)
                 typer.echo(("[" if not seen else ",\n ") + document, nl=False)
             else:
-                typer.echo(_line(drift))
+                print_lines([_line(drift)])
             seen[drift.repaired] += 1
         await services.ledger.record_check("reconcile", seen[False])
     if as_json:

@@ -19,6 +19,7 @@ import msgspec
 import typer
 from rich.console import Console
 
+from earmark.cli.terminal import safe_text
 from earmark.cli.upload_files import LocalFile, find_files, said
 from earmark.cli.upload_report import (
     FileReport,
@@ -27,7 +28,6 @@ from earmark.cli.upload_report import (
     UploadScreen,
     plural,
     print_report,
-    safe_text,
 )
 from earmark.client import AsyncClient, Image, Sending, ServiceError, ServiceUnavailable, Upload
 from earmark.client.connecting import bearer, service_url
@@ -414,6 +414,8 @@ def upload(
         print_report(report, console)
     if report.error is not None:
         typer.echo(f"earmark upload: {safe_text(report.error)}", err=True)
+        if report.before is None and report.error.startswith("cannot reach "):
+            typer.echo("`earmark serve` starts the service; --url says where another one is.", err=True)
     raise typer.Exit(report.exit_code)
 
 

@@ -14,6 +14,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColum
 from rich.table import Column, Table
 from rich.text import Text
 
+from earmark.cli.terminal import safe_text
 from earmark.model import UNLIMITED, ResourceUsage
 
 EXIT_FAILED = 1
@@ -126,11 +127,6 @@ class UploadReport:
 def well_formed(name: str) -> str:
     """A file name as valid Unicode: bytes that are not UTF-8 become U+FFFD, so that JSON can carry the name."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-
-
-def safe_text(text: str) -> str:
-    r"""Text from outside as it may be shown: control, bidirectional and invisible characters as `\x1b`, `\u202e`."""
-    return "".join(character if character.isprintable() else _escaped(character) for character in text)
 
 
 def shortened(text: str, cells: int) -> str:
@@ -270,12 +266,6 @@ def _amount(resource: str, amount: int | None, *, signed: bool = False) -> str:
 
 def _number(amount: int, *, signed: bool = False) -> str:
     return f"{amount:+,}" if signed and amount else f"{amount:,}"
-
-
-def _escaped(character: str) -> str:
-    if "\udc80" <= character <= "\udcff":  # a byte of a file name that is not UTF-8, as Python carries it
-        return f"\\x{ord(character) - 0xDC00:02x}"
-    return character.encode("unicode_escape").decode("ascii")
 
 
 def _usage_as_json(usage: Mapping[str, ResourceUsage] | None) -> dict[str, Any] | None:
