@@ -162,6 +162,25 @@ def test_all_that_failed_on_the_way_is_retried_together(user):
     assert all("ERR_FAILED" in trouble for trouble in user.take_troubles())
 
 
+def test_what_is_said_of_an_upload_that_broke_off_is_true_once_the_service_knows(user):
+    page = user.open()
+    gone = ("**/storage/**", "**/api/images/*/failed")
+    for address in gone:
+        page.route(address, lambda route: route.abort())
+    page.locator("#picker").set_input_files(files(1))
+    expect(row(page, "01.png")).to_contain_text("The held quota comes back by itself at")
+    assert user.usage()["held"] == 1
+    for address in gone:
+        page.unroute(address)
+    page.evaluate("window.dispatchEvent(new Event('online'))")
+    expect(row(page, "01.png")).to_contain_text("It cost nothing.")
+    expect(row(page, "01.png")).not_to_contain_text("comes back by itself")
+    assert user.usage()["held"] == 0
+    (given_back,) = [one for one in user.entries() if one["kind"] == "rollback" and one["resource"] == "images"]
+    assert "comes back" not in given_back["reason"]
+    assert all("ERR_FAILED" in trouble for trouble in user.take_troubles())
+
+
 def test_images_chosen_together_keep_their_order(user):
     page = user.open()
     page.locator("#picker").set_input_files(files(12))

@@ -271,7 +271,7 @@ export class Uploads {
   async #tell(row, verb) {
     row.untold = null;
     try {
-      this.#settle(row, await this.#client[verb](row.target.imageId, row.reason ?? undefined));
+      this.#settle(row, await this.#client[verb](row.target.imageId, row.error));
     } catch (error) {
       this.#unreached(row, error, verb);
     }
@@ -280,6 +280,7 @@ export class Uploads {
 
   #unreached(row, error, verb) {
     if (this.#closed) return;
+    row.error = error.message;
     if (isTransient(error) || error.status === 401) row.untold = verb;
     const until = row.target.expiresAt ? ` at ${clock(row.target.expiresAt)} at the latest` : "";
     const state = verb === "cancel" ? "cancelled" : "failed";
@@ -331,7 +332,7 @@ export class Uploads {
 
   #makeRow(file, known = {}) {
     const kept = { target: null, grant: null, held: false, storedBytes: 0, ...known };
-    const row = { file, state: "waiting", reason: null, untold: null, abort: null, speed: null, ...kept };
+    const row = { file, state: "waiting", reason: null, error: undefined, untold: null, abort: null, speed: null, ...kept };
     row.view = makeView(file);
     row.view.button.onclick = () => (REPEATABLE.has(row.state) ? this.#again(row) : this.#cancel(row));
     find("upload-list").append(row.view.root);
@@ -442,7 +443,7 @@ function makeView(file) {
   const reason = element("span", { className: "note" });
   const button = element("button", { type: "button" });
   const title = element("div", { className: "title" }, name, size);
-  const outcome = element("p", { className: "outcome" }, state, reason);
+  const outcome = element("p", { className: "outcome" }, state, " ", reason);
   const root = element("li", { className: "upload" }, title, button, progress, outcome);
   return { root, progress, state, reason, button };
 }
