@@ -15,6 +15,8 @@ WELL = {
     "earmark_holds_overdue_seconds": "30+0x9000",
     'earmark_duty_done_timestamp_seconds{duty="sweep"}': "0+60x9000",
     "earmark_images_overdue_seconds": "0+0x9000",
+    'earmark_duty_seconds_count{duty="prune_ledger",outcome="done"}': "0+1x9000",
+    'earmark_duty_seconds_count{duty="prune_ledger",outcome="error"}': "3+0x9000",
     'earmark_drift{check="verify"}': "0+0x9000",
     'earmark_check_timestamp_seconds{check="verify"}': "0+60x9000",
     "earmark_rollbacks_failed_total": "3+0x9000",
@@ -32,6 +34,13 @@ TROUBLES: dict[str, tuple[dict[str, str | None], int]] = {
     "EarmarkHoldsOverdue": ({"earmark_holds_overdue_seconds": "601+0x9000"}, 6),
     "EarmarkSweepStopped": ({'earmark_duty_done_timestamp_seconds{duty="sweep"}': "0+0x9000"}, 8),
     "EarmarkImagesOverdue": ({"earmark_images_overdue_seconds": "601+0x9000"}, 6),
+    "EarmarkDutyFails": (
+        {
+            'earmark_duty_seconds_count{duty="prune_ledger",outcome="done"}': "9+0x9000",
+            'earmark_duty_seconds_count{duty="prune_ledger",outcome="error"}': "0+1x9000",
+        },
+        20,
+    ),
     "EarmarkDrift": ({'earmark_drift{check="verify"}': "2+0x9000"}, 1),
     "EarmarkNotVerified": ({'earmark_check_timestamp_seconds{check="verify"}': "0+0x9000"}, 3 * DAY + 2),
     "EarmarkRollbacksFail": ({"earmark_rollbacks_failed_total": "0+1x9000"}, 5),
@@ -59,9 +68,13 @@ def firing(rule: dict[str, Any]) -> dict[str, Any]:
     labels = dict(rule["labels"])
     if "by (check)" in rule["expr"]:
         labels["check"] = "verify"
+    if "by (duty)" in rule["expr"]:
+        labels["duty"] = "prune_ledger"
     value = {"EarmarkDrift": "2", "EarmarkItemsSetAside": "1"}.get(rule["alert"], "")
     told = {
-        name: text.replace("{{ $labels.check }}", "verify").replace("{{ $value }}", value)
+        name: text.replace("{{ $labels.check }}", "verify")
+        .replace("{{ $labels.duty }}", "prune_ledger")
+        .replace("{{ $value }}", value)
         for name, text in annotations.items()
     }
     return {"exp_labels": labels, "exp_annotations": told}

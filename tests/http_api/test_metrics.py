@@ -1,6 +1,7 @@
 """Metrics as Prometheus reads them, and the alert rules that rest on them."""
 
 import re
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -128,8 +129,11 @@ async def test_every_alert_rests_on_metrics_that_exist(api, alice):
     await api.services.ledger.record_check("verify", 0)
     with Operation("duty", duty="sweep"):
         pass
+    with suppress(RuntimeError), Operation("duty", duty="sweep"):
+        raise RuntimeError
     known = {name for name, _ in await scraped(api)}
     labelled = {(name, label) for name, labels in await scraped(api) for label, _ in labels}
+    outcomes = {(name, dict(labels).get("outcome")) for name, labels in await scraped(api)}
     rules = [rule for group in yaml.safe_load(ALERTS.read_text())["groups"] for rule in group["rules"]]
     assert len({rule["alert"] for rule in rules}) == len(rules) >= 10
     for rule in rules:
@@ -139,6 +143,8 @@ async def test_every_alert_rests_on_metrics_that_exist(api, alice):
         for name, matchers in re.findall(r"(\w+)\{([^}]*)\}", rule["expr"]):
             for label in re.findall(r"(\w+)\s*[=!]", matchers):
                 assert (name, label) in labelled, rule
+            for outcome in re.findall(r'outcome="(\w+)"', matchers):
+                assert (name, outcome) in outcomes, rule
         assert rule["labels"]["severity"] in {"page", "ticket"}
         assert rule["annotations"]["summary"]
         assert rule["annotations"]["description"]
