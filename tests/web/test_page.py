@@ -228,6 +228,19 @@ def test_an_image_behind_the_first_page_is_found_and_deleted(user):
     user.wait_until(page, lambda: len(user.images()) == 60)
 
 
+def test_the_picture_itself_opens_the_image(user):
+    page = user.open()
+    page.locator("#picker").set_input_files(file("opens.png"))
+    tile = page.locator("#images > li").filter(has_text="opens.png").locator(".tile")
+    expect(tile.locator("img")).to_be_visible()
+    tile.scroll_into_view_if_needed()
+    box = tile.bounding_box()
+    with page.expect_popup() as opened:
+        page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    opened.value.wait_for_load_state()
+    assert opened.value.evaluate("document.images[0].naturalWidth") == 32
+
+
 def test_a_deletion_can_be_thought_better_of(user):
     page = user.open()
     page.locator("#picker").set_input_files(file("kept.png"))
