@@ -210,7 +210,7 @@ def test_cancelling_in_the_middle_of_an_upload(user, slow_uploads):
 
 def test_an_upload_that_makes_no_progress_is_given_up(user):
     page = user.open()
-    page.route("**/storage/**", lambda route: None)
+    page.route("**/storage/**", lambda _: None)
     told = page.evaluate(
         """async () => {
             const { EarmarkClient } = await import("/client.js");
