@@ -3,7 +3,9 @@
 import asyncio
 import gc
 import socket
+from contextlib import asynccontextmanager
 
+import httpx
 import pytest
 
 from earmark.cli.serve import listen
@@ -17,6 +19,28 @@ pytestmark = pytest.mark.anyio
 @pytest.fixture
 def anyio_backend():
     return "asyncio", {"use_uvloop": True}  # as it is served
+
+
+@pytest.fixture(autouse=True)
+def collector():
+    """What serving does to it is undone."""
+    thresholds = gc.get_threshold()
+    yield
+    gc.unfreeze()
+    gc.set_threshold(*thresholds)
+
+
+@asynccontextmanager
+async def serving(services):
+    """The address of the application, served as `earmark serve` does."""
+    listener = listen("127.0.0.1", 0)
+    server = WebServer(services, create_app(services))
+    running = asyncio.create_task(server.run_on(listener))
+    try:
+        yield httpx.URL(f"http://127.0.0.1:{listener.getsockname()[1]}")
+    finally:
+        server.stop()
+        await running
 
 
 @pytest.fixture
@@ -55,15 +79,39 @@ async def test_much_is_not_held_back(connection):
     assert peer.recv(100) == b"x" * 100
 
 
+async def is_cut_off(url: httpx.URL, first: bytes, more: bytes) -> bool:
+    """Whether somebody whose head never comes to an end is stopped some time."""
+    _, writer = await asyncio.open_connection(url.host, url.port)
+    writer.write(first)
+    try:
+        for _ in range(1000):
+            writer.write(more)
+            await writer.drain()
+    except ConnectionError:
+        return True
+    finally:
+        writer.transport.abort()
+    return False
+
+
+async def test_a_head_has_a_bound(database, tmp_path):
+    async with opened(database, tmp_path) as services, serving(services) as url:
+        for first, more in (
+            (b"GET /", b"u" * 10_000),
+            (b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Long: ", b"v" * 10_000),
+            (b"GET /healthz HTTP/1.1\r\nHost: x\r\n", b"X-Many: v\r\n" * 1000),
+        ):
+            assert await is_cut_off(url, first, more), first
+        async with httpx.AsyncClient(base_url=url) as client:
+            headers = {"X-Long": "v" * 30_000}
+            assert (await client.get("/healthz", headers=headers)).status_code == 200
+            assert (await client.put("/healthz", headers=headers, content=b"b" * 500_000)).status_code == 405
+
+
 async def test_what_start_up_made_is_not_collected_again_while_it_serves(database, tmp_path):
     assert gc.get_freeze_count() == 0
-    thresholds = gc.get_threshold()
     async with opened(database, tmp_path) as services:
         server = WebServer(services, create_app(services))
         server.stop()
-        try:
-            await server.run_on(listen("127.0.0.1", 0))
-            assert gc.get_freeze_count() > 10_000
-        finally:
-            gc.unfreeze()
-            gc.set_threshold(*thresholds)
+        await server.run_on(listen("127.0.0.1", 0))
+        assert gc.get_freeze_count() > 10_000

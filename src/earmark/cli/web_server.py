@@ -18,7 +18,8 @@ from earmark.http_api.services import Services
 T = TypeVar("T")
 YOUNG_OBJECTS = 10_000
 """Made before the collector looks at them: some hundred requests; by default it would be at every few of them."""
-
+HEAD_BYTES_MAX = 65_536
+"""Of a request's line and headers, which nothing else bounds: whoever sends more is refused, and cut off."""
 MOST_WAITING_BYTES = 65_536
 """Of an answer that are held back until the end of the turn."""
 
@@ -53,11 +54,41 @@ class Gathering:
             self._transport.write(waiting)
 
 
+_TOO_LARGE = (
+    b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
+    b"content-type: text/plain; charset=utf-8\r\ncontent-length: 23\r\nconnection: close\r\n\r\n"
+    b"The head is too large.\n"
+)
+
+
 class _Protocol(HttpToolsProtocol):
-    """uvicorn's, which writes head and body apart: two system calls, and two packets."""
+    """uvicorn's, which writes head and body apart, two packets, and takes a head of any size."""
+
+    _head_bytes: int | None = None
+    """What has come of a head that is not complete, but for the piece that it began in: that may hold much else."""
+    _piece_bytes = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(cast("asyncio.Transport", Gathering(cast("asyncio.Transport", transport))))
+
+    def data_received(self, data: bytes) -> None:
+        self._piece_bytes = len(data)
+        super().data_received(data)
+        if self._head_bytes is None:
+            return
+        self._head_bytes += self._piece_bytes
+        if self._head_bytes > HEAD_BYTES_MAX and not self.transport.is_closing():
+            if self.cycle is None or self.cycle.response_complete:
+                self.transport.write(_TOO_LARGE)
+            self.transport.close()
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._head_bytes = -self._piece_bytes
+
+    def on_headers_complete(self) -> None:
+        super().on_headers_complete()
+        self._head_bytes = None
 
 
 class WebServer(uvicorn.Server):
