@@ -1,5 +1,6 @@
 """Tokens of an outside issuer: which keys and algorithms count, and how often its key set is fetched."""
 
+import asyncio
 import hmac
 import json
 import threading
@@ -17,6 +18,7 @@ from joserfc.jwk import ECKey, Key, OctKey, OKPKey, RSAKey
 
 from earmark.config import Settings
 from earmark.errors import InvalidRequest, NotSignedIn
+from earmark.http_api import key_set
 from earmark.http_api.app import create_app
 from earmark.http_api.caller import Caller, Role
 from earmark.http_api.key_set import REFETCH_SECONDS, REFRESH_SECONDS, KeySet, KeysUnavailable
@@ -39,6 +41,8 @@ class Issuer:
         self.asked = 0
         self.status = 200
         self.body: bytes = b""
+        self.is_slow = False
+        self._over = threading.Event()
         issuer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -47,7 +51,10 @@ class Issuer:
                 self.send_response(issuer.status)
                 self.send_header("Content-Length", str(len(issuer.body)))
                 self.end_headers()
-                self.wfile.write(issuer.body)
+                if not issuer.is_slow:
+                    self.wfile.write(issuer.body)
+                while issuer.is_slow and not issuer._over.wait(0.01):
+                    self.wfile.write(b" ")
 
             def log_message(self, *_: object) -> None: ...
 
@@ -60,6 +67,7 @@ class Issuer:
         self.body = json.dumps({"keys": [key.as_dict(private=False) for key in keys], **more}).encode()
 
     def close(self) -> None:
+        self._over.set()
         self._server.shutdown()
         self._server.server_close()
 
@@ -116,6 +124,16 @@ async def test_each_kind_of_key(issuer: Issuer, verified: Callable[..., Any]):
         assert await verified(token(key, algorithm, key.kid)) == Caller("alice", Role.AUTHENTICATED)
     assert await verified(token(EC, "ES256", "ec", role="service_role")) == Caller("alice", Role.SERVICE)
     assert issuer.asked == 1
+
+
+async def test_an_issuer_that_never_comes_to_an_end_is_not_waited_for(
+    issuer: Issuer, verified: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(key_set, "FETCH_SECONDS", 0.1)
+    issuer.is_slow, issuer.body = True, b"{" * 1_000_000
+    async with asyncio.timeout(20):
+        with pytest.raises(KeysUnavailable):
+            await verified(token(RSA, "RS256"))
 
 
 async def test_without_a_key_id_the_only_key_that_fits_is_taken(

@@ -115,8 +115,10 @@ class KeySet:
 
     async def _fetch(self) -> None:
         try:
-            keys = _imported(await self._body())
-        except (httpx.HTTPError, httpx.InvalidURL, msgspec.MsgspecError, JoseError, ValueError) as error:
+            async with asyncio.timeout(FETCH_SECONDS):  # the client's own is for each piece of the answer
+                body = await self._body()
+            keys = _imported(body)
+        except (httpx.HTTPError, httpx.InvalidURL, msgspec.MsgspecError, JoseError, ValueError, TimeoutError) as error:
             told = {"url": self._url, "error": f"{type(error).__name__}: {error}"}
             _logger.error("keys_not_fetched", extra=told)  # noqa: TRY400 - the issuer's trouble has no trace of ours
             return
