@@ -179,3 +179,14 @@ async def test_nobody_adjusts_himself(api: Api, alice: httpx.AsyncClient) -> Non
     for body in (correction(-1), {}):
         assert (await alice.post(ADJUST, json=body)).status_code == 403
     assert (await api.used(alice))["images"] == (1, 0)
+
+
+async def test_an_anchor_that_no_calendar_has_changes_nothing(service: httpx.AsyncClient):
+    """At the ends of time it could be stored, but not be read again: whoever looked at the subject was refused."""
+    path = "/api/admin/subjects/alice"
+    before = (await service.put(path, json={"plan": "pro"})).json()["anchor"]
+    for anchor in ("9999-12-31T23:59:59-14:00", "0001-01-01T00:00:00+14:00", "0001-01-01T00:00:00Z"):
+        refused = await service.put(path, json={"anchor": anchor})
+        assert (refused.status_code, refused.json().get("field")) == (422, "anchor"), anchor
+    assert (await service.get(path)).json()["anchor"] == before
+    assert (await service.put(path, json={"anchor": "0002-01-02T00:00:00Z"})).status_code == 200

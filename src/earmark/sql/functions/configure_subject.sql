@@ -13,6 +13,9 @@ BEGIN
     IF anchor < '0001-01-02T00:00:00Z' OR anchor > '9999-12-30T00:00:00Z' THEN
         PERFORM _private_raise('QT001', 'anchor must be a moment of the years 1 to 9999.', '{"field": "anchor"}');
     END IF;
+    IF anchor NOT BETWEEN '0002-01-01' AND '9998-12-31' THEN
+        PERFORM _private_raise('QT001', 'anchor must be a moment from the year 2 to the year 9998.', '{"field": "anchor"}');
+    END IF;
     IF chosen IS NOT NULL AND NOT EXISTS (SELECT FROM _private_plan p WHERE p.plan = chosen) THEN
         PERFORM _private_raise('QT003', format('There is no plan %s.', to_jsonb(chosen)), jsonb_build_object('plan', chosen));
     END IF;
