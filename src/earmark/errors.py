@@ -116,12 +116,15 @@ class KeyConflict(EarmarkError):  # noqa: N818 - named for what is wrong
 
 
 class QuotaExceeded(EarmarkError):  # noqa: N818 - named for what is wrong
-    """There is not room for all that was asked for; nothing was taken. `short` says what was missing, and with whom."""
+    """There is not room for all that was asked for; nothing was taken. `short` says what was missing, and with whom.
+
+    `replayed` is there, and true, where that was so when the same key was used first: another key asks anew.
+    """
 
     status = 429
     slug = "quota-exceeded"
     remedy = "Ask for less, free some quota, or wait for the next period; repeating alone does not help."
-    members = ("subject", "resource", "requested", "quota_limit", "used", "remaining", "short")
+    members = ("subject", "resource", "requested", "quota_limit", "used", "remaining", "short", "replayed")
 
 
 class NotFound(EarmarkError):  # noqa: N818 - named for what is wrong

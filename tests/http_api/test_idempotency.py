@@ -12,7 +12,7 @@ import pytest
 
 from earmark.http_api.app import create_app
 from earmark.http_api.caller import Role
-from http_api.harness import Api, opened
+from http_api.harness import Api, described, opened
 
 pytestmark = pytest.mark.anyio
 KEY = {"Idempotency-Key": '"8e03978e-40d5-43dd-bc93-6894a57f9324"'}
@@ -90,6 +90,43 @@ async def test_a_call_under_a_key_needs_one_connection(database: str, tmp_path: 
             assert answer.status_code == status, (path, body, answer.text)
         for client in api.clients:
             await client.aclose()
+
+
+async def test_what_the_ledger_remembers_is_told_as_a_replay_too(
+    api: Api, alice: httpx.AsyncClient, service: httpx.AsyncClient
+):
+    (upload,) = await api.reserved(alice)
+    await alice.post(f"/api/images/{upload['imageId']}/cancel")
+    much = {"images": 10**9}
+    less = {"subject": "alice", "resource": "images", "amount": -(10**9), "reason": "none"}
+    more = less | {"amount": 1}
+    for number, (client, path, body, status) in enumerate(
+        [
+            (alice, "/api/reservations", {"amounts": {"images": 1}}, 201),
+            (alice, "/api/images/preupload", described(), 201),
+            (alice, f"/api/images/{upload['imageId']}/retry", {}, 201),
+            (service, "/api/admin/adjust", more, 200),
+            (service, "/api/admin/adjust", less, 409),
+            (alice, "/api/reservations", {"amounts": much}, 429),
+            (alice, "/api/images/preupload", {"files": [described()] * 2}, 429),
+        ]
+    ):
+        if status == 429:
+            await service.put("/api/admin/subjects/alice", json={"quotas": {"images": 0}})
+        key = {"Idempotency-Key": f"key-{number}"}
+        first, again = [await client.post(path, json=body, headers=key) for _ in range(2)]
+        assert (first.status_code, again.status_code) == (status, status), (path, first.text)
+        assert "idempotency-replayed" not in first.headers, path
+        assert again.headers["idempotency-replayed"] == "true", path
+        assert "replayed" not in first.json() or not first.json()["replayed"], path
+        assert status == 201 or again.json()["replayed"], path
+
+
+async def test_quota_of_the_past_is_not_told_as_that_of_now(api: Api, alice: httpx.AsyncClient):
+    path = f"/api/reservations/{await reserved(alice)}/rollback"
+    first, again = [await alice.post(path, json={}, headers=KEY) for _ in range(2)]
+    assert {"ratelimit", "ratelimit-policy"} <= set(first.headers)
+    assert {"ratelimit", "ratelimit-policy"}.isdisjoint(again.headers)
 
 
 async def test_a_refusal_is_remembered_too(api: Api, alice: httpx.AsyncClient, service: httpx.AsyncClient):

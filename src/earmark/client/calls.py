@@ -106,7 +106,8 @@ def reserve(
 
 def denied(detail: Mapping[str, Any]) -> Grant:
     """The grant that a problem stands for which says what was missing."""
-    return Grant("denied", None, None, replayed=False, short=msgspec.convert(detail["short"], tuple[Shortage, ...]))
+    short = msgspec.convert(detail["short"], tuple[Shortage, ...])
+    return Grant("denied", None, None, replayed=detail.get("replayed", False), short=short)
 
 
 def commit(
@@ -168,7 +169,7 @@ def adjust(subject: str, resource: str, amount: int, *, reason: str, key: str | 
 
 def adjustment_denied(detail: Mapping[str, Any]) -> Adjustment:
     """The adjustment that a problem stands for which says with whom it went too far."""
-    return msgspec.convert({**detail, "outcome": "denied", "replayed": False}, Adjustment)
+    return msgspec.convert({"replayed": False, **detail, "outcome": "denied"}, Adjustment)
 
 
 def subject(subject: str) -> Call[Subject]:

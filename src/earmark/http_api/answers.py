@@ -17,14 +17,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from earmark.errors import EarmarkError, KeyConflict, translated
-from earmark.http_api.problems import Problem, Told, problem_of
+from earmark.http_api.problems import REPLAYED, Problem, Told, problem_of
 from earmark.http_api.requests import key_of
 from earmark.ledger.retrying import insist
 
 Connection = AsyncConnection[Any]
 Effect = Callable[[Connection | None], Awaitable[Response]]
-REPLAYED = {"Idempotency-Replayed": "true"}
 _SERVER_ERROR = 500
+_OF_THE_MOMENT = ("content-", "ratelimit")
+"""Headers that a stored answer goes without: what they say would not be so any more."""
 
 
 class RequestInFlight(EarmarkError):  # noqa: N818 - named for what is wrong
@@ -135,5 +136,5 @@ def _kept(outcome: Response | EarmarkError) -> _Kept:
     if isinstance(outcome, EarmarkError):
         problem = problem_of(outcome)
         return _Kept(problem.status, {}, problem=problem)
-    headers = {name: value for name, value in outcome.headers.items() if not name.startswith("content-")}
+    headers = {name: value for name, value in outcome.headers.items() if not name.startswith(_OF_THE_MOMENT)}
     return _Kept(outcome.status_code, headers, body=bytes(outcome.body).decode())

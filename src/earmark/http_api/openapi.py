@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from earmark.config import Settings
-from earmark.errors import EarmarkError, Forbidden, InvalidRequest, KeyConflict, NotFound, NotSignedIn
+from earmark.errors import EarmarkError, Forbidden, InvalidRequest, KeyConflict, NotFound, NotSignedIn, QuotaExceeded
 from earmark.http_api.problems import BodyTooLarge, DatabaseUnavailable, MalformedBody, title_of
 from earmark.http_api.requests import KEY_LENGTH_MAX, KEY_PATTERN
 from earmark.http_api.routing import SUBJECT, Access, Endpoint, Media, Operation, Parameter, Resource
@@ -229,7 +229,7 @@ def _responses(one: Operation, path: str, schemas: Mapping[int, Json]) -> Json:
     for problem in problems_of(one, path):
         by_status[problem.status].append(problem)
     for status, problems in by_status.items():
-        told = _problem_response(status, problems)
+        told = _problem_response(status, problems, keyed=one.keyed)
         found.setdefault(str(status), told)["content"] |= told["content"]
     found["default"] = {
         "description": "Something went wrong on our side.",
@@ -243,8 +243,10 @@ def _phrase(status: int) -> str:
     return HTTPStatus(status).phrase if status in set(HTTPStatus) else "Not to be repeated"
 
 
-def _problem_response(status: int, problems: Sequence[type[EarmarkError]]) -> Json:
+def _problem_response(status: int, problems: Sequence[type[EarmarkError]], *, keyed: bool) -> Json:
     headers = {"X-Request-Id": "RequestId"}
+    headers |= {"Idempotency-Replayed": "Replayed"} if keyed and status < HTTPStatus.INTERNAL_SERVER_ERROR else {}
+    headers |= {"RateLimit-Policy": "RateLimitPolicy", "RateLimit": "RateLimit"} if QuotaExceeded in problems else {}
     if status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = "Authenticate"
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:

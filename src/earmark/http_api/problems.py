@@ -17,6 +17,8 @@ from earmark.uploads.signatures import MessageNotSigned
 from earmark.uploads.storage import StorageError
 
 RETRY_AFTER_SECONDS = 1
+REPLAYED = {"Idempotency-Replayed": "true"}
+"""Headers of what was answered under the same key before."""
 _TOLD = ("earmark.errors", "earmark.http_api", "earmark.uploads")
 """Where the errors are defined that can reach a client."""
 _UNSTORABLE = (psycopg.errors.UntranslatableCharacter, psycopg.errors.CharacterNotInRepertoire)
@@ -63,7 +65,7 @@ class AdjustmentDenied(EarmarkError):  # noqa: N818 - named for what is wrong
     status = 409
     slug = "adjustment-denied"
     remedy = "Take away less; `short` says with whom it would have gone too far."
-    members = ("subject", "resource", "amount", "short", "levels")
+    members = ("subject", "resource", "amount", "short", "levels", "replayed")
 
 
 class DatabaseUnavailable(EarmarkError):  # noqa: N818 - named for what is wrong
@@ -168,6 +170,7 @@ def _known(error: EarmarkError) -> Problem:
     if isinstance(error, MessageNotSigned):
         return Problem(error.status, error.slug, str(error), headers={"WWW-Authenticate": "Webhook-Signature"})
     headers = shortage_headers(error.detail.get("short", ())) if isinstance(error, QuotaExceeded) else {}
+    headers |= REPLAYED if error.detail.get("replayed") else {}
     return Problem(error.status, error.slug, str(error), error.detail, headers)
 
 

@@ -10,6 +10,7 @@ import msgspec
 from msgspec import UNSET, Struct, UnsetType
 from starlette.responses import Response
 
+from earmark.http_api.problems import REPLAYED
 from earmark.http_api.rate_limit import rate_limit_headers
 from earmark.model import (
     AdjustedLevel,
@@ -300,10 +301,16 @@ class ExtendedAnswer(SettledAnswer, frozen=True, rename="camel", kw_only=True):
 
 
 def answer(
-    value: object, status: int = 200, *, location: str | None = None, usage: UsageAnswer | None = None
+    value: object,
+    status: int = 200,
+    *,
+    location: str | None = None,
+    usage: UsageAnswer | None = None,
+    replayed: bool = False,
 ) -> Response:
-    """A JSON answer; `usage` is told in the RateLimit headers too."""
+    """A JSON answer; `usage` is told in the RateLimit headers too, `replayed` in Idempotency-Replayed."""
     headers = {} if location is None else {"Location": location}
+    headers |= REPLAYED if replayed else {}
     if usage is not None:
         headers |= rate_limit_headers(usage.resources)
     return _Json(msgspec.json.encode(value), status, headers)

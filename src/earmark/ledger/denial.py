@@ -7,7 +7,7 @@ from earmark.errors import QuotaExceeded
 from earmark.model import Shortage
 
 
-def exceeded(subject: str, short: Sequence[Shortage]) -> QuotaExceeded:
+def exceeded(subject: str, short: Sequence[Shortage], *, replayed: bool = False) -> QuotaExceeded:
     """What was missing, and with whom where it was not the subject himself.
 
     The numbers at the top of its detail are those of the first resource it was short of.
@@ -18,6 +18,5 @@ def exceeded(subject: str, short: Sequence[Shortage]) -> QuotaExceeded:
         for one in short
     )
     members = [asdict(one) for one in short]
-    return QuotaExceeded(
-        f"Quota of {subject} exceeded: {missing}.", {**members[0], "subject": subject, "short": members}
-    )
+    told = {**members[0], "subject": subject, "short": members, **({"replayed": True} if replayed else {})}
+    return QuotaExceeded(f"Quota of {subject} exceeded: {missing}.", told)

@@ -532,5 +532,5 @@ def _granted(subject: str, answer: _calls.Reserved) -> UUID:
     if answer.outcome == "conflict":
         raise KeyConflict("This Idempotency-Key was used before for other files.", detail)
     if answer.reservation is None:
-        raise exceeded(subject, shortages_of(detail))
+        raise exceeded(subject, shortages_of(detail), replayed=answer.replayed)
     return answer.reservation

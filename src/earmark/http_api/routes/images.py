@@ -100,7 +100,7 @@ class Images:
         usage = await self._usage.usage(subject)
         location = address(request, f"/api/reservations/{granted.reservation}")
         told = preupload_answer(granted, usage, str(request.base_url))
-        return answer(told, 201, location=location, usage=told.usage)
+        return answer(told, 201, location=location, usage=told.usage, replayed=granted.replayed)
 
     @operation(
         body=CompleteBody,
@@ -178,7 +178,7 @@ class Images:
         usage = await self._usage.usage(image.subject)
         location = address(request, f"/api/images/{granted.uploads[0].image.image}")
         told = preupload_answer(granted, usage, str(request.base_url))
-        return answer(told, 201, location=location, usage=told.usage)
+        return answer(told, 201, location=location, usage=told.usage, replayed=granted.replayed)
 
     @operation(answers={200: ImageEndedAnswer}, problems=(NotFound,), query=(SUBJECT,), quota=True)
     async def delete(self, request: Request) -> Response:

@@ -248,9 +248,10 @@ class Quota:
             short = [bound.subject for bound in made.short]
             raise AdjustmentDenied(
                 f"{body.resource} of {', '.join(short)} cannot be adjusted that far.",
-                {**named, "short": made.short, "levels": made.levels},
+                {**named, "short": made.short, "levels": made.levels, **({"replayed": True} if made.replayed else {})},
             )
-        return answer(AdjustAnswer(body.subject, body.resource, body.amount, made.replayed, made.levels))
+        told = AdjustAnswer(body.subject, body.resource, body.amount, made.replayed, made.levels)
+        return answer(told, replayed=made.replayed)
 
     async def _subject(self, name: str) -> Response:
         return answer(subject_answer(await self._ledger.subject(name), await self._usage.usage(name)))

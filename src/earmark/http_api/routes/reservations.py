@@ -131,13 +131,14 @@ class Reservations:
         )
         grant = reservation.grant
         if grant.reservation is None or grant.expires_at is None:
-            raise exceeded(subject, grant.short)
+            raise exceeded(subject, grant.short, replayed=grant.replayed)
         usage = usage_answer(await self._usage.usage(subject))
         return answer(
             ReservedAnswer(grant.reservation, grant.expires_at, grant.replayed, usage),
             201,
             location=address(request, f"/api/reservations/{grant.reservation}"),
             usage=usage,
+            replayed=grant.replayed,
         )
 
     @operation(answers={200: ReservationAnswer}, problems=(NotFound,), query=(SUBJECT,))
