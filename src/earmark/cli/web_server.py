@@ -10,7 +10,7 @@ from typing import Any, TypeVar, cast
 
 import uvicorn
 from starlette.types import ASGIApp
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from earmark.config import Settings
 from earmark.http_api.services import Services
@@ -78,7 +78,8 @@ class _Protocol(HttpToolsProtocol):
             return
         self._head_bytes += self._piece_bytes
         if self._head_bytes > HEAD_BYTES_MAX and not self.transport.is_closing():
-            if self.cycle is None or self.cycle.response_complete:
+            latest = cast("RequestResponseCycle | None", self.cycle)
+            if latest is None or latest.response_complete:
                 self.transport.write(_TOO_LARGE)
             self.transport.close()
 
