@@ -11,7 +11,8 @@ import pytest
 from earmark.cli.serve import listen
 from earmark.cli.web_server import MOST_WAITING_BYTES, Gathering, WebServer
 from earmark.http_api.app import create_app
-from http_api.harness import opened
+from earmark.http_api.sign_in import SignIn
+from http_api.harness import SECRET, described, opened
 
 pytestmark = pytest.mark.anyio
 
@@ -106,6 +107,19 @@ async def test_a_head_has_a_bound(database, tmp_path):
             headers = {"X-Long": "v" * 30_000}
             assert (await client.get("/healthz", headers=headers)).status_code == 200
             assert (await client.put("/healthz", headers=headers, content=b"b" * 500_000)).status_code == 405
+
+
+async def test_what_is_made_is_where_clients_reach_the_service(database, tmp_path):
+    """Behind a proxy that serves it under a path, which it takes away from what it passes on."""
+    async with opened(database, tmp_path, "https://app.example/quota/") as services, serving(services) as url:
+        headers = {"Authorization": f"Bearer {SignIn(SECRET).issue('alice')}"}
+        async with httpx.AsyncClient(base_url=url, headers=headers) as client:
+            made = await client.post("/api/reservations", json={"amounts": {"images": 1}})
+            assert made.headers["location"] == f"/quota/api/reservations/{made.json()['reservationId']}"
+            assert (await client.get(made.headers["location"].removeprefix("/quota"))).status_code == 200
+            assert (await client.get("/")).status_code == 200
+            upload = (await client.post("/api/images/preupload", json=described())).json()["images"][0]
+            assert upload["uploadUrl"].startswith("https://app.example/quota/storage/")
 
 
 async def test_what_start_up_made_is_not_collected_again_while_it_serves(database, tmp_path):

@@ -7,6 +7,7 @@ from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from socket import socket
 from typing import Any, TypeVar, cast
+from urllib.parse import urlsplit
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -107,6 +108,7 @@ class WebServer(uvicorn.Server):
                 lifespan="off",
                 ws="none",
                 server_header=False,
+                root_path=urlsplit(services.settings.public_url or "").path.rstrip("/"),  # a proxy takes it away
             )
         )
 
