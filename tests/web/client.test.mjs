@@ -199,3 +199,14 @@ test("what was deleted is told when the others are resumed", async () => {
   const found = await client.resume(files, "some are deleted");
   assert.deepEqual(found.map(({ image }) => image.state), ["deleted", "reserved"]);
 });
+
+test("what answers in the place of the service is not believed", async () => {
+  const portal = (_, response) => response.writeHead(200, { "content-type": "text/html" }).end("<p>Welcome</p>");
+  const always = await badWay((request, response) => (portal(request, response), true));
+  await assert.rejects(always.client.usage(), (error) => error instanceof Unreachable);
+  always.close();
+  const way = await badWay(theFirst(/preupload/, portal));
+  assert.equal((await way.client.reserve([file("a.png")])).images.length, 1);
+  assert.equal((await client.usage()).used, 1);
+  way.close();
+});

@@ -270,6 +270,7 @@ export class EarmarkClient {
     }
     const value = parse(answer);
     if (!response.ok) throw new Problem(response.status, value ?? {});
+    if (value === null) throw new Unreachable("What answered was not the service."); // a hotel's sign-in page, for one
     return value;
   }
 
