@@ -59,6 +59,8 @@ def test_the_calls_of_either_way_of_processing_are_described():
     assert set(described["paths"]) == {PROCESS_PATH, RESULT_PATH}
     process, result = (described["paths"][path]["post"]["responses"] for path in (PROCESS_PATH, RESULT_PATH))
     assert {"200", "401", "489", "503"} <= set(process)
+    assert "Upstash-NonRetryable-Error" in process["489"]["headers"]
+    assert "Retry-After" in process["503"]["headers"]
     assert set(result["409"]["content"]) == {"application/json", "application/problem+json"}
 
 

@@ -59,6 +59,11 @@ _HEADERS: Json = {
         "schema": {"type": "string", "pattern": "^[0-9]+$"},
         "required": True,
     },
+    "NotAgain": {
+        "description": "QStash's word for a call that is not to be repeated.",
+        "schema": {"const": "true"},
+        "required": True,
+    },
     "Authenticate": {"description": "How to sign in.", "schema": {"type": "string"}, "required": True},
 }
 _PROBLEM_SCHEMA: Json = {
@@ -220,7 +225,7 @@ def _responses(one: Operation, path: str, schemas: Mapping[int, Json]) -> Json:
         )
         found[str(status)] = {
             "description": _phrase(status),
-            "headers": _answer_headers(one),
+            "headers": _answer_headers(one) | _refer(one.told.get(status, {})),
             "content": content,
         }
     if one.tagged:

@@ -76,6 +76,7 @@ class Operation:
         tagged: Whether the answer has an ETag, and If-None-Match is heeded.
         quota: Whether the answer carries the RateLimit headers.
         located: Whether the answer has a Location.
+        told: Further headers of an answer, by its status: name, and the component that describes it.
         path: Schemas of path parameters that are no ids.
     """
 
@@ -90,6 +91,7 @@ class Operation:
     tagged: bool = False
     quota: bool = False
     located: bool = False
+    told: Mapping[int, Mapping[str, str]] = field(default_factory=dict)
     path: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 

@@ -61,6 +61,7 @@ class Processing:
 
     @operation(
         answers={200: JobAnswer, NOT_AGAIN: JobAnswer, NOT_NOW: JobAnswer},
+        told={NOT_AGAIN: {"Upstash-NonRetryable-Error": "NotAgain"}, NOT_NOW: {"Retry-After": "RetryAfter"}},
         access=Access.SIGNATURE,
         body=JobBody,
         example=JobBody(image_id="01a2129e-b1c9-822b-9573-7b239050fd7b", attempt=1),
