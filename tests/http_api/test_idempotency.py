@@ -122,11 +122,19 @@ async def test_what_the_ledger_remembers_is_told_as_a_replay_too(
         assert status == 201 or again.json()["replayed"], path
 
 
-async def test_quota_of_the_past_is_not_told_as_that_of_now(api: Api, alice: httpx.AsyncClient):
-    path = f"/api/reservations/{await reserved(alice)}/rollback"
-    first, again = [await alice.post(path, json={}, headers=KEY) for _ in range(2)]
-    assert {"ratelimit", "ratelimit-policy"} <= set(first.headers)
-    assert {"ratelimit", "ratelimit-policy"}.isdisjoint(again.headers)
+async def test_quota_of_the_past_is_not_told_as_that_of_now(
+    api: Api, alice: httpx.AsyncClient, service: httpx.AsyncClient
+):
+    given_back, grown = await reserved(alice), await reserved(alice)
+    much = {"amounts": {"images": 10**9}, "grow": True}
+    for client, path, body, status in (
+        (alice, f"/api/reservations/{given_back}/rollback", {}, 200),
+        (service, f"/api/reservations/{grown}/commit", much, 429),
+    ):
+        first, again = [await client.post(path, json=body, headers={"Idempotency-Key": path}) for _ in range(2)]
+        assert (first.status_code, again.status_code) == (status, status), first.text
+        assert {"ratelimit", "ratelimit-policy"} <= set(first.headers)
+        assert {"ratelimit", "ratelimit-policy"}.isdisjoint(again.headers)
 
 
 async def test_a_refusal_is_remembered_too(api: Api, alice: httpx.AsyncClient, service: httpx.AsyncClient):

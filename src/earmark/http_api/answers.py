@@ -5,6 +5,7 @@ other. Calls whose key the ledger itself remembers (reserving, adjusting) need n
 """
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -134,7 +135,7 @@ async def _outcome(effect: Effect, connection: Connection) -> Response | Earmark
 
 def _kept(outcome: Response | EarmarkError) -> _Kept:
     if isinstance(outcome, EarmarkError):
-        problem = problem_of(outcome)
+        problem = replace(problem_of(outcome), headers={})  # they tell what is left of the quota
         return _Kept(problem.status, {}, problem=problem)
     headers = {name: value for name, value in outcome.headers.items() if not name.startswith(_OF_THE_MOMENT)}
     return _Kept(outcome.status_code, headers, body=bytes(outcome.body).decode())
