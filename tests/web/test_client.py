@@ -10,12 +10,15 @@ from pathlib import Path
 import pytest
 
 from earmark.cli.token import local_token
+from earmark.http_api import app  # noqa: F401 - so that every problem is known
+from earmark.http_api.problems import catalogue
 from fixtures.pictures import picture
 from fixtures.service import Service
 
 HERE = Path(__file__).parent
 SCRIPT = HERE / "client.test.mjs"
 CLIENT = HERE.parents[1] / "src/earmark/web/client.js"
+PAGES = sorted(CLIENT.parent.glob("*.js"))
 NAMES = re.findall(r'^test\("(.*?)"', SCRIPT.read_text(), re.MULTILINE)
 
 
@@ -41,3 +44,13 @@ def test_in_node(service: Service, tmp_path: Path, name: str) -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "pass 1" in done.stdout
+
+
+def test_problems_are_called_what_the_service_calls_them() -> None:
+    named = {
+        (page.name, slug)
+        for page in PAGES
+        for slug in re.findall(r'(?:slug [!=]==|IN_FLIGHT =) "(.*?)"', page.read_text())
+    }
+    assert {slug for _, slug in named} >= {"request-in-flight", "quota-exceeded", "bulk-limit-exceeded"}
+    assert [(page, slug) for page, slug in sorted(named) if slug not in catalogue()] == []
