@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import time
 from functools import partial
 from io import BytesIO
@@ -13,7 +14,7 @@ from PIL import Image as Picture
 from earmark.config import Settings
 from earmark.errors import AlreadySettled, ValidationFailed
 from earmark.model import Cause
-from earmark.uploads import _calls
+from earmark.uploads import _calls, job
 from earmark.uploads.job import ImageJobs, backoff_seconds
 from earmark.uploads.process_pool import ImagePool
 from earmark.uploads.processing import PermanentFailure, Processed, Source, TransientFailure, make_thumbnail
@@ -24,6 +25,14 @@ from fixtures.pictures import picture
 
 JPEG = picture()
 CUT = JPEG[: len(JPEG) * 6 // 10]
+
+
+def crashes(*_: object, **__: object) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def hangs(*_: object, **__: object) -> None:
+    signal.pause()
 
 
 def fails_for_good(source: Source) -> Processed:
@@ -437,5 +446,39 @@ def test_the_loop_takes_jobs_off_the_queue_and_retries_them(flow_of, eventually)
                 await loop
             assert await flow.used() == (3, 0, 3 * len(JPEG), 0)
             assert await flow.jobs_waiting() == []
+
+    asyncio.run(run())
+
+
+def test_a_file_that_kills_its_decoder_twice_is_refused(flow_of, monkeypatch):
+    """Once may be bad luck: the system was short of memory."""
+    for decoding in ("inspect_and_make_thumbnail", "inspect"):
+        monkeypatch.setattr(job, decoding, crashes)
+
+    async def run():
+        async with flow_of() as flow:
+            image = await flow.uploaded(JPEG)
+            assert [await flow.jobs().run(image.image) for _ in range(2)] == ["retrying", "rejected"]
+            assert (await flow.uploads.image(image.image)).cause is Cause.VALIDATION_FAILED
+            assert await flow.used() == (0, 0, 0, 0)
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("processor", [make_thumbnail, uses_less])
+def test_a_file_that_its_decoder_does_not_get_through_is_refused_at_once(flow_of, monkeypatch, processor):
+    for decoding in ("inspect_and_make_thumbnail", "inspect"):
+        monkeypatch.setattr(job, decoding, hangs)
+
+    async def run():
+        async with flow_of() as flow:
+            image = await flow.uploaded(JPEG)
+            pool = ImagePool(1, 0.2)
+            try:
+                assert await ImageJobs(flow.uploads, pool, processor).run(image.image) == "rejected"
+            finally:
+                pool.close()
+            assert "too long" in (await flow.uploads.image(image.image)).reason
+            assert await flow.used() == (0, 0, 0, 0)
 
     asyncio.run(run())
