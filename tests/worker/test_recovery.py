@@ -319,10 +319,10 @@ def test_what_expired_before_it_was_worked_on_is_removed_at_once(flow_of, clock)
             clock.advance(100_000)
             await flow.uploads.ledger.sweep()
             assert [await flow.state(image) for image in (waiting, worked_on)] == ["expired"] * 2
-            assert await remove_objects(flow.uploads) == 1
+            assert (await remove_objects(flow.uploads))[0] == 1
             assert [stored.key async for stored in flow.storage.list()] == [worked_on.key]
             clock.advance(3601)
-            assert await remove_objects(flow.uploads) == 1
+            assert (await remove_objects(flow.uploads))[0] == 1
 
     asyncio.run(run())
 
