@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from earmark.model import Cause
-from earmark.uploads import _calls
+from earmark.uploads import _calls, recovery
 from earmark.uploads.model import State
 from earmark.uploads.recovery import REMOVALS_FAILED_MAX, recover, remove_objects, sweep
 from earmark.uploads.storage import StorageUnavailable
@@ -144,6 +144,26 @@ def test_what_was_not_accepted_leaves_nothing_in_the_store_even_when_it_comes_la
             assert await flow.storage.head(image.key) is None
             clock.advance(UPLOAD_TTL + 61)
             assert (await sweep(flow.uploads)).removed == 0
+
+    asyncio.run(run())
+
+
+def test_what_cannot_be_looked_at_is_left_to_the_next_sweep(flow_of, clock, monkeypatch):
+    """Overdue still, it would be the first of every further batch."""
+    monkeypatch.setattr(recovery, "BATCH", 1)
+    monkeypatch.setattr(recovery, "MAX_BATCHES", 3)
+
+    async def run():
+        async with flow_of() as flow:
+            await flow.reserve(JPEG)
+            clock.advance(UPLOAD_TTL)
+
+            async def away(key):
+                raise StorageUnavailable("it does not answer")
+
+            monkeypatch.setattr(flow.storage, "head", away)
+            done, failed = await recover(flow.uploads)
+            assert (dict(done), dict(failed)) == ({}, {"StorageUnavailable": 1})
 
     asyncio.run(run())
 
