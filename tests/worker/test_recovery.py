@@ -148,6 +148,20 @@ def test_what_was_not_accepted_leaves_nothing_in_the_store_even_when_it_comes_la
     asyncio.run(run())
 
 
+def test_an_upload_whose_hold_was_committed_by_hand_is_not_waited_for_for_ever(flow_of, clock):
+    async def run():
+        async with flow_of() as flow:
+            image = await flow.reserve(JPEG)
+            await flow.uploads.ledger.commit(image.reservation)
+            clock.advance(UPLOAD_TTL)
+            reports = [dict((await sweep(flow.uploads)).images) for _ in range(2)]
+            assert reports == [{"already_committed": 1}, {}]
+            assert await flow.state(image) == "expired"
+            assert await flow.used() == (1, 0, len(JPEG), 0)
+
+    asyncio.run(run())
+
+
 def test_what_cannot_be_looked_at_is_left_to_the_next_sweep(flow_of, clock, monkeypatch):
     """Overdue still, it would be the first of every further batch."""
     monkeypatch.setattr(recovery, "BATCH", 1)
