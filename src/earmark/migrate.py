@@ -77,6 +77,8 @@ def migrate(connection: psycopg.Connection[Any], *, default_plan: str | None = N
     """
     refuse_old(connection.info.server_version)
     with connection.transaction():
+        # Whatever the default is: who waits for the lock must see what was done meanwhile.
+        connection.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
         connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
         connection.execute(_BOOTSTRAP)
         connection.execute("SET LOCAL check_function_bodies = off")

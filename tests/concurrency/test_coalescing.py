@@ -13,6 +13,7 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+from psycopg import sql
 from psycopg_pool import AsyncConnectionPool, ConnectionPool, PoolTimeout
 
 from earmark import AsyncLedger, Cause, InvalidRequest, KeyConflict, Ledger, UnknownResource
@@ -87,6 +88,35 @@ async def test_a_call_that_waits_for_a_lock_holds_up_nobody_else(database: str) 
                 assert (await ledger.rollback(free.id, cause=Cause.CANCELLED)).outcome == "rolled_back"
             assert not any(call.done() for call in locked)
         assert all(await asyncio.gather(*locked))
+
+
+@pytest.mark.parametrize("kind", [AsyncLedger, Ledger])
+async def test_a_call_that_waited_succeeds_whatever_isolation_is_the_default(
+    database: str, connection: psycopg.Connection, kind: type[AsyncLedger] | type[Ledger]
+) -> None:
+    """Under REPEATABLE READ most calls of a busy subject would fail."""
+    connection.execute(
+        sql.SQL("ALTER DATABASE {} SET default_transaction_isolation TO 'repeatable read'").format(
+            sql.Identifier(connection.info.dbname)
+        )
+    )
+    with Ledger(database) as ledger:
+        ledger.reserve("a", {"images": 1})
+
+    def ask() -> bool:
+        with Ledger(database) as ledger:
+            return bool(ledger.reserve("a", {"images": 1}))
+
+    async def ask_async() -> bool:
+        async with AsyncLedger(database) as ledger:
+            return bool(await ledger.reserve("a", {"images": 1}))
+
+    async with await psycopg.AsyncConnection.connect(database) as busy:
+        await busy.execute("UPDATE earmark._private_subject SET changes = changes + 1 WHERE subject = 'a'")
+        waiting = asyncio.ensure_future(ask_async() if kind is AsyncLedger else asyncio.to_thread(ask))
+        await until_waiting(database)
+        await busy.commit()
+    assert await waiting
 
 
 async def test_many_that_wait_are_sent_beside_the_one_in_flight(database: str, connection: psycopg.Connection) -> None:

@@ -18,6 +18,7 @@ from earmark.config import Settings
 from earmark.http_api.answers import Answers, Connection
 from earmark.http_api.services import Services
 from earmark.ledger import AsyncLedger
+from earmark.ledger.isolation import read_committed
 from earmark.uploads.flow import Uploads
 from earmark.uploads.inspection import check_allowed_types
 from earmark.uploads.job import ImageJobs
@@ -52,7 +53,7 @@ async def open_services(settings: Settings, database_url: str) -> AsyncIterator[
         open=False,
         kwargs={"autocommit": True},
         timeout=10,
-        configure=_reads_json_fast,
+        configure=_configure,
     )
     async with open_sign_in(settings) as sign_in, pool:
         ledger = AsyncLedger(pool)
@@ -76,9 +77,10 @@ async def open_services(settings: Settings, database_url: str) -> AsyncIterator[
                 yield replace(services, jobs=jobs)
 
 
-async def _reads_json_fast(connection: Connection) -> None:
-    """With the parser that is here for the API anyhow: every answer of the ledger carries JSON."""
+async def _configure(connection: Connection) -> None:
+    """With the parser of JSON that is here for the API anyhow: every answer of the ledger carries some."""
     set_json_loads(msgspec.json.decode, connection)
+    await read_committed(connection)
 
 
 async def run_worker(services: Services, processor: Processor, keep_database: Callable[[], None] | None = None) -> None:

@@ -15,6 +15,7 @@ from earmark.ledger import _calls, _stories
 from earmark.ledger._async_operations import AsyncOperations
 from earmark.ledger._async_reservation import AsyncReservation
 from earmark.ledger._batching import AsyncTransport
+from earmark.ledger.isolation import read_committed
 from earmark.ledger.retrying import UNREACHABLE, finish, insist
 from earmark.ledger.rollback_log import log_failed_rollback, log_rollback, log_settlement
 from earmark.model import (
@@ -50,14 +51,22 @@ class AsyncLedger(AsyncOperations):
     the caller's own `connection`: then it is part of his transaction and is not batched.
 
     Args:
-        database: A connection string, for which a pool is opened and closed with this ledger, or an open pool.
+        database: A connection string, for which a pool is opened and closed with this ledger, or an open pool, of
+            connections at READ COMMITTED, PostgreSQL's own default.
         max_connections: Of the ledger's own pool.
     """
 
     def __init__(self, database: str | AsyncConnectionPool, *, max_connections: int = 4) -> None:
         self._owns_pool = isinstance(database, str)
         self._pool = (
-            AsyncConnectionPool(database, min_size=1, max_size=max_connections, open=False, kwargs={"autocommit": True})
+            AsyncConnectionPool(
+                database,
+                min_size=1,
+                max_size=max_connections,
+                open=False,
+                configure=read_committed,
+                kwargs={"autocommit": True},
+            )
             if isinstance(database, str)
             else database
         )

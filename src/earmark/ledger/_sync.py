@@ -15,6 +15,7 @@ from earmark.ledger import _calls, _stories
 from earmark.ledger._batching import Transport
 from earmark.ledger._sync_operations import Operations
 from earmark.ledger._sync_reservation import Reservation
+from earmark.ledger.isolation import read_committed_sync
 from earmark.ledger.retrying import UNREACHABLE, insist_sync
 from earmark.ledger.rollback_log import log_failed_rollback, log_rollback, log_settlement
 from earmark.model import (
@@ -49,14 +50,22 @@ class Ledger(Operations):
     Every method takes the caller's own `connection`: then it is part of his transaction.
 
     Args:
-        database: A connection string, for which a pool is opened and closed with this ledger, or an open pool.
+        database: A connection string, for which a pool is opened and closed with this ledger, or an open pool, of
+            connections at READ COMMITTED, PostgreSQL's own default.
         max_connections: Of the ledger's own pool.
     """
 
     def __init__(self, database: str | ConnectionPool, *, max_connections: int = 4) -> None:
         self._owns_pool = isinstance(database, str)
         self._pool = (
-            ConnectionPool(database, min_size=1, max_size=max_connections, open=False, kwargs={"autocommit": True})
+            ConnectionPool(
+                database,
+                min_size=1,
+                max_size=max_connections,
+                open=False,
+                configure=read_committed_sync,
+                kwargs={"autocommit": True},
+            )
             if isinstance(database, str)
             else database
         )
