@@ -11,6 +11,7 @@ from earmark import Cause, Forbidden, InvalidRequest, Ledger
 from earmark.errors import translated
 from earmark.in_words import told
 from earmark.migrate import scripts
+from earmark.model import PlanQuota
 from sql.conftest import Books
 from sql.test_explain import upload
 
@@ -88,6 +89,27 @@ def test_of_what_was_pruned_nothing_is_told(books: Books, scratch_clock: Any) ->
 def test_a_series_that_cannot_be_is_refused(books: Books, since: datetime, points: int) -> None:
     with pytest.raises(InvalidRequest):
         books.use_over_time("alice", since=since, points=points)
+
+
+def test_after_a_change_of_the_plans_period_each_moment_is_told_once(books: Books, scratch_clock: Any) -> None:
+    """Of the period that counted then, though the one before holds the moment, too."""
+    scratch_clock.set("2026-03-01T00:00:00Z")
+    books.configure_plan("changing", quotas={"images": PlanQuota(10, "lifetime", refundable=False)})
+    books.configure_subject("alice", plan="changing")
+    open_hold = books.reserve("alice", {"images": 3}, ttl=timedelta(days=9)).id
+    books.commit(books.reserve("alice", {"images": 4}).id)
+    scratch_clock.set("2026-03-03T00:00:00Z")
+    books.configure_plan("changing", quotas={"images": PlanQuota(10, "P1M", refundable=False)})
+    books.reserve("alice", {"images": 2}, ttl=timedelta(days=9))
+    books.commit(open_hold)
+    scratch_clock.set("2026-03-05T00:00:00Z")
+    found = books.use_over_time("alice", since=datetime(2026, 2, 28, tzinfo=UTC), points=5)
+    assert [(one.at.day, one.committed, one.held) for one in found] == [
+        (28, 0, 0), (1, 4, 3), (2, 4, 3), (3, 0, 2), (4, 0, 2), (5, 0, 2),
+    ]  # fmt: skip
+    books.configure_plan("changing", quotas={"images": PlanQuota(10, "lifetime", refundable=False)})
+    found = books.use_over_time("alice", since=datetime(2026, 3, 2, tzinfo=UTC), points=3)
+    assert [(one.committed, one.held) for one in found] == [(4, 3), (0, 2), (0, 2), (7, 0)]
 
 
 def test_rollbacks_by_cause_over_time(ledger: Ledger, connection: psycopg.Connection, clock: Any) -> None:

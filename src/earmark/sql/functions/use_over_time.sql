@@ -37,24 +37,30 @@ BEGIN
     WITH moments AS (
         SELECT n, since + (moment - since) * (n / points::float8) AS at FROM generate_series(0, points) n
     ), changes AS MATERIALIZED (
-        SELECT j.resource, j.period_start, m.n, sum(j.committed)::bigint AS committed, sum(j.held)::bigint AS held
+        SELECT j.resource, j.period_start, m.n, sum(j.committed)::bigint AS committed, sum(j.held)::bigint AS held,
+            bool_or(j.kind = 'reserve') AS granted
         FROM _private_journal j
         CROSS JOIN LATERAL (SELECT least(points,
             ceil(extract(epoch FROM j.at - since) * points / extract(epoch FROM moment - since))::int) AS n) m
         WHERE (j.root, j.subject) = (who.root, who.subject) AND j.seq >= first
         GROUP BY 1, 2, 3
     )
-    -- Back from what is used now: that needs no more of the journal than what came since.
-    SELECT r.resource, m.at,
-        coalesce(b.committed, 0) - coalesce(sum(c.committed), 0)::bigint, coalesce(b.held, 0) - coalesce(sum(c.held), 0)::bigint
+    -- Back from what is used now: that needs no more of the journal than what came since. Where the plan's period was changed, two
+    -- balances hold the moment: that of the latest grant by then, but now, and where none tells, that of the plan's period now.
+    SELECT DISTINCT ON (r.resource, m.at) r.resource, m.at,
+        coalesce(b.committed, 0) - w.committed, coalesce(b.held, 0) - w.held
     FROM (SELECT DISTINCT b.resource FROM _private_balance b WHERE (b.root, b.subject) = (who.root, who.subject)) r
     CROSS JOIN moments m
     LEFT JOIN _private_balance b ON (b.root, b.subject, b.resource) = (who.root, who.subject, r.resource)
         AND b.period_start <= m.at AND m.at < b.period_end
-    LEFT JOIN changes c ON (c.resource, c.period_start) = (b.resource, b.period_start) AND c.n > m.n
+    LEFT JOIN _private_quota(ARRAY[who.subject], moment) q ON q.level = 0 AND (q.resource, q.period_start) = (b.resource, b.period_start)
+    CROSS JOIN LATERAL (
+        SELECT coalesce(sum(c.committed) FILTER (WHERE c.n > m.n), 0)::bigint AS committed,
+            coalesce(sum(c.held) FILTER (WHERE c.n > m.n), 0)::bigint AS held, max(c.n) FILTER (WHERE c.granted AND c.n <= m.n) AS granted
+        FROM changes c WHERE (c.resource, c.period_start) = (b.resource, b.period_start)
+    ) w
     WHERE known IS NULL OR m.at >= known
-    GROUP BY r.resource, m.at, b.committed, b.held
-    ORDER BY r.resource, m.at;
+    ORDER BY r.resource, m.at, m.n < points OR q.resource IS NULL, w.granted DESC NULLS LAST, q.resource IS NULL, b.period_start DESC;
 END $$;
 COMMENT ON FUNCTION earmark.use_over_time IS
 'What the subject used at evenly spaced moments from then until now, in the period that each fell in: points + 1 for each resource, fewer where his journal
