@@ -28,6 +28,7 @@ from markdown_it import MarkdownIt
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 WRITTEN = {
+    "answers.md",
     "client.md",
     "command-line.md",
     "configuration.md",
