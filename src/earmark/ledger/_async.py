@@ -15,7 +15,7 @@ from earmark.ledger import _calls, _stories
 from earmark.ledger._async_operations import AsyncOperations
 from earmark.ledger._async_reservation import AsyncReservation
 from earmark.ledger._batching import AsyncTransport
-from earmark.ledger.isolation import read_committed
+from earmark.ledger.own_pool import AsyncOwnPool
 from earmark.ledger.retrying import UNREACHABLE, finish, insist
 from earmark.ledger.rollback_log import log_failed_rollback, log_rollback, log_settlement
 from earmark.model import (
@@ -52,23 +52,15 @@ class AsyncLedger(AsyncOperations):
 
     Args:
         database: A connection string, for which a pool is opened and closed with this ledger, or an open pool, of
-            connections at READ COMMITTED, PostgreSQL's own default.
+            connections at READ COMMITTED, PostgreSQL's own default. A forked process has connections of its own in
+            the first case; an open pool must be one of its own.
         max_connections: Of the ledger's own pool.
     """
 
     def __init__(self, database: str | AsyncConnectionPool, *, max_connections: int = 4) -> None:
         self._owns_pool = isinstance(database, str)
-        self._pool = (
-            AsyncConnectionPool(
-                database,
-                min_size=1,
-                max_size=max_connections,
-                open=False,
-                configure=read_committed,
-                kwargs={"autocommit": True},
-            )
-            if isinstance(database, str)
-            else database
+        self._pool: AsyncConnectionPool = (
+            AsyncOwnPool(database, max_connections=max_connections) if isinstance(database, str) else database
         )
         self._transport = AsyncTransport(self._pool)
 

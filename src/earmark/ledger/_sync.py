@@ -15,7 +15,7 @@ from earmark.ledger import _calls, _stories
 from earmark.ledger._batching import Transport
 from earmark.ledger._sync_operations import Operations
 from earmark.ledger._sync_reservation import Reservation
-from earmark.ledger.isolation import read_committed_sync
+from earmark.ledger.own_pool import OwnPool
 from earmark.ledger.retrying import UNREACHABLE, insist_sync
 from earmark.ledger.rollback_log import log_failed_rollback, log_rollback, log_settlement
 from earmark.model import (
@@ -51,23 +51,15 @@ class Ledger(Operations):
 
     Args:
         database: A connection string, for which a pool is opened and closed with this ledger, or an open pool, of
-            connections at READ COMMITTED, PostgreSQL's own default.
+            connections at READ COMMITTED, PostgreSQL's own default. A forked process has connections of its own in
+            the first case; an open pool must be one of its own.
         max_connections: Of the ledger's own pool.
     """
 
     def __init__(self, database: str | ConnectionPool, *, max_connections: int = 4) -> None:
         self._owns_pool = isinstance(database, str)
-        self._pool = (
-            ConnectionPool(
-                database,
-                min_size=1,
-                max_size=max_connections,
-                open=False,
-                configure=read_committed_sync,
-                kwargs={"autocommit": True},
-            )
-            if isinstance(database, str)
-            else database
+        self._pool: ConnectionPool = (
+            OwnPool(database, max_connections=max_connections) if isinstance(database, str) else database
         )
         self._transport = Transport(self._pool)
 
