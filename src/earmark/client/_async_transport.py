@@ -1,5 +1,6 @@
 """Carries the calls for asyncio. `_sync_transport.py` is generated from this file by `tools/generate_sync.py`."""
 
+import os
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from http import HTTPStatus
@@ -37,7 +38,9 @@ class AsyncTransport:
         self._token = token
         self._attempts = attempts
         self._owns_http = http is None
+        self._timeout_seconds = timeout_seconds
         self._http = http or httpx.AsyncClient(**http_options(timeout_seconds))
+        self._process = os.getpid()
 
     async def close(self) -> None:
         """Closes the connections, where they are its own."""
@@ -63,10 +66,16 @@ class AsyncTransport:
         numbers = count(1)
         await repeat(lambda: self._deliver(next(numbers), method, where, told, content), UPLOAD_ATTEMPTS)
 
+    def _connections(self) -> httpx.AsyncClient:
+        """Those of this process: a forked one that used its parent's would read the parent's answers."""
+        if self._owns_http and self._process != os.getpid():
+            self._http, self._process = httpx.AsyncClient(**http_options(self._timeout_seconds)), os.getpid()
+        return self._http
+
     async def _attempt(self, call: Call[T]) -> T:
         headers = {**call.headers, "Authorization": bearer(self._token)}
         try:
-            response = await self._http.request(
+            response = await self._connections().request(
                 call.method, f"{self.url}{call.path}", params=call.params, content=call.content, headers=headers
             )
         except httpx.TransportError as error:
@@ -89,10 +98,10 @@ class AsyncTransport:
     ) -> None:
         try:
             if isinstance(content, bytes):
-                response = await self._http.request(method, url, headers=headers, content=content)
+                response = await self._connections().request(method, url, headers=headers, content=content)
             else:
                 async with aclosing(content()) as chunks:
-                    response = await self._http.request(method, url, headers=headers, content=chunks)
+                    response = await self._connections().request(method, url, headers=headers, content=chunks)
         except httpx.TransportError as error:
             raise unreachable(f"{url.scheme}://{url.netloc.decode()}", error) from error
         arrived_before = number > 1 and response.status_code == HTTPStatus.PRECONDITION_FAILED

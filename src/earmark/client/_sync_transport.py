@@ -1,5 +1,6 @@
 """Generated from `_async_transport.py` by `tools/generate_sync.py`; do not edit."""
 
+import os
 from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
 from http import HTTPStatus
@@ -37,7 +38,9 @@ class Transport:
         self._token = token
         self._attempts = attempts
         self._owns_http = http is None
+        self._timeout_seconds = timeout_seconds
         self._http = http or httpx.Client(**http_options(timeout_seconds))
+        self._process = os.getpid()
 
     def close(self) -> None:
         """Closes the connections, where they are its own."""
@@ -63,10 +66,16 @@ class Transport:
         numbers = count(1)
         repeat_sync(lambda: self._deliver(next(numbers), method, where, told, content), UPLOAD_ATTEMPTS)
 
+    def _connections(self) -> httpx.Client:
+        """Those of this process: a forked one that used its parent's would read the parent's answers."""
+        if self._owns_http and self._process != os.getpid():
+            self._http, self._process = httpx.Client(**http_options(self._timeout_seconds)), os.getpid()
+        return self._http
+
     def _attempt(self, call: Call[T]) -> T:
         headers = {**call.headers, "Authorization": bearer(self._token)}
         try:
-            response = self._http.request(
+            response = self._connections().request(
                 call.method, f"{self.url}{call.path}", params=call.params, content=call.content, headers=headers
             )
         except httpx.TransportError as error:
@@ -89,10 +98,10 @@ class Transport:
     ) -> None:
         try:
             if isinstance(content, bytes):
-                response = self._http.request(method, url, headers=headers, content=content)
+                response = self._connections().request(method, url, headers=headers, content=content)
             else:
                 with closing(content()) as chunks:
-                    response = self._http.request(method, url, headers=headers, content=chunks)
+                    response = self._connections().request(method, url, headers=headers, content=chunks)
         except httpx.TransportError as error:
             raise unreachable(f"{url.scheme}://{url.netloc.decode()}", error) from error
         arrived_before = number > 1 and response.status_code == HTTPStatus.PRECONDITION_FAILED
