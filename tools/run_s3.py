@@ -3,6 +3,9 @@
 import secrets
 import sys
 from argparse import ArgumentParser
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fcntl import LOCK_EX, LOCK_NB, flock
 from os import environ
 from pathlib import Path
 
@@ -18,8 +21,27 @@ def run() -> None:
     options = ArgumentParser(add_help=False)
     options.add_argument("--home", type=Path, default=Settings().home)
     folder = options.parse_known_args()[0].home / "s3"
+    with _only_one(folder):
+        _serve(folder)
+
+
+@contextmanager
+def _only_one(folder: Path) -> Iterator[None]:
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        try:
+            flock(lock, LOCK_EX | LOCK_NB)
+        except BlockingIOError:
+            sys.exit(f"run-s3: another one uses {folder}; stop it, or take another folder: ARGS='--home FOLDER'")
+        yield
+
+
+def _serve(folder: Path) -> None:
     store = SeaweedFS(folder, ("earmark", _secret(folder / "secret")))
-    store.start()
+    try:
+        store.start()
+    except RuntimeError as error:
+        sys.exit(f"run-s3: {error}")
     try:
         environ.update(store.environment, EARMARK_STORAGE_URL=f"s3://{BUCKET}")
         _allow_browsers()
@@ -48,7 +70,6 @@ def _tell(folder: Path, store: SeaweedFS) -> None:
 
 def _secret(file: Path) -> str:
     if not file.exists():
-        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         file.touch(mode=0o600)
         file.write_text(secrets.token_hex(24))
     return file.read_text().strip()

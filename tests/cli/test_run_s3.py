@@ -1,6 +1,7 @@
 """`make run-s3`: the same flow with the same outcomes, whichever store there is."""
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -23,6 +24,22 @@ def outcomes(service):
     files = json.loads(service.run(*command).stdout)["files"]
     usage = {name: (one["committed"], one["held"]) for name, one in service.usage().items()}
     return {file["file"]: (file["outcome"], file["reason"]) for file in files}, usage
+
+
+def test_a_second_one_in_the_same_folder_says_so(tmp_path):
+    first = OnS3(tmp_path / "home")
+    first.start()
+    try:
+        told = (first.home / "s3/output").read_text()
+        command = [*first.serving(), "--home", str(first.home), "--port", "0"]
+        done = subprocess.run(command, capture_output=True, text=True, env=first.environment, timeout=60, check=False)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr.startswith(f"run-s3: another one uses {first.home / 's3'}; ")
+        assert (first.home / "s3/output").read_text().startswith(told)
+        with first.client() as client:
+            assert client.get("/readyz").json()["checks"]["storage"] == "ok"
+    finally:
+        first.stop()
 
 
 @pytest.mark.skipif(not CASES.exists(), reason=f"{CASES} is missing")
