@@ -25,7 +25,7 @@ REPLACEMENTS = (
     (r"\bAsyncGenerator\b", "Generator"),
     (r"__a(enter|exit)__", r"__\1__"),
     (r"^import asyncio\n", ""),
-    (r"\b(insist|repeat|read_committed)(?=\(|,|$)", r"\1_sync"),
+    (r"\b(insist|repeat)(?=\(|,|$)", r"\1_sync"),
     (r"\(asyncio\.CancelledError, KeyboardInterrupt, GeneratorExit\)", "(KeyboardInterrupt, GeneratorExit)"),
     (
         r"    Under load the calls that arrive .*?batched\.\n",
