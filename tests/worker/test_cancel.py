@@ -80,6 +80,28 @@ def test_a_put_around_a_cancel_leaves_nothing_in_s3(flow_of, clock, s3, when):
     asyncio.run(run())
 
 
+def test_a_put_that_outlasts_its_deadline_stays_in_s3_for_an_hour_at_most(flow_of, clock, s3):
+    async def run():
+        async with flow_of(storage=s3) as flow:
+            image = await flow.reserve(JPEG)
+
+            async def expire():
+                clock.advance(UPLOAD_TTL)
+                assert (await sweep(flow.uploads)).removed == 1
+
+            await put_in_the_middle(flow, image, expire)
+            assert await flow.state(image) == "expired"
+            assert await flow.used() == NOTHING
+            assert await stored(flow) == [image.key]
+            clock.advance(3600)
+            assert (await sweep(flow.uploads)).removed == 1
+            assert await stored(flow) == []
+            clock.advance(86_400)
+            assert (await sweep(flow.uploads)).removed == 0
+
+    asyncio.run(run())
+
+
 def test_cancelled_between_put_and_complete(flow_of, storage):
     async def run():
         async with flow_of(storage=storage) as flow:

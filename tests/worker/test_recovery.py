@@ -144,6 +144,12 @@ def test_what_was_not_accepted_leaves_nothing_in_the_store_even_when_it_comes_la
             assert await flow.storage.head(image.key) is None
             clock.advance(UPLOAD_TTL + 61)
             assert (await sweep(flow.uploads)).removed == 0
+            await flow.put(image, JPEG)  # what had begun while the URL was good
+            clock.advance(3600)
+            assert (await sweep(flow.uploads)).removed == 1
+            assert await flow.storage.head(image.key) is None
+            clock.advance(86_400)
+            assert (await sweep(flow.uploads)).removed == 0
 
     asyncio.run(run())
 
