@@ -10,8 +10,9 @@ import pytest
 
 from earmark.uploads import reconcile as module
 from earmark.uploads.processing import make_thumbnail
-from earmark.uploads.reconcile import reconcile
+from earmark.uploads.reconcile import A_FEW, LittleInCommon, reconcile
 from earmark.uploads.recovery import sweep
+from earmark.uploads.storage import LocalStorage
 from earmark.worker.sweeper import abort_forgotten_parts_once
 from fixtures.pictures import picture
 
@@ -25,8 +26,8 @@ OUTSIDE = {
 }
 
 
-async def differences(flow, *, repair=False, later=timedelta(days=1)):
-    found = reconcile(flow.uploads, moment=datetime.now(UTC) + later, repair=repair)
+async def differences(flow, *, repair=False, force=False, later=timedelta(days=1)):
+    found = reconcile(flow.uploads, moment=datetime.now(UTC) + later, repair=repair, force=force)
     return {(drift.difference.value, drift.key): drift async for drift in found}
 
 
@@ -240,6 +241,30 @@ def test_everything_is_found_whatever_the_size_of_a_page(flow_of, monkeypatch, p
                 await flow.storage.put(stray, JPEG, content_type=TYPE)
             expected = {("missing", image.key) for image in images} | {("unknown", stray) for stray in strays}
             assert set(await differences(flow)) == expected
+
+    asyncio.run(run())
+
+
+def test_neither_another_store_nor_another_database_is_repaired_unless_it_is_meant(flow_of, tmp_path, connection):
+    async def run():
+        async with flow_of() as flow:
+            images = [await completed(flow) for _ in range(A_FEW + 1)]
+            before, used = await keys(flow), await flow.used()
+            empty = LocalStorage(tmp_path / "another", secret=b"s" * 32, public_url="")
+            async with flow_of(storage=empty) as elsewhere:
+                with pytest.raises(LittleInCommon, match="11 of the first 11 completed images have no object"):
+                    await differences(elsewhere, repair=True)
+                assert len(await differences(elsewhere)) == len(images)
+                assert await elsewhere.used() == used
+                assert len(await differences(elsewhere, repair=True, force=True)) == len(images)
+                assert await elsewhere.used() == (used[0], 0, 0, 0)
+            assert await keys(flow) == before
+            connection.execute("UPDATE earmark._private_image SET image = gen_random_uuid()")  # as in other books
+            with pytest.raises(LittleInCommon, match="22 of the first 22 objects are of images that are not in"):
+                await differences(flow, repair=True)
+            assert await keys(flow) == before
+            await differences(flow, repair=True, force=True)
+            assert await keys(flow) == set()
 
     asyncio.run(run())
 

@@ -39,6 +39,9 @@ def reconcile(
             help="Remove what nothing needs, make thumbnails anew; completed images without their object fail.",
         ),
     ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Repair even where store and books have little in common.")
+    ] = False,
     home: Home = None,
     as_json: Json = False,
 ) -> None:
@@ -46,23 +49,26 @@ def reconcile(
 
     Objects of open images, and those younger than an upload URL lives, are left alone. What a completed image took that
     its plan refunds, such as storage_bytes, comes back when its object is gone, journaled as a refund.
+
+    Where most of the oldest images lack their objects, or most objects their images, the store or the database may be
+    the wrong one: nothing is repaired without --force.
     """
     settings = settings_of(home)
     configure_logs(settings.log_format)
     with database(settings) as found:
-        left = asyncio.run(_compare(settings, found.url, repair=repair, as_json=as_json))
+        left = asyncio.run(_compare(settings, found.url, repair=repair, force=force, as_json=as_json))
     if left:
         raise typer.Exit(DRIFT_FOUND)
 
 
-async def _compare(settings: Settings, url: str, *, repair: bool, as_json: bool) -> int:
+async def _compare(settings: Settings, url: str, *, repair: bool, force: bool, as_json: bool) -> int:
     """Prints each difference as it is found, so that none are kept; how many are left."""
     from earmark.cli.services import open_services  # noqa: PLC0415 - the other commands start faster without it
     from earmark.uploads.reconcile import reconcile as differences  # noqa: PLC0415
 
     seen: Counter[bool] = Counter()
     async with open_services(settings, url) as services:
-        async for drift in differences(services.uploads, moment=datetime.now(UTC), repair=repair):
+        async for drift in differences(services.uploads, moment=datetime.now(UTC), repair=repair, force=force):
             if as_json:
                 document = json.dumps(asdict(drift), default=plain, ensure_ascii=False)
                 typer.echo(("[" if not seen else ",\n ") + document, nl=False)

@@ -6,13 +6,15 @@ yet to remove, and objects younger than an upload URL may live.
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import TypeVar
 from uuid import UUID
 
+from earmark.errors import EarmarkError
 from earmark.uploads import _calls
 from earmark.uploads.flow import Uploads
 from earmark.uploads.model import Image, State
@@ -27,6 +29,8 @@ CLOCKS_DIFFER = timedelta(minutes=1)
 FOLDER = "images"
 """Where the objects of images are."""
 ACTOR = "reconcile"
+A_FEW = 10
+"""Differences that a store and the books that belong together may begin with, however few they hold."""
 
 _KEY = re.compile(f"{FOLDER}/([0-9a-f]{{8}}(?:-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}})/.+")
 
@@ -69,7 +73,13 @@ class Drift:
     repaired: bool = False
 
 
-async def reconcile(uploads: Uploads, *, moment: datetime, repair: bool = False) -> AsyncIterator[Drift]:
+class LittleInCommon(EarmarkError):  # noqa: N818 - named for what is wrong
+    """Most of the store is not in the books, or most of the books not in the store; nothing was repaired."""
+
+
+async def reconcile(
+    uploads: Uploads, *, moment: datetime, repair: bool = False, force: bool = False
+) -> AsyncIterator[Drift]:
     """Every difference between the store and the books, as it is found and, with `repair`, dealt with.
 
     Safe beside live traffic, and to break off and repeat.
@@ -79,16 +89,43 @@ async def reconcile(uploads: Uploads, *, moment: datetime, repair: bool = False)
         moment: Now.
         repair: Whether to remove objects that nothing needs, to have lost outputs made anew, and to bring completed
             images whose object is gone to `failed`; see `Difference`.
+        force: Whether to repair even what looks like another store's, or another database's.
 
     Raises:
+        LittleInCommon: Without `force`: most of the oldest images lack their objects, or most of the first objects
+            their images. Whoever has set the wrong store or database would lose everything.
         StorageError: The store did not answer; what has been reported until then stands.
     """
+    if repair and not force:
+        await _check_they_belong_together(uploads, moment)
     async for drift in _unneeded_objects(uploads, moment, repair):
         yield drift
     async for drift in _lost_objects(uploads, repair):
         yield drift
     async for drift in forgotten_parts(uploads, moment, repair=repair):
         yield drift
+
+
+async def _check_they_belong_together(uploads: Uploads, moment: datetime) -> None:
+    async with aclosing(_pages(uploads.storage.list(FOLDER))) as pages:
+        objects: list[StoredObject] = await anext(pages, [])
+    drifts = await _judged(uploads, objects, moment)
+    unknown = sum(drift.difference is Difference.UNKNOWN for drift in drifts)
+    async with uploads.pool.connection() as connection:
+        images = await _calls.completed(connection, after=None, limit=PAGE)
+    missing = 0
+    for start in range(0, len(images), LOOKS_AT_ONCE):
+        looks = (uploads.storage.head(image.key) for image in images[start : start + LOOKS_AT_ONCE])
+        missing += (await asyncio.gather(*looks)).count(None)
+    for what, lost, looked_at in (
+        ("objects are of images that are not in the books", unknown, len(objects)),
+        ("completed images have no object", missing, len(images)),
+    ):
+        if lost > A_FEW and 2 * lost > looked_at:
+            raise LittleInCommon(
+                f"{lost} of the first {looked_at} {what}, so nothing was repaired: is EARMARK_STORAGE_URL the store, "
+                "and EARMARK_DATABASE_URL the database, that you mean? If they are, repair with --force."
+            )
 
 
 async def forgotten_parts(uploads: Uploads, moment: datetime, *, repair: bool) -> AsyncIterator[Drift]:
@@ -209,7 +246,7 @@ async def _repair_image(uploads: Uploads, drift: Drift) -> bool:
     return moved.outcome in {"lost", "forgotten"}
 
 
-async def _pages(found: AsyncIterator[T]) -> AsyncIterator[list[T]]:
+async def _pages(found: AsyncIterator[T]) -> AsyncGenerator[list[T], None]:
     page: list[T] = []
     async for one in found:
         page.append(one)
