@@ -205,6 +205,13 @@ def jpeg() -> bytes:
     return encoded(noise(64, 48), "JPEG")
 
 
+def mpo(*, between: bytes = b"", cut: bool = False) -> bytes:
+    """A camera's two pictures, as a program leaves them that knows of one and copies the index of both."""
+    data = encoded(noise(64, 48), "MPO", save_all=True, append_images=[noise(64, 48, 2)])
+    second = data.index(b"\xff\xd8\xff", 2)
+    return data[:second] + between + (b"" if cut else data[second:])
+
+
 BOMBS: dict[str, tuple[str, bytes, str]] = {
     "apng of a thousand frames": (
         "image/png",
@@ -375,6 +382,8 @@ SOUND: dict[str, tuple[str, Callable[[], bytes], tuple[int, int, int]]] = {
         lambda: encoded(noise(640, 480), "MPO", save_all=True, append_images=[noise(80, 60)]),
         (640, 480, 2),
     ),
+    "mpo whose second picture was cut off": ("image/jpeg", lambda: mpo(cut=True), (64, 48, 1)),
+    "mpo whose second picture was moved": ("image/jpeg", lambda: mpo(between=b"more"), (64, 48, 1)),
     "png interlaced": ("image/png", lambda: png(3, 3, idat(2 + 2 + 3 + 4 + 4), interlace=1), (3, 3, 1)),
     "png of 16 bits": ("image/png", lambda: png(3, 3, idat(3 * 7), depth=16), (3, 3, 1)),
     "png of one bit": ("image/png", lambda: png(9, 3, idat(3 * 3), depth=1), (9, 3, 1)),

@@ -247,6 +247,22 @@ def orientation_of(image: Image.Image) -> int:
     return 1
 
 
+def frames_of(path: Path, image: Image.Image, name: str) -> int:
+    """How many frames an opened picture has.
+
+    The index of a camera's MPO may speak of pictures that were cut off or moved since, by a program that knows only
+    JPEG and shows the first: they do not count. One that is there but damaged does.
+    """
+    frames = int(getattr(image, "n_frames", 1))
+    for index in range(1, frames) if name == "jpeg" else ():
+        try:
+            with _at_frame(path, image, name, index):
+                pass
+        except (ValueError, SyntaxError):  # no JPEG begins there
+            return index
+    return frames
+
+
 def _decode(
     path: Path, header: Header, pictures: int | None, limits: Limits, side: int
 ) -> tuple[Inspected, Picture | None] | Rejection:
@@ -273,7 +289,7 @@ def _load_frames(
     path: Path, image: Image.Image, header: Header, pictures: int | None, limits: Limits, side: int
 ) -> tuple[Inspected, Picture | None] | Rejection:
     width, height = image.size
-    frames = pictures or int(getattr(image, "n_frames", 1))
+    frames = pictures or frames_of(path, image, header.format)
     if refused := _check_size(replace(header, width=width, height=height, frames=frames), limits):
         return refused
     pixels = 0

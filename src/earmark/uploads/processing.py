@@ -29,6 +29,7 @@ from earmark.uploads.inspection import (
     Limits,
     Rejection,
     draft,
+    frames_of,
     inspect_picture,
     open_image,
     orientation_of,
@@ -232,7 +233,7 @@ def make_thumbnail(source: Source) -> Processed:
         raise PermanentFailure("The file is not a picture that can be read.")
     with _failures(), strict_pillow(_MAX_PIXELS), open_image(source.path, header.format) as image:
         size = image.size
-        frames = int(getattr(image, "n_frames", 1))
+        frames = frames_of(source.path, image, header.format)
         image.seek(0)
         target = _fitting(*size)
         draft(image, _DECODED_SIDE)
