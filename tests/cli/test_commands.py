@@ -147,6 +147,18 @@ def test_an_account_without_a_name_serves_too(monkeypatch, secret, subject):
     assert _oneself(Settings(jwt_secret=secret)) == subject
 
 
+@pytest.mark.parametrize("command", [["usage", "alice"], ["explain", "alice"], ["log", "alice"], ["status"], ["verify"],
+                                     ["sweep"], ["reconcile"], ["rollback", str(uuid4())]])  # fmt: skip
+def test_a_folder_without_a_database_is_not_taken_for_an_empty_one(service, tmp_path, command):
+    elsewhere = tmp_path / "mistyped"
+    done = subprocess.run(
+        service.command(*command, "--home", str(elsewhere)),
+        capture_output=True, text=True, env=service.environment, timeout=120, check=False,
+    )  # fmt: skip
+    assert one_line(done, 1).startswith(f"earmark: there is no database in {elsewhere}. Give the --home of the service")
+    assert not elsewhere.exists()
+
+
 def test_migrate_twice(service_of):
     service = service_of("fresh home")
     assert re.fullmatch(r"\d+ files applied\.\n", service.run("migrate").stdout)

@@ -92,7 +92,7 @@ def run_service(
         from earmark.cli.web_server import run  # noqa: PLC0415
 
         listener = opened.enter_context(_listening(settings.host, settings.port, "Give another --port or --host."))
-        found = opened.enter_context(database(settings))
+        found = opened.enter_context(database(settings, may_create=True))
         run(serve(settings, found, listener, subject or _oneself(settings)))
 
 
@@ -119,7 +119,7 @@ def run_worker_alone(*, home: Home = None) -> None:
             listener = opened.enter_context(
                 _listening(*address, "Set another EARMARK_METRICS_PORT or EARMARK_METRICS_HOST.")
             )
-        found = opened.enter_context(database(settings))
+        found = opened.enter_context(database(settings, may_create=True))
         asyncio.run(run(found, listener))
 
 
@@ -143,7 +143,7 @@ def migrate(
         if kind not in roles or not role:
             raise typer.BadParameter("--grant takes service=ROLE or user=ROLE.")
         roles[kind].append(role)
-    with database(settings, migrated=False) as found:
+    with database(settings, migrated=False, may_create=True) as found:
         applied = bring_up_to_date(found.url, default_plan or settings.plan_of_newcomers)
         if grants:
             with psycopg.connect(found.url, autocommit=True) as connection:

@@ -51,7 +51,7 @@ def adopt(
     """
     lines = _lines_of(sys.stdin.buffer.read() if file is None else file.read_bytes())
     done: Counter[str] = Counter()
-    with open_ledger(home) as ledger:
+    with open_ledger(home, may_create=True) as ledger:
         for start in range(0, len(lines), BATCH):
             batch = lines[start : start + BATCH]
             answers = _adopt_batch(ledger, batch, key, reason or f"adopted: {key}", done, dry_run=dry_run)

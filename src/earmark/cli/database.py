@@ -25,7 +25,7 @@ class Database:
 
 
 @contextmanager
-def database(settings: Settings, *, migrated: bool = True) -> Iterator[Database]:
+def database(settings: Settings, *, migrated: bool = True, may_create: bool = False) -> Iterator[Database]:
     """The database, for the duration of the block.
 
     The embedded server is used if it is running under the home folder, else started for this block, and brought to
@@ -34,10 +34,12 @@ def database(settings: Settings, *, migrated: bool = True) -> Iterator[Database]
     Args:
         settings: Where it is.
         migrated: Whether the schema must be there; False for the command that makes it.
+        may_create: Whether an embedded database that is not there is made. A command that tells of one must not: of an
+            empty one, made because it was looked for in the wrong folder, it would say that all is well.
 
     Raises:
         SchemaMismatch: The configured database needs `earmark migrate`.
-        LocalPostgresError: The embedded server does not start; the message says what to do.
+        LocalPostgresError: The embedded server does not start, or has no data; the message says what to do.
     """
     if settings.database_url is not None:
         url = settings.database_url.get_secret_value()
@@ -46,8 +48,17 @@ def database(settings: Settings, *, migrated: bool = True) -> Iterator[Database]
                 check_schema(connection)
         yield Database(url)
         return
-    from earmark.local_postgres import LocalPostgres  # noqa: PLC0415 - only where the `local` extra is used
+    from earmark.local_postgres import (  # noqa: PLC0415 - only where the `local` extra is used
+        LocalPostgres,
+        LocalPostgresError,
+        has_data,
+    )
 
+    if not may_create and not has_data(settings.home):
+        raise LocalPostgresError(
+            f"there is no database in {settings.home.absolute()}. Give the --home of the service, set EARMARK_HOME or "
+            "EARMARK_DATABASE_URL, or start a new one with `earmark serve`."
+        )
     with LocalPostgres(settings.home) as server:
         if migrated:
             bring_up_to_date(server.url, settings.plan_of_newcomers)

@@ -44,9 +44,9 @@ def settings_of(home: Path | None, **more: object) -> Settings:
 
 
 @contextmanager
-def open_ledger(home: Path | None) -> Iterator[Ledger]:
-    """The ledger of the configured database."""
-    with database(settings_of(home)) as found, Ledger(found.url, max_connections=1) as ledger:
+def open_ledger(home: Path | None, *, may_create: bool = False) -> Iterator[Ledger]:
+    """The ledger of the configured database; see `database`."""
+    with database(settings_of(home), may_create=may_create) as found, Ledger(found.url, max_connections=1) as ledger:
         yield ledger
 
 
@@ -220,7 +220,7 @@ def plan(
         raise typer.BadParameter("a period belongs to a plan: add --define")
     elif subject is None and (name or quotas or parent):
         raise typer.BadParameter("name the SUBJECT whose plan or quota to set, or add --define")
-    with open_ledger(home) as ledger:
+    with open_ledger(home, may_create=True) as ledger:
         if define and name is not None:
             _define(ledger, name, quotas, max_bulk_upload)
         elif subject is not None and (name or quotas or parent):

