@@ -1,6 +1,7 @@
 /** What was dropped on the page: files, and the images in folders, however deep. */
 
-const FILES_MAX = 1000;
+/** More in one drop are left out. */
+export const FILES_MAX = 1000;
 const ENTRIES_MAX = 10_000;
 const IMAGE_NAME = /\.(jpe?g|png|webp|gif|avif|heic|heif)$/i;
 

@@ -1,7 +1,7 @@
 /** The page: signs in, keeps everything up to date, and wires the parts together. */
 
 import { EarmarkClient, isTransient } from "./client.js";
-import { filesOf } from "./drops.js";
+import { FILES_MAX, filesOf } from "./drops.js";
 import { HistoryView } from "./history.js";
 import { ImagesView } from "./images.js";
 import { find, setText, show } from "./dom.js";
@@ -228,7 +228,8 @@ async function takeDrop(dropped) {
     const { files, leftOut } = await filesOf(dropped);
     if (files.length > 0) uploads.add(files);
     const others = leftOut === 1 ? "1 file that is no image" : `${leftOut.toLocaleString()} files that are no images`;
-    if (leftOut > 0) tell(`Left out of the folder: ${others}.`);
+    const many = `Only the first ${files.length.toLocaleString()} images were taken; ${leftOut.toLocaleString()} files were left out.`;
+    if (leftOut > 0) tell(files.length < FILES_MAX ? `Left out of the folder: ${others}.` : many);
     else if (files.length === 0) tell("There is no image in that folder.");
   });
 }
