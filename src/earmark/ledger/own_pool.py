@@ -4,6 +4,7 @@ Two processes on one connection read each other's answers, and Celery and `gunic
 """
 
 import os
+from collections.abc import Mapping
 from typing import Any
 from weakref import WeakSet
 
@@ -12,19 +13,14 @@ from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
 from earmark.ledger.isolation import read_committed, read_committed_sync
 
+_SETTINGS: Mapping[str, Any] = {"min_size": 1, "open": False, "kwargs": {"autocommit": True}}
+
 
 class OwnPool(ConnectionPool):
     """A pool that a forked process opens anew where it first uses it."""
 
     def __init__(self, database: str, *, max_connections: int) -> None:
-        super().__init__(
-            database,
-            min_size=1,
-            max_size=max_connections,
-            open=False,
-            configure=read_committed_sync,
-            kwargs={"autocommit": True},
-        )
+        super().__init__(database, max_size=max_connections, configure=read_committed_sync, **_SETTINGS)
         self._made_with = (database, max_connections)
         self._opens_at_use = False
         _POOLS.add(self)
@@ -48,14 +44,7 @@ class AsyncOwnPool(AsyncConnectionPool):
     """The same for asyncio; a forked process has another event loop, in which the ledger is to be opened again."""
 
     def __init__(self, database: str, *, max_connections: int) -> None:
-        super().__init__(
-            database,
-            min_size=1,
-            max_size=max_connections,
-            open=False,
-            configure=read_committed,
-            kwargs={"autocommit": True},
-        )
+        super().__init__(database, max_size=max_connections, configure=read_committed, **_SETTINGS)
         self._made_with = (database, max_connections)
         _POOLS.add(self)
 
