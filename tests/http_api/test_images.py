@@ -6,6 +6,7 @@ import httpx
 import psycopg
 import pytest
 
+from earmark.uploads.recovery import sweep
 from http_api.harness import JPEG, Api, described, picture
 
 pytestmark = pytest.mark.anyio
@@ -136,6 +137,20 @@ async def test_delete_gives_back_the_storage(api: Api, alice: httpx.AsyncClient)
     assert (await alice.delete(f"/api/images/{image}")).status_code == 404
     assert (await alice.get(f"/api/images/{image}")).status_code == 404
     assert (await alice.get("/api/images")).json()["images"] == []
+
+
+async def test_a_refund_of_its_reservation_deletes_the_image(
+    api: Api, alice: httpx.AsyncClient, service: httpx.AsyncClient
+):
+    """Else its bytes would be free, and stay readable."""
+    image = await api.completed(alice)
+    reservation = (await api.history(alice))[0]["reservationId"]
+    refunded = await service.post(f"/api/reservations/{reservation}/refund", json={"reason": "a mistake"})
+    assert refunded.json()["returned"] == {"storage_bytes": len(JPEG)}
+    assert (await alice.get(f"/api/images/{image}")).status_code == 404
+    assert await api.used(alice) == {"images": (1, 0), "storage_bytes": (0, 0)}
+    await sweep(api.services.uploads)
+    assert api.objects == []
 
 
 async def test_deleting_an_open_image_gives_everything_back_and_says_so(

@@ -261,7 +261,7 @@ class Reservations:
     async def refund(self, request: Request) -> Response:
         """What was used is used no longer: what the plan marks as refundable comes back, once. The word of a service.
 
-        An image is refunded by deleting it.
+        An image whose use is refunded is deleted.
         """
         caller = self._services.caller(request)
         caller.must_be_service()

@@ -10,7 +10,7 @@ BEGIN
         _private_settle(requests, 'refunded', _private_now()));
 END $$;
 COMMENT ON FUNCTION earmark.refund IS
-'Gives back committed use of what was deleted, once per item, and only of resources that the subject''s plan marks as refundable.
+'Gives back committed use of what was deleted, once per item, and only of resources that the subject''s plan marks as refundable. An image goes with what it used.
 requests: [{reservation, subject?, items?: [item], actor?, reason?}].
 outcome: refunded, already_refunded, already_committed (nothing of it is refundable), already_rolled_back, not_committed, not_found.
 Errors: QT001, QT005 (a user''s token cannot refund). Locks the subjects'' trees; safe to repeat.';
