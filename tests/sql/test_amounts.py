@@ -255,7 +255,7 @@ def test_what_would_break_later_calls_is_refused(scratch: psycopg.Connection, ca
 
 def test_the_longest_period_and_the_farthest_anchors_work(books: Any) -> None:
     books.configure_plan("x", quotas={"images": PlanQuota(5, "P999Y", refundable=False)})
-    for anchor in (datetime(1, 2, 1, tzinfo=UTC), datetime(2600, 1, 1, tzinfo=UTC), datetime(9999, 12, 1, tzinfo=UTC)):
+    for anchor in (datetime(2, 1, 1, tzinfo=UTC), datetime(2600, 1, 1, tzinfo=UTC), datetime(9998, 12, 1, tzinfo=UTC)):
         books.configure_subject(f"a{anchor.year}", plan="x", anchor=anchor)
         assert books.reserve(f"a{anchor.year}", {"images": 5})
         period = books.usage(f"a{anchor.year}").resources["images"]

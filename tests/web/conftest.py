@@ -35,7 +35,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def service(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """A service with the module's SETTINGS; where it has none, processing stands still while there is a file `gate`."""
+    """A service with the module's SETTINGS; where it has none, processing waits at the file `gate`."""
     folder = tmp_path_factory.mktemp("web")
     gated = {"processor": "gated_processor:process", "test_gate": folder / "gate"}
     service = Service(folder / "home", **getattr(request.module, "SETTINGS", gated))
@@ -117,11 +117,14 @@ def user(service: Service, browser: Browser, request: pytest.FixtureRequest) -> 
 
 
 @pytest.fixture
-def gate(service: Service) -> Iterator[Path]:
-    """Closed: no processing gets anywhere until the test ends or removes it. `begun-1` beside it: one waits."""
-    gate = service.home.with_name("gate")
+def gate(user: User) -> Iterator[Path]:
+    """Closed: no processing of the user's gets anywhere until the test ends or removes it. `begun-1`: one waits.
+
+    What an earlier test has left in the queue goes on: else it would wait in front of this one's.
+    """
+    gate = user.service.home.with_name("gate")
     gate.with_name("begun-1").unlink(missing_ok=True)
-    gate.touch()
+    gate.write_text(user.subject)
     yield gate
     gate.unlink(missing_ok=True)
 

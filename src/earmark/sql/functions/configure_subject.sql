@@ -10,9 +10,6 @@ BEGIN
     IF coalesce(length(configure_subject.subject), 0) NOT BETWEEN 1 AND 255 OR octet_length(configure_subject.subject) > 800 THEN
         PERFORM _private_raise('QT001', 'subject must be a text of 1 to 255 characters, at most 800 bytes.', '{"field": "subject"}');
     END IF;
-    IF anchor < '0001-01-02T00:00:00Z' OR anchor > '9999-12-30T00:00:00Z' THEN
-        PERFORM _private_raise('QT001', 'anchor must be a moment of the years 1 to 9999.', '{"field": "anchor"}');
-    END IF;
     IF anchor NOT BETWEEN '0002-01-01' AND '9998-12-31' THEN
         PERFORM _private_raise('QT001', 'anchor must be a moment from the year 2 to the year 9998.', '{"field": "anchor"}');
     END IF;
