@@ -56,7 +56,11 @@ def test_an_address_that_nobody_can_call_is_refused(name: str, value: str) -> No
 
 
 def test_addresses_that_are_good() -> None:
-    Settings(public_url="https://a.example/images/", processor_url="http://[::1]:9000", database_url="dbname=app")
+    good = {"public_url": "https://a.example/images/", "processor_url": "http://[::1]:9000"}
+    settings = Settings(**good, database_url="dbname=app")
+    assert {name: getattr(settings, name) for name in good} == good
+    assert settings.database_url is not None
+    assert settings.database_url.get_secret_value() == "dbname=app"
 
 
 @pytest.mark.parametrize(
@@ -72,7 +76,7 @@ def test_a_misspelt_setting_is_not_passed_over(monkeypatch: pytest.MonkeyPatch, 
 def test_variables_of_others_are_let_be(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("EARMARK_URL", "EARMARK_TOKEN", "EARMARK_TEAM"):
         monkeypatch.setenv(name, "x")
-    settings_of(None)
+    assert settings_of(None) == Settings()
 
 
 @pytest.mark.parametrize("allowed", [["image/jpeg", "jpeg"], ["video/mp4"]])
