@@ -172,6 +172,13 @@ def test_a_result_that_cannot_be_sent_is_an_error():
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_DATA counts what we mean on Linux only")
+def test_the_service_goes_before_its_decoders():
+    async def scenario(pool: ImagePool) -> int:
+        return await pool.run(os.getpriority, os.PRIO_PROCESS, 0)
+
+    assert with_pool(scenario) == min(os.getpriority(os.PRIO_PROCESS, 0) + 5, 19)
+
+
 def test_memory_is_limited():
     async def scenario(pool: ImagePool) -> int:
         with pytest.raises(MemoryError):

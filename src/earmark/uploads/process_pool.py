@@ -33,6 +33,8 @@ _PRELOADED = [
     "earmark.uploads.processing",
     *(f"PIL.{name}ImagePlugin" for name in ("Jpeg", "Mpo", "Png", "WebP", "Gif", "Avif")),
 ]
+_NICENESS = 5
+"""Added to the service's own, so that the service and its database go first where processors are short."""
 _PR_SET_PDEATHSIG = 1
 
 
@@ -186,6 +188,8 @@ def _prepare(memory_bytes: int | None) -> None:
     """Runs first in every process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # Python's own handlers wait until native code returns
+    if hasattr(os, "nice"):  # not on Windows
+        os.nice(_NICENESS)
     service = multiprocessing.parent_process()
     if service is None:
         return

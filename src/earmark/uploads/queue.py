@@ -86,11 +86,21 @@ def grant_queue(connection: psycopg.Connection[Any], *, service: Sequence[str] =
 
 
 def queue_app(conninfo: str, *, max_connections: int = 4) -> procrastinate.App:
-    """The procrastinate application that works on the queue's schema of this database."""
+    """The procrastinate application that works on the queue's schema of this database.
+
+    Its own connections do not wait for the disk: what a crash takes back of a job's bookkeeping, the rescuer sees to.
+    """
     connector = procrastinate.PsycopgConnector(
-        conninfo=conninfo, max_size=max_connections, kwargs={"options": f"-c search_path={SCHEMA}"}
+        conninfo=conninfo,
+        max_size=max_connections,
+        kwargs={"options": f"-c search_path={SCHEMA} -c synchronous_commit=off"},
+        configure=_commit_each_statement,
     )
     return procrastinate.App(connector=connector)
+
+
+async def _commit_each_statement(connection: AsyncConnection[Any]) -> None:
+    await connection.set_autocommit(True)
 
 
 async def enqueue(

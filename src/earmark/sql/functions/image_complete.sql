@@ -17,7 +17,8 @@ BEGIN
         WHERE (i.root, i.image) = (found.root, found.image) FOR NO KEY UPDATE;
         IF kept THEN
             SELECT c.outcome INTO answer FROM commit(jsonb_build_array(jsonb_build_object(
-                'reservation', found.reservation, 'items', jsonb_build_object(found.item, actual), 'actor', actor))) c;
+                'reservation', found.reservation, 'actor', actor,
+                'items', CASE actual WHEN '{}' THEN jsonb_build_array(found.item) ELSE jsonb_build_object(found.item, actual) END))) c;
         ELSE
             answer := 'removed';
         END IF;

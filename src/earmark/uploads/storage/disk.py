@@ -84,11 +84,11 @@ class NewFile:
         """Create the file, or empty it; only the service's user can read it."""
         self._file = open(self.path, "wb", opener=_private)  # noqa: SIM115 - `close` and `discard` close it
 
-    def write(self, data: bytes | bytearray) -> None:
+    def write(self, *data: bytes) -> None:
         """Append."""
         if self._file is None:
             raise ValueError("write to a file that is not open")
-        self._file.write(data)
+        self._file.writelines(data)
 
     def close(self, *, durable: bool = False) -> None:
         """Flush, to the disk itself where `durable`, and close."""

@@ -151,15 +151,25 @@ class LocalStorage:
             UploadRefused: AlreadyUploaded (412), TooLong (413) or WrongLength (400).
             StorageError: The disk failed; StorageFull when it is full.
         """
-        if await in_thread(self._folder.stat, grant.key) is not None:
-            raise AlreadyUploaded(f"{grant.key} was uploaded before")
         incoming = self._folder.incoming()
         try:
-            await in_thread(self._folder.begin, incoming)
-            await _fill(incoming, grant.size, chunks)
-            return await in_thread(self._folder.publish, incoming, grant.key)
-        finally:
+            await in_thread(self._begin, incoming, grant.key)
+            rest = await _fill(incoming, grant.size, chunks)
+            return await in_thread(self._publish, incoming, rest, grant.key)
+        except BaseException:
             await in_thread(incoming.discard)
+            raise
+
+    def _begin(self, incoming: NewFile, key: str) -> None:
+        if self._folder.stat(key) is not None:
+            raise AlreadyUploaded(f"{key} was uploaded before")
+        self._folder.begin(incoming)
+
+    def _publish(self, incoming: NewFile, rest: Sequence[bytes], key: str) -> StoredObject:
+        incoming.write(*rest)
+        stored = self._folder.publish(incoming, key)
+        incoming.discard()
+        return stored
 
     async def begin_parts(self, key: str, *, content_type: str) -> str:
         """See Storage."""
@@ -193,7 +203,8 @@ class LocalStorage:
         incoming = self._folder.incoming()
         try:
             await in_thread(self._folder.begin, incoming)
-            await _fill(incoming, grant.size, chunks)
+            rest = await _fill(incoming, grant.size, chunks)
+            await in_thread(incoming.write, *rest)
             await in_thread(self._parts.place, incoming, grant.upload_id, grant.number)
         finally:
             await in_thread(incoming.discard)
@@ -315,16 +326,17 @@ def _check_length(declared: int, length: int) -> None:
         raise WrongLength(f"{length} bytes instead of the {declared} declared", detail)
 
 
-async def _fill(incoming: NewFile, size: int, chunks: AsyncIterator[bytes]) -> None:
-    received = 0
-    batch = bytearray()
+async def _fill(incoming: NewFile, size: int, chunks: AsyncIterator[bytes]) -> Sequence[bytes]:
+    """Writes what comes, but for the last batch, which is returned when all has come."""
+    received, waiting, batch = 0, 0, list[bytes]()
     async for chunk in chunks:
         received += len(chunk)
         if received > size:
             raise TooLong(f"the file is longer than the {size} bytes declared", {"declared": size})
-        batch += chunk
-        if len(batch) >= BATCH_BYTES:
-            full, batch = batch, bytearray()
-            await in_thread(incoming.write, full)
+        if waiting >= BATCH_BYTES:
+            await in_thread(incoming.write, *batch)
+            waiting, batch = 0, []
+        waiting += len(chunk)
+        batch.append(chunk)
     _check_length(size, received)
-    await in_thread(incoming.write, batch)
+    return batch
