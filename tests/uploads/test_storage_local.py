@@ -208,19 +208,27 @@ async def test_a_thread_is_waited_for_when_its_caller_is_cancelled():
     assert order == ["worked", "cleaned up"]
 
 
-async def test_a_big_file_passes_in_little_memory(storage: LocalStorage, tmp_path: Path):
-    chunk = os.urandom(65_536)
-    count = 1024
+@pytest.mark.parametrize(("length", "count"), [(65_536, 1024), (2, 100_000)])
+async def test_a_file_passes_in_little_memory(storage: LocalStorage, tmp_path: Path, length: int, count: int):
+    """A big one, and one that comes in tiny pieces."""
+    whole = hashlib.sha256()
+
+    async def chunks() -> AsyncIterator[bytes]:
+        for _ in range(count):
+            chunk = os.urandom(length)
+            whole.update(chunk)
+            yield chunk
+
     tracemalloc.start()
     try:
-        await storage.receive(granted(count * len(chunk)), pieces(*[chunk] * count))
+        await storage.receive(granted(count * length), chunks())
         await storage.download(KEY, tmp_path / "copy")
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
     assert peak < 4_000_000
     with (tmp_path / "copy").open("rb") as copy:
-        assert hashlib.file_digest(copy, "sha256").digest() == hashlib.sha256(chunk * count).digest()
+        assert hashlib.file_digest(copy, "sha256").digest() == whole.digest()
 
 
 @contextmanager

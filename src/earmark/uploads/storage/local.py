@@ -33,6 +33,8 @@ from earmark.uploads.storage.disk import BATCH_BYTES, Folder, NewFile, in_thread
 from earmark.uploads.storage.local_parts import Parts
 
 _LIST_BATCH = 500
+_BATCH_CHUNKS = 64
+"""So that who sends a byte at a time does not fill the memory with what surrounds each."""
 _UPLOAD = "PUT"
 _PART = "PUT part"
 _DOWNLOAD = "GET"
@@ -333,7 +335,7 @@ async def _fill(incoming: NewFile, size: int, chunks: AsyncIterator[bytes]) -> S
         received += len(chunk)
         if received > size:
             raise TooLong(f"the file is longer than the {size} bytes declared", {"declared": size})
-        if waiting >= BATCH_BYTES:
+        if waiting >= BATCH_BYTES or len(batch) == _BATCH_CHUNKS:
             await in_thread(incoming.write, *batch)
             waiting, batch = 0, []
         waiting += len(chunk)
