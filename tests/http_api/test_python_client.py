@@ -366,7 +366,9 @@ def test_every_problem_has_its_error():
     assert {kind.slug for kind in ALL_ERRORS} <= catalogue().keys()
 
 
-@pytest.mark.parametrize("content", [b"<h1>It works!</h1>", b"[]", b"{}", b'{"subject": 1}', b"\xff", b"null"])
+@pytest.mark.parametrize(
+    "content", [b"<h1>It works!</h1>", b"[]", b"{}", b'{"subject": 1}', b"\xff", b"null", b"[" * 100_000]
+)
 async def test_what_is_not_earmark_is_said_to_be(client: AsyncClient, line: Line, content: bytes):
     calls = (
         client.usage,
@@ -420,6 +422,21 @@ async def test_a_key_that_cannot_be_sent_is_refused(client: AsyncClient, line: L
             await call
         assert refused.value.detail == {"field": "key"}
     assert line.seen == []
+
+
+@pytest.mark.parametrize(
+    "members", [{}, {"short": 1, "subject": "alice"}, {"short": []}, {"short": [{}], "subject": "a"}]
+)
+async def test_somebody_on_the_way_may_count_something_too(client: AsyncClient, line: Line, members: dict[str, object]):
+    """A gateway's problem has a name that is one of ours, and says nothing of what ours does."""
+    for status, slug, call in (
+        (429, "quota-exceeded", lambda: client.reserve("alice", {"images": 1})),
+        (409, "adjustment-denied", lambda: client.adjust("alice", "images", 1, reason="why")),
+    ):
+        line.busy = [told(status, slug, **members)]
+        with pytest.raises(ServiceError, match=r"^Why\.$") as refused:
+            await call()
+        assert (refused.value.problem, refused.value.answered) == (slug, status)
 
 
 async def test_an_answer_that_is_damaged_is_no_answer(client: AsyncClient, line: Line):

@@ -13,7 +13,7 @@ from earmark.client._async_images import AsyncImages
 from earmark.client._async_reservation import AsyncReservation
 from earmark.client._async_transport import AsyncTransport
 from earmark.client.calls import History
-from earmark.client.problems import ServiceError
+from earmark.client.problems import ServiceError, read_refusal
 from earmark.errors import NotFound, QuotaExceeded, SchemaMismatch
 from earmark.ledger.rollback_log import log_failed_rollback
 from earmark.model import (
@@ -115,7 +115,7 @@ class AsyncClient:
         try:
             owner, grant = await self._transport.run(call)
         except QuotaExceeded as error:
-            owner, grant = error.detail["subject"], calls.denied(error.detail)
+            owner, grant = read_refusal(error, calls.denied)
         return AsyncReservation(self, owner, grant, on_error, frozenset(items or ("1",)))
 
     async def commit(
@@ -270,7 +270,7 @@ class AsyncClient:
         except ServiceError as error:
             if error.problem != "adjustment-denied":
                 raise
-            return calls.adjustment_denied(error.detail)
+            return read_refusal(error, calls.adjustment_denied)
 
     async def subject(self, subject: str) -> Subject:
         """What is set for the subject: plan, parent, anchor, quotas of his own. For a service's token.

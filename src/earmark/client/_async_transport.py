@@ -12,7 +12,7 @@ import msgspec
 
 from earmark.client.calls import Call
 from earmark.client.connecting import bearer, http_options, service_url
-from earmark.client.problems import not_earmark, refuse, unreachable
+from earmark.client.problems import UNREADABLE, not_earmark, refuse, unreachable
 from earmark.client.retrying import repeat
 
 T = TypeVar("T")
@@ -85,7 +85,7 @@ class AsyncTransport:
         refuse(response)
         try:
             return call.decode(msgspec.json.decode(response.content))
-        except (msgspec.MsgspecError, LookupError, TypeError, AttributeError) as error:
+        except UNREADABLE as error:
             raise not_earmark(self.url, error, response.status_code) from error
 
     async def _deliver(

@@ -13,7 +13,7 @@ from earmark.client._sync_images import Images
 from earmark.client._sync_reservation import Reservation
 from earmark.client._sync_transport import Transport
 from earmark.client.calls import History
-from earmark.client.problems import ServiceError
+from earmark.client.problems import ServiceError, read_refusal
 from earmark.errors import NotFound, QuotaExceeded, SchemaMismatch
 from earmark.ledger.rollback_log import log_failed_rollback
 from earmark.model import (
@@ -115,7 +115,7 @@ class Client:
         try:
             owner, grant = self._transport.run(call)
         except QuotaExceeded as error:
-            owner, grant = error.detail["subject"], calls.denied(error.detail)
+            owner, grant = read_refusal(error, calls.denied)
         return Reservation(self, owner, grant, on_error, frozenset(items or ("1",)))
 
     def commit(
@@ -266,7 +266,7 @@ class Client:
         except ServiceError as error:
             if error.problem != "adjustment-denied":
                 raise
-            return calls.adjustment_denied(error.detail)
+            return read_refusal(error, calls.adjustment_denied)
 
     def subject(self, subject: str) -> Subject:
         """What is set for the subject: plan, parent, anchor, quotas of his own. For a service's token.

@@ -104,10 +104,10 @@ def reserve(
     return Call("POST", "/api/reservations", decode, {}, body, key_or_own(key))
 
 
-def denied(detail: Mapping[str, Any]) -> Grant:
-    """The grant that a problem stands for which says what was missing."""
+def denied(detail: Mapping[str, Any]) -> tuple[str, Grant]:
+    """Whose quota was short, and the grant that a problem stands for which says what was missing."""
     short = msgspec.convert(detail["short"], tuple[Shortage, ...])
-    return Grant("denied", None, None, replayed=detail.get("replayed", False), short=short)
+    return detail["subject"], Grant("denied", None, None, replayed=detail.get("replayed", False), short=short)
 
 
 def commit(

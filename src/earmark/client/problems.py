@@ -3,15 +3,19 @@
 import os
 import socket
 import ssl
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 import msgspec
 
 from earmark.errors import ALL_ERRORS, EarmarkError, QuotaExceeded
 
+T = TypeVar("T")
 _BY_SLUG = {error.slug: error for error in ALL_ERRORS}
+UNREADABLE = (msgspec.MsgspecError, LookupError, TypeError, AttributeError, RecursionError)
+"""What reading something raises that is not what it should be."""
 _FRAME = ("type", "title", "status", "detail")
 _IN_FLIGHT = "request-in-flight"
 
@@ -85,6 +89,20 @@ def refuse(response: httpx.Response) -> None:
     raise error
 
 
+def read_refusal(error: EarmarkError, read: Callable[[Mapping[str, Any]], T]) -> T:
+    """What a refusal that is an answer says.
+
+    Raises:
+        ServiceError: It is not Earmark's, but of somebody on the way who counts something, too.
+    """
+    try:
+        return read(error.detail)
+    except UNREADABLE:
+        if isinstance(error, ServiceError):
+            raise error from None
+        raise ServiceError(str(error), error.detail, problem=error.slug, answered=error.status) from None
+
+
 def not_earmark(url: str, why: Exception, answered: int | None = None) -> ServiceError:
     """The error of an answer that cannot be read."""
     return ServiceError(f"{url} does not answer like Earmark: {why}", answered=answered)
@@ -107,7 +125,7 @@ def _problem_of(response: httpx.Response) -> dict[str, Any]:
         return {}
     try:
         return msgspec.json.decode(response.content, type=dict[str, Any])
-    except msgspec.MsgspecError:
+    except UNREADABLE:
         return {}
 
 
