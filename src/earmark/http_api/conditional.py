@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 def is_current(request: Request, tag: str) -> bool:
     """Whether the client has this version already; weak comparison."""
-    known = {one.strip().removeprefix("W/") for one in request.headers.get("if-none-match", "").split(",")}
+    known = {one.strip().removeprefix("W/") for one in ",".join(request.headers.getlist("if-none-match")).split(",")}
     return tag.removeprefix("W/") in known or "*" in known
 
 
