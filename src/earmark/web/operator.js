@@ -6,7 +6,7 @@ import { element, find, setText, show } from "./dom.js";
 import { showStatus } from "./health.js";
 import { HistoryView } from "./history.js";
 import { HoldsView, nameOf } from "./holds.js";
-import { currentToken, takeToken } from "./session.js";
+import { SERVICE, currentToken, takeToken } from "./session.js";
 import { Meters } from "./usage.js";
 import { amounts, CAUSE_ORDER, causeWord, moment, number, resourceName } from "./words.js";
 
@@ -24,7 +24,7 @@ const RANGES = [
   [365, "year"],
 ];
 
-const client = new EarmarkClient();
+const client = new EarmarkClient({ baseUrl: SERVICE });
 const holds = new HoldsView({ rollBack, extend });
 const useChart = new Chart(find("use-chart"));
 const rollbacksChart = new Chart(find("rollbacks-chart"));

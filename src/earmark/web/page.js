@@ -6,7 +6,7 @@ import { HistoryView } from "./history.js";
 import { ImagesView } from "./images.js";
 import { find, setText, show } from "./dom.js";
 import { Live } from "./live.js";
-import { currentToken, isService, takeToken } from "./session.js";
+import { SERVICE, currentToken, isService, takeToken } from "./session.js";
 import { Uploads } from "./uploads.js";
 import { UsageView } from "./usage.js";
 import { isolated, stateWord } from "./words.js";
@@ -15,7 +15,7 @@ const MISSING_IMAGES_PER_REFRESH = 10;
 const ANNOUNCE_AFTER_MS = 800;
 const HISTORY_AFTER_MS = 400;
 
-const client = new EarmarkClient();
+const client = new EarmarkClient({ baseUrl: SERVICE });
 const usageView = new UsageView();
 const historyView = new HistoryView();
 const imagesView = new ImagesView({ cancel, remove: askToRemove });

@@ -2,6 +2,9 @@
 
 const TOKEN = "earmark.token";
 
+/** Where the service is: beside the page, also where a proxy gives it a path of its own. */
+export const SERVICE = new URL(".", location.href).href.slice(0, -1);
+
 /** The sign-in link carries the token in its fragment; it leaves the address bar at once. Answers whether there was one. */
 export function takeToken() {
   const token = new URLSearchParams(location.hash.slice(1)).get("token");
