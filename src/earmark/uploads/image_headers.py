@@ -19,6 +19,9 @@ NAMES = {
     "tiff": "a TIFF image",
     "bmp": "a BMP image",
     "ico": "an ICO icon",
+    "jp2": "a JPEG 2000 image",
+    "jxl": "a JPEG XL image",
+    "psd": "a Photoshop document",
     "pdf": "a PDF document",
     "svg": "an SVG drawing",
     "html": "a web page",
@@ -79,10 +82,17 @@ _MAGIC = (
     (b"BM", "bmp"),
     (b"II*\x00", "tiff"),
     (b"MM\x00*", "tiff"),
+    (b"II+\x00", "tiff"),
+    (b"MM\x00+", "tiff"),
     (b"\x00\x00\x01\x00", "ico"),
     (b"%PDF-", "pdf"),
     (b"PK\x03\x04", "zip"),
     (b"\x1aE\xdf\xa3", "video"),
+    (b"\x00\x00\x00\x0cjP  ", "jp2"),
+    (b"\xff\x4f\xff\x51", "jp2"),
+    (b"\x00\x00\x00\x0cJXL ", "jxl"),
+    (b"\xff\x0a", "jxl"),
+    (b"8BPS", "psd"),
 )
 _AVIF_BRANDS = {b"avif", b"avis"}
 _HEIC_BRANDS = {b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"hevm", b"hevs"}

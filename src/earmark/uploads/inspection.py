@@ -10,9 +10,10 @@ import re
 import unicodedata
 import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
+from io import BufferedReader
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -21,8 +22,10 @@ from PIL import AvifImagePlugin, ExifTags, Image
 
 from earmark.errors import InvalidRequest
 from earmark.uploads.decoder_memory import limited_memory
+from earmark.uploads.excerpt import Excerpt
 from earmark.uploads.image_headers import NAMES, Header, read_header
-from earmark.uploads.png_stream import DamagedPngError, check_png
+from earmark.uploads.jpeg_scans import SCAN_PADDING, DamagedJpegError, check_scans
+from earmark.uploads.png_stream import DamagedPngError, check_png, shown_ranges
 
 if TYPE_CHECKING:  # pydantic would cost every decoding process memory
     from earmark.config import Settings
@@ -201,9 +204,10 @@ def inspect_picture(
         try:
             # Pillow's frames of a PNG are not asked for: composing them would cost five canvases.
             pictures = check_png(data) if header.format == "png" else None
-        except DamagedPngError:
+            scan_end = check_scans(data) if header.format == "jpeg" else None
+        except (DamagedPngError, DamagedJpegError):
             return _DAMAGED
-    return _decode(path, header, pictures, limits, side)
+    return _decode(path, header, pictures, scan_end, limits, side)
 
 
 @contextmanager
@@ -223,13 +227,25 @@ def strict_pillow(max_pixels: int) -> Iterator[None]:
         Image.MAX_IMAGE_PIXELS, AvifImagePlugin.DEFAULT_MAX_THREADS = before
 
 
-def open_image(path: Path, name: str) -> Image.Image:
-    """Opens a file as the one format it is known to be; no other decoder gets to see it."""
+@contextmanager
+def open_image(path: Path, name: str, *, scan_end: int | None = None) -> Iterator[Image.Image]:
+    """A file opened as the one format it is known to be; no other decoder gets to see it.
+
+    Of a PNG that was checked only what shows its first picture is there; `scan_end` is of a JPEG, from `check_scans`.
+    """
     if name == "heic":
         from pillow_heif import register_heif_opener  # noqa: PLC0415 - an extra, and only here
 
         register_heif_opener(thumbnails=False)
-    return Image.open(path, formats=FORMATS[name].pillow)
+    with ExitStack() as opened:
+        source: Path | BufferedReader[Excerpt] = path
+        if name == "png":
+            with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as data:
+                ranges = shown_ranges(data)
+            source = opened.enter_context(BufferedReader(Excerpt(path, ranges)))
+        elif scan_end is not None:
+            source = opened.enter_context(BufferedReader(Excerpt(path, [(0, scan_end)], SCAN_PADDING)))
+        yield opened.enter_context(Image.open(source, formats=FORMATS[name].pillow))
 
 
 def draft(image: Image.Image, side: int) -> None:
@@ -264,7 +280,7 @@ def frames_of(path: Path, image: Image.Image, name: str) -> int:
 
 
 def _decode(
-    path: Path, header: Header, pictures: int | None, limits: Limits, side: int
+    path: Path, header: Header, pictures: int | None, scan_end: int | None, limits: Limits, side: int
 ) -> tuple[Inspected, Picture | None] | Rejection:
     memory_bytes = limits.decoder_memory_bytes - _PROCESS_BYTES
     try:
@@ -272,16 +288,14 @@ def _decode(
         with (
             strict_pillow(limits.max_frame_pixels),
             limited_memory(memory_bytes),
-            open_image(path, header.format) as image,
+            open_image(path, header.format, scan_end=scan_end) as image,
         ):
             return _load_frames(path, image, header, pictures, limits, side)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         return _too_many_pixels(limits)
     except MemoryError:
         return Rejection("too-costly", "The picture takes too much memory to decode.")
-    except Exception as error:  # noqa: BLE001 - decoders raise whatever they like: struct.error, SyntaxError, KeyError…
-        if "MAX_TEXT" in str(error):
-            return Rejection("damaged", "The file carries a comment or colour profile that is too large when unpacked.")
+    except Exception:  # noqa: BLE001 - decoders raise whatever they like: struct.error, SyntaxError, KeyError…
         return _DAMAGED
 
 

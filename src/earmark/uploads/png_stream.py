@@ -1,7 +1,8 @@
 """Checks every frame of a PNG in constant memory: checksums, chunk order, and as many bytes as the header promises.
 
 Pillow's own `load` ignores checksums and takes a compressed stream that ends early, and composing an animation costs
-it five canvases. What is checked here is all that a decoder can trip over, apart from the filters of a row.
+it five canvases. What is checked here is all that a decoder can trip over, apart from the filters of a row. What is
+not needed to show the picture is not looked at, and kept from Pillow, which refuses all of a file for a broken comment.
 """
 
 import struct
@@ -11,9 +12,13 @@ from mmap import mmap
 
 _PIECE_BYTES = 1 << 20
 _PACKED_PIECE_BYTES = 1 << 16
+_HEADER_AT = 8
 _IHDR_BYTES = 13
 _SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # per pixel, by colour type
 _BY_PALETTE = 3
+_SHOWN_BY = frozenset({b"IHDR", b"PLTE", b"tRNS", b"acTL", b"fcTL", b"fdAT", b"IDAT", b"IEND"})
+_TOLD_BY = frozenset({b"iCCP", b"eXIf"})  # colours and orientation, where these chunks are sound
+_PROFILE_BYTES_MAX = 1_000_000  # unpacked; a little less than Pillow takes
 _ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 
 
@@ -27,12 +32,9 @@ def check_png(data: bytes | mmap) -> int:
     Raises:
         DamagedPngError: A checksum is wrong, a chunk is cut short or missing, or a picture has too few pixels.
     """
-    chunks = _chunks(data)
-    kind, body = next(chunks)
-    if kind != b"IHDR" or len(body) < _IHDR_BYTES:
-        raise DamagedPngError("The header is missing.")
-    width, height, depth, colour, _, _, interlace = struct.unpack(">IIBBBBB", body[:_IHDR_BYTES])
-    size, row = (width, height), (depth * _SAMPLES.get(colour, 4), bool(interlace))
+    chunks = _shown_chunks(data)
+    width, height, depth, colour, interlace = _header(next(chunks)[1])
+    size, row = (width, height), (depth * _SAMPLES.get(colour, 4), interlace)
     pictures = frames = promised_frames = 0
     lacks_palette = colour == _BY_PALETTE
     stream: _Stream | None = None
@@ -46,40 +48,94 @@ def check_png(data: bytes | mmap) -> int:
             stream, frames = None, frames + 1
             size = _frame_size(body, width, height)
         elif kind == b"IDAT" or (kind == b"fdAT" and promised_frames):
+            if lacks_palette:
+                raise DamagedPngError("The palette is missing.")
             if stream is None:
                 stream, pictures = _Stream(_promised_bytes(size, *row)), pictures + 1
             stream.feed(body if kind == b"IDAT" else body[4:])
-    if stream is None or lacks_palette:
-        raise DamagedPngError("The picture, or its palette, is missing.")
+    if stream is None:
+        raise DamagedPngError("The picture is missing.")
     stream.finish()
     if frames != promised_frames:
         raise DamagedPngError("Frames are missing.")
     return pictures
 
 
+def _header(body: bytes) -> tuple[int, int, int, int, bool]:
+    if len(body) != _IHDR_BYTES:
+        raise DamagedPngError("The header is cut short.")
+    width, height, depth, colour, _, _, interlace = struct.unpack(">IIBBBBB", body)
+    if interlace > 1:
+        raise DamagedPngError("The header holds what no PNG does.")
+    return width, height, depth, colour, interlace == 1
+
+
+def shown_ranges(data: bytes | mmap) -> list[tuple[int, int]]:
+    """Where in the file of a sound PNG the pieces are that show its first picture: all that a decoder is to see."""
+    ranges, kinds = [(0, _HEADER_AT)], set[bytes]()
+    for kind, start, end in _chunks(data):
+        follows = ranges[-1][1] == start
+        if kind in kinds and not (kind == b"IDAT" and follows):
+            continue
+        if (kind in _SHOWN_BY and kind != b"fdAT") or (kind in _TOLD_BY and _is_usable(kind, data[start:end])):
+            kinds.add(kind)
+            ranges.append((ranges.pop()[0] if follows else start, end))
+    return ranges
+
+
+def _is_usable(kind: bytes, chunk: bytes) -> bool:
+    if not _is_whole(chunk):
+        return False
+    if kind != b"iCCP":
+        return True
+    _, named, packed = chunk[8:-4].partition(b"\0")
+    if not (named and packed.startswith(b"\0")):
+        return False
+    unpacking = zlib.decompressobj()
+    try:
+        unpacking.decompress(packed[1:], _PROFILE_BYTES_MAX)
+    except zlib.error:
+        return False
+    return unpacking.eof
+
+
 def _frame_size(body: bytes, width: int, height: int) -> tuple[int, int]:
     frame_width, frame_height, left, top = (int.from_bytes(body[at : at + 4], "big") for at in (4, 8, 12, 16))
-    if left + frame_width > width or top + frame_height > height:
-        raise DamagedPngError("A frame lies outside the picture.")
+    if not frame_width or not frame_height or left + frame_width > width or top + frame_height > height:
+        raise DamagedPngError("A frame is empty, or lies outside the picture.")
     return frame_width, frame_height
 
 
-def _chunks(data: bytes | mmap) -> Iterator[tuple[bytes, bytes]]:
-    """Type and body of each chunk up to IEND; what follows it is nobody's business."""
-    at = 8
+def _shown_chunks(data: bytes | mmap) -> Iterator[tuple[bytes, bytes]]:
+    """Type and body of each chunk that has a part in showing the picture."""
+    for kind, start, end in _chunks(data):
+        if kind not in _SHOWN_BY:
+            continue
+        chunk = data[start:end]
+        if not _is_whole(chunk):
+            raise DamagedPngError("A checksum is wrong.")
+        if (kind == b"IHDR") != (start == _HEADER_AT):
+            raise DamagedPngError("The header is missing, or there are two.")
+        yield kind, chunk[8:-4]
+
+
+def _is_whole(chunk: bytes) -> bool:
+    return zlib.crc32(memoryview(chunk)[4:-4]) == int.from_bytes(chunk[-4:], "big")
+
+
+def _chunks(data: bytes | mmap) -> Iterator[tuple[bytes, int, int]]:
+    """Type, begin and end of each chunk up to IEND; what follows it is nobody's business."""
+    at = _HEADER_AT
     kind = b""
     while kind != b"IEND":
         if at + 12 > len(data):
             raise DamagedPngError("The end is missing.")
         length, kind = struct.unpack(">I4s", data[at : at + 8])
-        end = at + 8 + length
-        if end + 4 > len(data):
+        end = at + 12 + length
+        if end > len(data):
             raise DamagedPngError("A chunk is cut short.")
-        body = data[at + 8 : end]
-        if zlib.crc32(body, zlib.crc32(kind)) != int.from_bytes(data[end : end + 4], "big"):
-            raise DamagedPngError("A checksum is wrong.")
-        yield kind, body
-        at = end + 4
+        yield kind, at, end
+        at = end
 
 
 class _Stream:
