@@ -281,10 +281,20 @@ async def test_a_report_that_comes_again_is_answered_as_before(external: Outside
         again = await external.result(image, **{"attempt": 1, **said}, delivery="m1")
         assert (again.status_code, again.json()) == (200, before.json())
     assert (await external.result(image, delivery="m2")).json() == before.json()
-    contrary = await external.result(image, delivery="m3", outcome="failed", permanent=True)
-    assert (contrary.status_code, contrary.json()["type"]) == (409, "/problems/stale-attempt")
+
+
+@pytest.mark.parametrize("permanent", [True, False])
+async def test_a_failure_that_comes_after_the_success_undoes_nothing_and_need_not_come_again(
+    external: Outside, permanent
+):
+    image = await handed_over(external)
+    done = await external.result(image)
+    waiting = await external.waiting()
+    late = await external.result(image, outcome="failed", permanent=permanent, error="timed out")
+    assert (late.status_code, late.json()) == (200, done.json())
     assert await external.state(image) == ("completed", None)
     assert (await external.api.used(external.alice))["images"] == (1, 0)
+    assert await external.waiting() == waiting
 
 
 async def test_contrary_reports_at_once_have_one_winner(external: Outside):
@@ -292,7 +302,8 @@ async def test_contrary_reports_at_once_have_one_winner(external: Outside):
     done, failed = await asyncio.gather(
         external.result(image), external.result(image, outcome="failed", permanent=True)
     )
-    assert sorted((done.status_code, failed.status_code)) == [200, 409]
+    assert failed.json()["outcome"] == ("completed" if done.is_success else "failed")
+    assert done.status_code == (200 if failed.json()["outcome"] == "completed" else 409)
     assert await external.state(image) == (("completed", None) if done.is_success else ("failed", "processing_failed"))
     assert (await external.api.used(external.alice))["images"] == ((1, 0) if done.is_success else (0, 0))
 

@@ -73,8 +73,9 @@ async def take_result(uploads: Uploads, delivery: str, result: Result) -> Mappin
         result: The report.
 
     Returns:
-        `imageId`, `attempt`, and `outcome`: `completed`, `failed` (given back), `retrying`, or `too_late` (done after
-        the image had expired, and its quota or its file was gone: what was made of it is to be thrown away).
+        `imageId`, `attempt`, and `outcome`: `completed` (also where that attempt is said to have failed after it
+        completed: nothing is undone), `failed` (given back), `retrying`, or `too_late` (done after the image had
+        expired, and its quota or its file was gone: what was made of it is to be thrown away).
 
     Raises:
         NotFound: No such image.
@@ -122,7 +123,7 @@ async def _completed(connection: AsyncConnection[Any], image: Image, result: Res
         actual=result.actual,
     )
     if moved.outcome == "exceeds_hold":
-        return "failed", await _give_back(connection, image, result, "More was used than was reserved.")
+        return await _given_back(connection, image, result, "More was used than was reserved.")
     if moved.outcome == "too_late":
         return "too_late", moved
     if moved.outcome not in {"completed", "already_completed"}:
@@ -134,9 +135,9 @@ async def _failed(
     uploads: Uploads, connection: AsyncConnection[Any], image: Image, result: Result
 ) -> tuple[str, Transition]:
     tries = result.attempt - image.interrupted
-    if result.is_permanent or tries >= uploads.settings.processing_attempts:
+    if result.is_permanent or tries >= uploads.settings.processing_attempts or image.state is State.COMPLETED:
         reason = f"Processing failed: {result.error}" if result.error else "Processing failed."
-        return "failed", await _give_back(connection, image, result, reason)
+        return await _given_back(connection, image, result, reason)
     deadline = uploads.deadline(State.UPLOADED)
     moved = await _calls.wait(connection, image.image, result.attempt, result.error, deadline)
     if moved.outcome != "waiting":
@@ -147,14 +148,18 @@ async def _failed(
     return "retrying", moved
 
 
-async def _give_back(connection: AsyncConnection[Any], image: Image, result: Result, reason: str) -> Transition:
+async def _given_back(
+    connection: AsyncConnection[Any], image: Image, result: Result, reason: str
+) -> tuple[str, Transition]:
     moved = await _calls.roll_back(
         connection, image.image, Cause.PROCESSING_FAILED, attempt=result.attempt, reason=reason, actor=ACTOR
     )
+    if moved.outcome == "already_committed":  # a failure that comes late is no news, and is not to be sent for ever
+        return "completed", moved
     repeated = moved.outcome == "already_rolled_back" and image.cause is Cause.PROCESSING_FAILED
     if moved.outcome != "rolled_back" and not repeated:
         raise _stale(image)
-    return moved
+    return "failed", moved
 
 
 def _stale(image: Image) -> StaleAttempt:
