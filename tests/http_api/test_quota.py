@@ -57,6 +57,22 @@ async def test_items_of_a_reservation_are_given_back(api: Api, alice: httpx.Asyn
     assert missing.status_code == 404
 
 
+async def test_giving_back_what_is_left_of_a_reservation_may_be_repeated(
+    alice: httpx.AsyncClient, service: httpx.AsyncClient
+):
+    items = {"used": {"images": 1}, "left": {"images": 1}}
+    reservation = (await alice.post("/api/reservations", json={"items": items})).json()["reservationId"]
+    calls = f"/api/reservations/{reservation}"
+    assert (await service.post(f"{calls}/commit", json={"items": ["used"]})).json()["outcome"] == "committed"
+    for returned in ({"images": 1}, {}):
+        answered = await alice.post("/api/quota/rollback", json={"reservationId": reservation})
+        assert (answered.status_code, answered.json()["rolledBack"]) == (200, returned)
+    again = await alice.post(f"{calls}/rollback", json={})
+    assert (again.status_code, again.json()["outcome"], again.json()["done"]) == (200, "already_committed", [])
+    only_used = await alice.post("/api/quota/rollback", json={"reservationId": reservation, "items": ["used"]})
+    assert (only_used.status_code, only_used.json()["item"]) == (409, "used")
+
+
 async def test_images_are_given_back_in_one_request(api: Api, alice: httpx.AsyncClient):
     images = [one["imageId"] for one in await api.reserved(alice, *[described()] * 3)]
     done = await api.completed(alice)

@@ -6,13 +6,15 @@ from earmark.model import Amounts, Settlement
 
 
 def rolled_back(settlement: Settlement) -> tuple[str, Amounts]:
-    """Whose quota came back and how much: nothing, when it had come back before.
+    """Whose quota came back and how much: nothing, when it had come back before, also where the rest was used.
 
     Raises:
         NotFound, AlreadySettled: As `checked`.
     """
-    subject = checked(settlement, {"rolled_back", "already_rolled_back"})
-    return subject, settlement.returned
+    fine = {"rolled_back", "already_rolled_back"}
+    if any(item.state == "rolled_back" for item in settlement.items.values()):
+        fine |= {"already_committed", "already_refunded"}
+    return checked(settlement, fine), settlement.returned
 
 
 def refunded(settlement: Settlement) -> str:
