@@ -405,9 +405,32 @@ def test_fifty_megapixels_fit_into_300_megabytes_with_their_thumbnail(tmp_path: 
     assert kilobytes * 1024 < LIMITS.decoder_memory_bytes
 
 
+ODD_SEGMENTS = {
+    "a short JFIF header": (0xE0, b"JFIF\0"),
+    "a short piece of a colour profile": (0xE2, b"ICC_PROFILE\0\1"),
+    "a short header of Adobe's": (0xEE, b"Adobe"),
+    "a resource of Photoshop's that goes on in the next segment": (0xED, b"Photoshop 3.0\x008BIM\x07\xdb"),
+}
+
+
+def jpeg_with(marker: int, body: bytes) -> bytes:
+    """A JPEG that begins with this segment."""
+    data = jpeg()
+    return data[:2] + struct.pack(">BBH", 0xFF, marker, 2 + len(body)) + body + data[2:]
+
+
 SOUND: dict[str, tuple[str, Callable[[], bytes], tuple[int, int, int]]] = {
     "jpeg with fill bytes": ("image/jpeg", lambda: jpeg().replace(b"\xff\xdb", b"\xff" * 7 + b"\xdb", 1), (64, 48, 1)),
     "jpeg with trailing bytes": ("image/jpeg", lambda: jpeg() + b"\0" * 5000, (64, 48, 1)),
+    "jpeg with bytes between its segments": (
+        "image/jpeg",
+        lambda: jpeg().replace(b"\xff\xc4", b"\0more\xff\xc4", 1),
+        (64, 48, 1),
+    ),
+    **{
+        f"jpeg with {name}": ("image/jpeg", lambda segment=segment: jpeg_with(*segment), (64, 48, 1))
+        for name, segment in ODD_SEGMENTS.items()
+    },
     "jpeg in separate scans": ("image/jpeg", lambda: encoded(noise(64, 48), "JPEG", progressive=True), (64, 48, 1)),
     "jpeg of one pixel": ("image/jpeg", lambda: encoded(noise(1, 1), "JPEG"), (1, 1, 1)),
     "jpeg of one line": ("image/jpeg", lambda: encoded(noise(3000, 1), "JPEG"), (3000, 1, 1)),

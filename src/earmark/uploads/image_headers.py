@@ -124,12 +124,12 @@ def _sniff_boxes(start: bytes) -> str:
 def _jpeg(data: Bytes) -> Header:
     """ITU-T T.81 annex B: markers up to the first scan."""
     at, found, components, coefficient_bytes = 2, Header("jpeg"), 0, 0.0
-    while data[at] == 0xFF:
+    while (at := data.find(b"\xff", at)) >= 0:  # decoders pass over anything between two segments
         while data[at] == 0xFF:  # any number of fill bytes may precede a marker
             at += 1
         marker = data[at]
         at += 1
-        if marker == 0x01 or 0xD0 <= marker <= 0xD7:
+        if marker in (0x00, 0x01) or 0xD0 <= marker <= 0xD7:
             continue
         (length,) = struct.unpack(">H", data[at : at + 2])
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):

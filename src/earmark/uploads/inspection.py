@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING, Self
 from PIL import AvifImagePlugin, ExifTags, Image
 
 from earmark.errors import InvalidRequest
+from earmark.uploads import jpeg_scans, png_stream
 from earmark.uploads.decoder_memory import limited_memory
 from earmark.uploads.excerpt import Excerpt
 from earmark.uploads.image_headers import NAMES, Header, read_header
-from earmark.uploads.jpeg_scans import SCAN_PADDING, DamagedJpegError, check_scans
-from earmark.uploads.png_stream import DamagedPngError, check_png, shown_ranges
+from earmark.uploads.png_stream import DamagedPngError, check_png
 
 if TYPE_CHECKING:  # pydantic would cost every decoding process memory
     from earmark.config import Settings
@@ -40,6 +40,7 @@ SHOWN_NAME_CHARACTERS = 200
 _PROCESS_BYTES = 45_000_000
 """Resident memory of a pool process before it opens a picture."""
 _CONTENT_TYPE = re.compile(r"[\w.+-]{1,60}/[\w.+-]{1,60}", re.ASCII)
+_SHOWN_RANGES = {"jpeg": jpeg_scans.shown_ranges, "png": png_stream.shown_ranges}
 _TURNED_ORIENTATIONS = frozenset({5, 6, 7, 8})
 
 
@@ -204,10 +205,9 @@ def inspect_picture(
         try:
             # Pillow's frames of a PNG are not asked for: composing them would cost five canvases.
             pictures = check_png(data) if header.format == "png" else None
-            scan_end = check_scans(data) if header.format == "jpeg" else None
-        except (DamagedPngError, DamagedJpegError):
+        except DamagedPngError:
             return _DAMAGED
-    return _decode(path, header, pictures, scan_end, limits, side)
+    return _decode(path, header, pictures, limits, side)
 
 
 @contextmanager
@@ -228,10 +228,13 @@ def strict_pillow(max_pixels: int) -> Iterator[None]:
 
 
 @contextmanager
-def open_image(path: Path, name: str, *, scan_end: int | None = None) -> Iterator[Image.Image]:
+def open_image(path: Path, name: str) -> Iterator[Image.Image]:
     """A file opened as the one format it is known to be; no other decoder gets to see it.
 
-    Of a PNG that was checked only what shows its first picture is there; `scan_end` is of a JPEG, from `check_scans`.
+    Of a JPEG or PNG, only what shows its first picture is there.
+
+    Raises:
+        DamagedJpegError, DamagedPngError: That is not all there.
     """
     if name == "heic":
         from pillow_heif import register_heif_opener  # noqa: PLC0415 - an extra, and only here
@@ -239,12 +242,10 @@ def open_image(path: Path, name: str, *, scan_end: int | None = None) -> Iterato
         register_heif_opener(thumbnails=False)
     with ExitStack() as opened:
         source: Path | BufferedReader[Excerpt] = path
-        if name == "png":
+        if find := _SHOWN_RANGES.get(name):
             with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as data:
-                ranges = shown_ranges(data)
-            source = opened.enter_context(BufferedReader(Excerpt(path, ranges)))
-        elif scan_end is not None:
-            source = opened.enter_context(BufferedReader(Excerpt(path, [(0, scan_end)], SCAN_PADDING)))
+                shown = Excerpt(path, *find(data))
+            source = opened.enter_context(BufferedReader(shown))
         yield opened.enter_context(Image.open(source, formats=FORMATS[name].pillow))
 
 
@@ -280,7 +281,7 @@ def frames_of(path: Path, image: Image.Image, name: str) -> int:
 
 
 def _decode(
-    path: Path, header: Header, pictures: int | None, scan_end: int | None, limits: Limits, side: int
+    path: Path, header: Header, pictures: int | None, limits: Limits, side: int
 ) -> tuple[Inspected, Picture | None] | Rejection:
     memory_bytes = limits.decoder_memory_bytes - _PROCESS_BYTES
     try:
@@ -288,7 +289,7 @@ def _decode(
         with (
             strict_pillow(limits.max_frame_pixels),
             limited_memory(memory_bytes),
-            open_image(path, header.format, scan_end=scan_end) as image,
+            open_image(path, header.format) as image,
         ):
             return _load_frames(path, image, header, pictures, limits, side)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
@@ -327,7 +328,7 @@ def _load_frames(
 @contextmanager
 def _at_frame(path: Path, image: Image.Image, name: str, index: int) -> Iterator[Image.Image]:
     if name == "jpeg" and index:  # of another size than the first, and Pillow keeps what `draft` set for that
-        with open_image(path, name) as further:
+        with Image.open(path, formats=FORMATS[name].pillow) as further:
             further.seek(index)
             yield further
     else:

@@ -1,5 +1,6 @@
-"""Whether the scans of a JPEG can hold all of its picture: a decoder paints what is missing grey, and says nothing.
+"""What of a JPEG a decoder is to see, and whether its scans can hold all of the picture.
 
+A decoder paints what is missing grey and says nothing; Pillow refuses all of a file for a description cut short.
 ITU-T T.81: annex B for the markers, annex G for the scans of a progressive picture.
 """
 
@@ -7,63 +8,87 @@ ITU-T T.81: annex B for the markers, annex G for the scans of a progressive pict
 
 import re
 import struct
+from dataclasses import dataclass, field
 from mmap import mmap
 
-SCAN_PADDING = bytes(16)
-"""To follow a scan instead of its end: more than a decoder reads ahead, less than a picture that was cut off lacks."""
+_PADDING = bytes(16)  # more than a decoder reads ahead, less than a picture that was cut off lacks
 _MARKER = re.compile(rb"\xff+[^\x00\xd0-\xd7\xff]")
 _HUFFMAN_SEQUENTIAL = (0xC0, 0xC1)
 _PROGRESSIVE = (0xC2, 0xC6, 0xCA, 0xCE)
 _COEFFICIENTS = 64
 _COMPONENTS_MAX = 4
+_RANGES_MAX = 1000
+_LENGTHS = {0xE0: 16, 0xE2: 17, 0xEE: 14}
+"""Least length of a segment that a reader makes something of: JFIF, a piece of a colour profile, and Adobe's."""
+_PHOTOSHOP = 0xED
 
 
 class DamagedJpegError(ValueError):
-    """A JPEG that lacks scans."""
+    """A JPEG that lacks scans, or cannot be read."""
 
 
-def check_scans(data: bytes | mmap) -> int | None:
-    """Where the only scan of a picture ends; None where it has several, or one that a decoder does not stop in.
+@dataclass(slots=True)
+class _Found:
+    frame: int = 0
+    missing: set[tuple[int, int]] = field(default_factory=set)  # component and index of coefficients, in no scan yet
+    ends: list[int] = field(default_factory=list)  # of scans
+    ranges: list[tuple[int, int]] = field(default_factory=list)
+    kept_from: int = 0
 
-    A decoder that is given the file up to there, and `SCAN_PADDING`, wants more of it where the scan was cut short.
+    def leave_out(self, start: int, end: int) -> None:
+        if start > self.kept_from:
+            self.ranges.append((self.kept_from, start))
+        self.kept_from = end
+        if len(self.ranges) > _RANGES_MAX:
+            raise DamagedJpegError("It is in too many pieces.")
+
+
+def shown_ranges(data: bytes | mmap) -> tuple[list[tuple[int, int]], bytes]:
+    """Where in the file of a JPEG the pieces are that show its picture, and what is to follow them.
+
+    An only scan is followed by some bytes instead of an end: where it was cut short, a decoder wants more of them.
 
     Raises:
         DamagedJpegError: A component, or some of its coefficients, is in no scan, or the bytes end before the first.
     """
     try:
-        missing, ends, may_stop = _scans(data)
-    except (struct.error, IndexError, ValueError) as error:
+        found = _walk(data)
+    except (struct.error, IndexError) as error:
         raise DamagedJpegError("The scans cannot be read.") from error
-    if missing:
+    if found.missing or not found.ends:
         raise DamagedJpegError("Scans are missing.")
-    return ends[0] if len(ends) == 1 and may_stop else None
+    if len(found.ends) > 1 or found.frame not in _HUFFMAN_SEQUENTIAL:
+        return [*found.ranges, (found.kept_from, len(data))], b""
+    return [*found.ranges, (found.kept_from, found.ends[0])], _PADDING
 
 
-def _scans(data: bytes | mmap) -> tuple[set[tuple[int, int]], list[int], bool]:
-    """What is in no scan, where the scans end, and whether a decoder stops where one of them does."""
-    at, frame, missing, ends = 2, 0, set[tuple[int, int]](), list[int]()
-    while (found := _MARKER.match(data, at)) is not None:
-        marker, at = found[0][-1], found.end()
-        if marker == 0xD9 or (ends and not (marker in (0xC4, 0xDA, 0xDB, 0xDD) or marker >= 0xE0)):
+def _walk(data: bytes | mmap) -> _Found:
+    found, at = _Found(), 2
+    while (match := _MARKER.search(data, at)) is not None:
+        marker, start, at = match[0][-1], match.start(), match.end()
+        if marker == 0xD9 or (found.ends and not (marker in (0xC4, 0xDA, 0xDB, 0xDD) or marker >= 0xE0)):
             break
         if marker == 0x01:
             continue
         (length,) = struct.unpack(">H", data[at : at + 2])
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            frame = marker
+        if marker == _PHOTOSHOP or length < _LENGTHS.get(marker, 0):
+            found.leave_out(start, at + length)
+        elif 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
             components = data[at + 8 : at + 8 + 3 * min(data[at + 7], _COMPONENTS_MAX) : 3]
-            missing = {(one, index) for one in components for index in range(_COEFFICIENTS)}
+            found.frame = marker
+            found.missing = {(one, index) for one in components for index in range(_COEFFICIENTS)}
         elif marker == 0xDA:
-            missing -= _made_whole(data[at + 2 : at + length], frame in _PROGRESSIVE)
+            found.missing -= _made_whole(data[at + 2 : at + length], found.frame in _PROGRESSIVE)
             end = _MARKER.search(data, at + length)
-            ends.append(end.start() if end else len(data))
-            length = ends[-1] - at
+            found.ends.append(end.start() if end else len(data))
+            length = found.ends[-1] - at
         at += length
-    return missing, ends, frame in _HUFFMAN_SEQUENTIAL
+    return found
 
 
 def _made_whole(header: bytes, progressive: bool) -> set[tuple[int, int]]:
     """Component and index of each coefficient whose last bit comes in the scan with this header."""
     components = header[1 : 1 + 2 * header[0] : 2]
-    first, last, bits = header[1 + 2 * header[0] :][:3] if progressive else (0, _COEFFICIENTS - 1, 0)
+    spectrum = header[1 + 2 * header[0] :]
+    first, last, bits = struct.unpack("3B", spectrum[:3]) if progressive else (0, _COEFFICIENTS - 1, 0)
     return {(one, index) for one in components for index in range(first, last + 1)} if bits & 15 == 0 else set()

@@ -70,8 +70,12 @@ def _header(body: bytes) -> tuple[int, int, int, int, bool]:
     return width, height, depth, colour, interlace == 1
 
 
-def shown_ranges(data: bytes | mmap) -> list[tuple[int, int]]:
-    """Where in the file of a sound PNG the pieces are that show its first picture: all that a decoder is to see."""
+def shown_ranges(data: bytes | mmap) -> tuple[list[tuple[int, int]], bytes]:
+    """Where in the file of a sound PNG the pieces are that show its first picture, and what is to follow them: nothing.
+
+    Raises:
+        DamagedPngError: A chunk is cut short.
+    """
     ranges, kinds = [(0, _HEADER_AT)], set[bytes]()
     for kind, start, end in _chunks(data):
         follows = ranges[-1][1] == start
@@ -80,7 +84,7 @@ def shown_ranges(data: bytes | mmap) -> list[tuple[int, int]]:
         if (kind in _SHOWN_BY and kind != b"fdAT") or (kind in _TOLD_BY and _is_usable(kind, data[start:end])):
             kinds.add(kind)
             ranges.append((ranges.pop()[0] if follows else start, end))
-    return ranges
+    return ranges, b""
 
 
 def _is_usable(kind: bytes, chunk: bytes) -> bool:
