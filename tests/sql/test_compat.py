@@ -138,8 +138,17 @@ def test_a_count_out_of_range_does_nothing(
     reserve(scratch, 2)
     with pytest.raises(psycopg.Error) as caught:
         call(scratch, function, p_user_id=USER, p_count=count)
-    assert isinstance(from_database(caught.value), InvalidRequest)
+    refused = from_database(caught.value)
+    assert isinstance(refused, InvalidRequest)
+    assert "p_count" in str(refused)
     assert call(scratch, "get_user_quota", p_user_id=USER)["used"] == 2
+
+
+@pytest.mark.parametrize("function", ["check_and_reserve_slots", "decrement_user_image_count", "get_user_quota"])
+def test_nobody_has_no_quota(scratch: psycopg.Connection, function: str) -> None:
+    with pytest.raises(psycopg.Error) as caught:
+        call(scratch, function, p_user_id=None)
+    assert isinstance(from_database(caught.value), InvalidRequest | UnknownSubject)
 
 
 def test_a_stranger_is_unknown_where_no_plan_is_the_default(scratch: psycopg.Connection) -> None:

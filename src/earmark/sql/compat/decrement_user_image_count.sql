@@ -6,7 +6,9 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = earmark, pg_temp AS
 DECLARE
     returned bigint;
 BEGIN
-    IF p_reservation_id IS NULL THEN
+    IF p_count IS NULL OR p_count < 1 THEN
+        PERFORM _private_raise('QT001', 'p_count must be 1 or more.', jsonb_build_object('p_count', p_count));
+    ELSIF p_reservation_id IS NULL THEN
         SELECT coalesce(sum((r.returned->>'images')::bigint), 0) INTO returned
         FROM rollback_newest(p_user_id::text, 'images', p_count, p_cause) r;
     ELSE

@@ -15,7 +15,7 @@ BEGIN
         IF newcomers IS NOT NULL THEN
             -- Bytes, as three names of the longest kind are the key of one index.
             PERFORM _private_raise('QT001', 'subject must be a text of 1 to 255 characters, at most 800 bytes.', '{"field": "subject"}')
-            FROM unnest(newcomers) name WHERE length(name) NOT BETWEEN 1 AND 255 OR octet_length(name) > 800;
+            FROM unnest(newcomers) name WHERE (length(name) BETWEEN 1 AND 255 AND octet_length(name) <= 800) IS NOT TRUE;
             SELECT value INTO default_plan FROM _private_setting WHERE name = 'default_plan';
             IF default_plan IS NULL THEN
                 PERFORM _private_raise('QT002',

@@ -16,8 +16,8 @@ BEGIN
         CROSS JOIN LATERAL _private_period('1970-01-01T00:00:00Z', q.period, moment) w
         WHERE d.name = 'default_plan'
         ORDER BY q.resource;
-        IF NOT FOUND THEN
-            PERFORM _private_raise('QT002', format('Subject %s is unknown.', to_jsonb(_private_usage.subject)),
+        IF NOT FOUND OR _private_usage.subject IS NULL THEN
+            PERFORM _private_raise('QT002', format('Subject %s is unknown.', coalesce(to_jsonb(_private_usage.subject), 'null')),
                 jsonb_build_object('subject', _private_usage.subject));
         END IF;
         RETURN;
