@@ -6,13 +6,11 @@ ITU-T T.81: annex B for the markers, annex G for the scans of a progressive pict
 
 # ruff: noqa: PLR2004 - markers and offsets, as the specification writes them
 
-import re
 import struct
 from dataclasses import dataclass, field
 from mmap import mmap
 
 _PADDING = bytes(16)  # more than a decoder reads ahead, less than a picture that was cut off lacks
-_MARKER = re.compile(rb"\xff+[^\x00\xd0-\xd7\xff]")
 _HUFFMAN_SEQUENTIAL = (0xC0, 0xC1)
 _PROGRESSIVE = (0xC2, 0xC6, 0xCA, 0xCE)
 _COEFFICIENTS = 64
@@ -64,8 +62,8 @@ def shown_ranges(data: bytes | mmap) -> tuple[list[tuple[int, int]], bytes]:
 
 def _walk(data: bytes | mmap) -> _Found:
     found, at = _Found(), 2
-    while (match := _MARKER.search(data, at)) is not None:
-        marker, start, at = match[0][-1], match.start(), match.end()
+    while (start := _next_marker(data, at)) is not None:
+        marker, at = data[start + 1], start + 2
         if marker == 0xD9 or (found.ends and not (marker in (0xC4, 0xDA, 0xDB, 0xDD) or marker >= 0xE0)):
             break
         if marker == 0x01:
@@ -79,11 +77,21 @@ def _walk(data: bytes | mmap) -> _Found:
             found.missing = {(one, index) for one in components for index in range(_COEFFICIENTS)}
         elif marker == 0xDA:
             found.missing -= _made_whole(data[at + 2 : at + length], found.frame in _PROGRESSIVE)
-            end = _MARKER.search(data, at + length)
-            found.ends.append(end.start() if end else len(data))
+            end = _next_marker(data, at + length)
+            found.ends.append(len(data) if end is None else end)
             length = found.ends[-1] - at
         at += length
     return found
+
+
+def _next_marker(data: bytes | mmap, at: int) -> int | None:
+    """Where the next marker stands that is none of those within scans, and no stuffing or filling."""
+    while 0 <= (at := data.find(b"\xff", at)) < len(data) - 1:
+        marker = data[at + 1]
+        if marker not in (0x00, 0xFF) and not 0xD0 <= marker <= 0xD7:
+            return at
+        at += 1 if marker == 0xFF else 2
+    return None
 
 
 def _made_whole(header: bytes, progressive: bool) -> set[tuple[int, int]]:
