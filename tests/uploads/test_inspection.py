@@ -204,6 +204,13 @@ def jpeg() -> bytes:
     return encoded(noise(64, 48), "JPEG")
 
 
+def restarted(*, cut: bytes = b"", put: bytes = b"") -> bytes:
+    """A JPEG in restart intervals; what stands between the fourth and the fifth marker is cut out, or replaced."""
+    data = encoded(noise(160, 160), "JPEG", restart_marker_rows=1)
+    third, fourth = data.index(b"\xff\xd3"), data.index(b"\xff\xd4")
+    return data[:third] + put + data[{b"": third, b"marker": third + 2, b"interval": fourth}[cut] :]
+
+
 def mpo(*, between: bytes = b"", cut: bool = False) -> bytes:
     """A camera's two pictures, as a program leaves them that knows of one and copies the index of both."""
     data = encoded(noise(64, 48), "MPO", save_all=True, append_images=[noise(64, 48, 2)])
@@ -431,6 +438,7 @@ SOUND: dict[str, tuple[str, Callable[[], bytes], tuple[int, int, int]]] = {
         f"jpeg with {name}": ("image/jpeg", lambda segment=segment: jpeg_with(*segment), (64, 48, 1))
         for name, segment in ODD_SEGMENTS.items()
     },
+    "jpeg in restart intervals": ("image/jpeg", restarted, (160, 160, 1)),
     "jpeg in separate scans": ("image/jpeg", lambda: encoded(noise(64, 48), "JPEG", progressive=True), (64, 48, 1)),
     "jpeg of one pixel": ("image/jpeg", lambda: encoded(noise(1, 1), "JPEG"), (1, 1, 1)),
     "jpeg of one line": ("image/jpeg", lambda: encoded(noise(3000, 1), "JPEG"), (3000, 1, 1)),
@@ -532,6 +540,13 @@ BROKEN: dict[str, tuple[str, bytes]] = {
     "gif with no frame": ("image/gif", gif(2, 2, 0)),
     "webp that is only a header": ("image/webp", webp_header(20, 20, 1)),
     "avif that is only a header": ("image/avif", b"\0\0\0\x1cftypavif\0\0\0\0avifmif1miaf"),
+    "jpeg that lacks a restart interval": ("image/jpeg", restarted(cut=b"interval")),
+    "jpeg that lacks a restart marker": ("image/jpeg", restarted(cut=b"marker")),
+    "jpeg with another restart marker": ("image/jpeg", restarted(cut=b"marker", put=b"\xff\xd6")),
+    "jpeg with a restart that it has not announced": (
+        "image/jpeg",
+        restarted().replace(b"\xff\xdd\0\4", b"\xff\xfe\0\4", 1),
+    ),
     "mpo with its second picture cut": (
         "image/jpeg",
         encoded(noise(64, 48), "MPO", save_all=True, append_images=[noise(64, 48, 2)])[:-500],

@@ -28,6 +28,7 @@ class DamagedJpegError(ValueError):
 @dataclass(slots=True)
 class _Found:
     frame: int = 0
+    has_restarts: bool = False
     missing: set[tuple[int, int]] = field(default_factory=set)  # component and index of coefficients, in no scan yet
     ends: list[int] = field(default_factory=list)  # of scans
     ranges: list[tuple[int, int]] = field(default_factory=list)
@@ -75,13 +76,27 @@ def _walk(data: bytes | mmap) -> _Found:
             components = data[at + 8 : at + 8 + 3 * min(data[at + 7], _COMPONENTS_MAX) : 3]
             found.frame = marker
             found.missing = {(one, index) for one in components for index in range(_COEFFICIENTS)}
+        elif marker == 0xDD:
+            found.has_restarts = data[at + 2 : at + 4] != b"\0\0"
         elif marker == 0xDA:
             found.missing -= _made_whole(data[at + 2 : at + length], found.frame in _PROGRESSIVE)
-            end = _next_marker(data, at + length)
-            found.ends.append(len(data) if end is None else end)
+            found.ends.append(_scan_end(data, at + length, found.has_restarts))
             length = found.ends[-1] - at
         at += length
     return found
+
+
+def _scan_end(data: bytes | mmap, at: int, has_restarts: bool) -> int:
+    """Where a decoder stops: at any marker but the next restart, as one that is out of turn tells of a gap."""
+    restart = 0xD0
+    while 0 <= (at := data.find(b"\xff", at)) < len(data) - 1:
+        marker = data[at + 1]
+        if marker == restart and has_restarts:
+            restart = 0xD0 + (restart + 1) % 8
+        elif marker not in (0x00, 0xFF):
+            return at
+        at += 1 if marker == 0xFF else 2
+    return len(data)
 
 
 def _next_marker(data: bytes | mmap, at: int) -> int | None:
