@@ -241,6 +241,11 @@ BOMBS: dict[str, tuple[str, bytes, str]] = {
     "webp of a large canvas": ("image/webp", webp_header(16_000, 16_000, 1), "too-many-pixels"),
     "webp of many frames": ("image/webp", webp_header(3000, 3000, 40), "too-many-pixels"),
     "webp decoder's memory": ("image/webp", webp_header(5000, 5000, 1), "too-many-pixels"),
+    "jpeg of countless scans": (
+        "image/jpeg",
+        jpeg()[:-2] + (b"\xff\xda\0\x08\1\1\0\0\x3f\0") * 2000 + b"\xff\xd9",
+        "damaged",
+    ),
     "jpeg of 65500 squared": (
         "image/jpeg",
         jpeg().replace(struct.pack(">HH", 48, 64), struct.pack(">HH", 65500, 65500), 1),

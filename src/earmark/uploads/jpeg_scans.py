@@ -15,7 +15,8 @@ _HUFFMAN_SEQUENTIAL = (0xC0, 0xC1)
 _PROGRESSIVE = (0xC2, 0xC6, 0xCA, 0xCE)
 _COEFFICIENTS = 64
 _COMPONENTS_MAX = 4
-_RANGES_MAX = 1000
+_PIECES_MAX = 1000
+"""Of ranges, and of scans: a decoder goes over all of the picture for each of these."""
 _LENGTHS = {0xE0: 16, 0xE2: 17, 0xEE: 14}
 """Least length of a segment that a reader makes something of: JFIF, a piece of a colour profile, and Adobe's."""
 _PHOTOSHOP = 0xED
@@ -38,7 +39,14 @@ class _Found:
         if start > self.kept_from:
             self.ranges.append((self.kept_from, start))
         self.kept_from = end
-        if len(self.ranges) > _RANGES_MAX:
+        self._check_pieces()
+
+    def end_scan(self, at: int) -> None:
+        self.ends.append(at)
+        self._check_pieces()
+
+    def _check_pieces(self) -> None:
+        if max(len(self.ranges), len(self.ends)) > _PIECES_MAX:
             raise DamagedJpegError("It is in too many pieces.")
 
 
@@ -80,7 +88,7 @@ def _walk(data: bytes | mmap) -> _Found:
             found.has_restarts = data[at + 2 : at + 4] != b"\0\0"
         elif marker == 0xDA:
             found.missing -= _made_whole(data[at + 2 : at + length], found.frame in _PROGRESSIVE)
-            found.ends.append(_scan_end(data, at + length, found.has_restarts))
+            found.end_scan(_scan_end(data, at + length, found.has_restarts))
             length = found.ends[-1] - at
         at += length
     return found
@@ -111,7 +119,7 @@ def _next_marker(data: bytes | mmap, at: int) -> int | None:
 
 def _made_whole(header: bytes, progressive: bool) -> set[tuple[int, int]]:
     """Component and index of each coefficient whose last bit comes in the scan with this header."""
-    components = header[1 : 1 + 2 * header[0] : 2]
+    components = header[1 : 1 + 2 * min(header[0], _COMPONENTS_MAX) : 2]
     spectrum = header[1 + 2 * header[0] :]
     first, last, bits = struct.unpack("3B", spectrum[:3]) if progressive else (0, _COEFFICIENTS - 1, 0)
     return {(one, index) for one in components for index in range(first, last + 1)} if bits & 15 == 0 else set()
