@@ -243,7 +243,7 @@ BOMBS: dict[str, tuple[str, bytes, str]] = {
     "webp decoder's memory": ("image/webp", webp_header(5000, 5000, 1), "too-many-pixels"),
     "jpeg of countless scans": (
         "image/jpeg",
-        jpeg()[:-2] + (b"\xff\xda\0\x08\1\1\0\0\x3f\0") * 2000 + b"\xff\xd9",
+        jpeg()[:-2] + (b"\xff\xda\0\x08\1\1\0\0\x3f\0") * 3000 + b"\xff\xd9",
         "damaged",
     ),
     "jpeg of 65500 squared": (
@@ -425,9 +425,9 @@ ODD_SEGMENTS = {
 }
 
 
-def jpeg_with(marker: int, body: bytes) -> bytes:
+def jpeg_with(marker: int, body: bytes, data: bytes | None = None) -> bytes:
     """A JPEG that begins with this segment."""
-    data = jpeg()
+    data = data or jpeg()
     return data[:2] + struct.pack(">BBH", 0xFF, marker, 2 + len(body)) + body + data[2:]
 
 
@@ -453,6 +453,7 @@ SOUND: dict[str, tuple[str, Callable[[], bytes], tuple[int, int, int]]] = {
         (640, 480, 2),
     ),
     "mpo whose second picture was cut off": ("image/jpeg", lambda: mpo(cut=True), (64, 48, 1)),
+    "mpo with a short header of Adobe's": ("image/jpeg", lambda: jpeg_with(0xEE, b"Adobe", mpo()), (64, 48, 1)),
     "mpo whose second picture was moved": ("image/jpeg", lambda: mpo(between=b"more"), (64, 48, 1)),
     "png interlaced": ("image/png", lambda: png(3, 3, idat(2 + 2 + 3 + 4 + 4), interlace=1), (3, 3, 1)),
     "png of 16 bits": ("image/png", lambda: png(3, 3, idat(3 * 7), depth=16), (3, 3, 1)),

@@ -18,7 +18,7 @@ from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from PIL import AvifImagePlugin, ExifTags, Image
+from PIL import AvifImagePlugin, ExifTags, Image, UnidentifiedImageError
 
 from earmark.errors import InvalidRequest
 from earmark.uploads import jpeg_scans, png_stream
@@ -50,19 +50,19 @@ class _Format:
 
     content_types: tuple[str, ...]  # the first is the one we record
     extensions: tuple[str, ...]
-    pillow: tuple[str, ...]
+    pillow: str
 
 
 FORMATS: dict[str, _Format] = {
-    "jpeg": _Format(("image/jpeg", "image/jpg", "image/pjpeg"), ("jpg", "jpeg", "jpe", "jfif", "mpo"), ("JPEG", "MPO")),
-    "png": _Format(("image/png", "image/apng", "image/x-png"), ("png", "apng"), ("PNG",)),
-    "webp": _Format(("image/webp",), ("webp",), ("WEBP",)),
-    "gif": _Format(("image/gif",), ("gif",), ("GIF",)),
-    "avif": _Format(("image/avif",), ("avif", "avifs"), ("AVIF",)),
-    "heic": _Format(("image/heic", "image/heif"), ("heic", "heif", "hif"), ("HEIF",)),
-    "tiff": _Format(("image/tiff",), ("tif", "tiff"), ("TIFF",)),
-    "bmp": _Format(("image/bmp", "image/x-ms-bmp"), ("bmp", "dib"), ("BMP",)),
-    "ico": _Format(("image/vnd.microsoft.icon", "image/x-icon"), ("ico",), ("ICO",)),
+    "jpeg": _Format(("image/jpeg", "image/jpg", "image/pjpeg"), ("jpg", "jpeg", "jpe", "jfif", "mpo"), "JPEG"),
+    "png": _Format(("image/png", "image/apng", "image/x-png"), ("png", "apng"), "PNG"),
+    "webp": _Format(("image/webp",), ("webp",), "WEBP"),
+    "gif": _Format(("image/gif",), ("gif",), "GIF"),
+    "avif": _Format(("image/avif",), ("avif", "avifs"), "AVIF"),
+    "heic": _Format(("image/heic", "image/heif"), ("heic", "heif", "hif"), "HEIF"),
+    "tiff": _Format(("image/tiff",), ("tif", "tiff"), "TIFF"),
+    "bmp": _Format(("image/bmp", "image/x-ms-bmp"), ("bmp", "dib"), "BMP"),
+    "ico": _Format(("image/vnd.microsoft.icon", "image/x-icon"), ("ico",), "ICO"),
 }
 _FORMAT_OF_TYPE = {content_type: name for name, known in FORMATS.items() for content_type in known.content_types}
 _FORMAT_OF_EXTENSION = {extension: name for name, known in FORMATS.items() for extension in known.extensions}
@@ -246,7 +246,7 @@ def open_image(path: Path, name: str) -> Iterator[Image.Image]:
             with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as data:
                 shown = Excerpt(path, *find(data))
             source = opened.enter_context(BufferedReader(shown))
-        yield opened.enter_context(Image.open(source, formats=FORMATS[name].pillow))
+        yield opened.enter_context(Image.open(source, formats=[FORMATS[name].pillow]))
 
 
 def draft(image: Image.Image, side: int) -> None:
@@ -275,7 +275,7 @@ def frames_of(path: Path, image: Image.Image, name: str) -> int:
         try:
             with _at_frame(path, image, name, index):
                 pass
-        except (ValueError, SyntaxError):  # no JPEG begins there
+        except (ValueError, SyntaxError, UnidentifiedImageError):  # no JPEG begins there, that can be read as one
             return index
     return frames
 
@@ -328,7 +328,7 @@ def _load_frames(
 @contextmanager
 def _at_frame(path: Path, image: Image.Image, name: str, index: int) -> Iterator[Image.Image]:
     if name == "jpeg" and index:  # of another size than the first, and Pillow keeps what `draft` set for that
-        with Image.open(path, formats=FORMATS[name].pillow) as further:
+        with Image.open(path, formats=[FORMATS[name].pillow]) as further:
             further.seek(index)
             yield further
     else:

@@ -15,8 +15,8 @@ _HUFFMAN_SEQUENTIAL = (0xC0, 0xC1)
 _PROGRESSIVE = (0xC2, 0xC6, 0xCA, 0xCE)
 _COEFFICIENTS = 64
 _COMPONENTS_MAX = 4
-_PIECES_MAX = 1000
-"""Of ranges, and of scans: a decoder goes over all of the picture for each of these."""
+_SEGMENTS_MAX = 2000
+"""Of one picture, scans among them: a decoder goes over all of the picture for each of these."""
 _LENGTHS = {0xE0: 16, 0xE2: 17, 0xEE: 14}
 """Least length of a segment that a reader makes something of: JFIF, a piece of a colour profile, and Adobe's."""
 _PHOTOSHOP = 0xED
@@ -39,15 +39,6 @@ class _Found:
         if start > self.kept_from:
             self.ranges.append((self.kept_from, start))
         self.kept_from = end
-        self._check_pieces()
-
-    def end_scan(self, at: int) -> None:
-        self.ends.append(at)
-        self._check_pieces()
-
-    def _check_pieces(self) -> None:
-        if max(len(self.ranges), len(self.ends)) > _PIECES_MAX:
-            raise DamagedJpegError("It is in too many pieces.")
 
 
 def shown_ranges(data: bytes | mmap) -> tuple[list[tuple[int, int]], bytes]:
@@ -71,10 +62,13 @@ def shown_ranges(data: bytes | mmap) -> tuple[list[tuple[int, int]], bytes]:
 
 def _walk(data: bytes | mmap) -> _Found:
     found, at = _Found(), 2
-    while (start := _next_marker(data, at)) is not None:
+    for _ in range(_SEGMENTS_MAX):
+        start = _next_marker(data, at)
+        if start is None:
+            return found
         marker, at = data[start + 1], start + 2
         if marker == 0xD9 or (found.ends and not (marker in (0xC4, 0xDA, 0xDB, 0xDD) or marker >= 0xE0)):
-            break
+            return found
         if marker == 0x01:
             continue
         (length,) = struct.unpack(">H", data[at : at + 2])
@@ -88,10 +82,10 @@ def _walk(data: bytes | mmap) -> _Found:
             found.has_restarts = data[at + 2 : at + 4] != b"\0\0"
         elif marker == 0xDA:
             found.missing -= _made_whole(data[at + 2 : at + length], found.frame in _PROGRESSIVE)
-            found.end_scan(_scan_end(data, at + length, found.has_restarts))
+            found.ends.append(_scan_end(data, at + length, found.has_restarts))
             length = found.ends[-1] - at
         at += length
-    return found
+    raise DamagedJpegError("It is in too many pieces.")
 
 
 def _scan_end(data: bytes | mmap, at: int, has_restarts: bool) -> int:
