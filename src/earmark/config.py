@@ -58,7 +58,7 @@ class Settings(BaseSettings):
     drain_seconds: Annotated[float, Field(ge=0, le=3600)] = 0
     """How long the service goes on, but says that it is not ready, before it stops: for a balancer to notice."""
     public_url: str | None = None
-    """Where browsers reach the service, with the path, if any, that a proxy takes away; unset: wherever a request says."""
+    """Where browsers reach the service, with the path that a proxy may take away; unset: wherever a request says."""
     cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
     """Comma-separated origins, such as https://app.example, whose pages may call the API; `*`: those of anybody."""
     hsts_seconds: Annotated[int, Field(ge=0, le=TEN_YEARS_SECONDS)] = 0
