@@ -386,10 +386,11 @@ class Drift:
     """Something that does not agree.
 
     Attributes:
-        figure: `committed` or `held`: the balance, what the holds say, what the journal says. `state`: a hold whose
-            state is not what the journal last said of it, in entry `seq`. `chain`: journal entry `seq` was edited,
-            inserted or removed.
-        seq: The journal entry, for `state` and `chain`.
+        figure: `committed` or `held`: the balance, what the holds say, what the journal says. `state`: a hold that is
+            not as the journal last said of it, in entry `seq`, or is missing, or whose reservation is missing or was
+            not granted. `owner`: a hold at the level of another than its reservation's subject. `chain`: journal entry
+            `seq` was edited, inserted or removed.
+        seq: The journal entry, for `state`, `owner` and `chain`; None for a hold that has none.
     """
 
     subject: str

@@ -113,6 +113,68 @@ def test_a_hold_that_was_settled_behind_the_journal_after_it_was_extended_is_nam
     assert "state" in {drift.figure for drift in kept.verify("c", connection=tampering)}
 
 
+def test_a_repair_that_was_extended_and_settled_since_is_explained(
+    kept: Ledger, tampering: psycopg.Connection
+) -> None:
+    held = kept.reserve("c", {"images": 2}, connection=tampering).id
+    tampering.execute("UPDATE earmark._private_hold SET amount = 5 WHERE subject = 'c'")
+    kept.repair("five it is", subject="c", connection=tampering)
+    kept.extend(held, ttl=timedelta(hours=2), reason="slow", connection=tampering)
+    assert kept.verify("c", connection=tampering) == ()
+    assert kept.commit(held, connection=tampering).committed == {"images": 5}
+    assert kept.verify("c", connection=tampering) == ()
+
+
+@pytest.fixture
+def nested(ledger: Ledger) -> Ledger:
+    """`kid`, below `team`, has something held and something rolled back."""
+    ledger.configure_subject("team", plan="pro")
+    ledger.configure_subject("kid", plan="pro", parent="team")
+    ledger.rollback(ledger.reserve("kid", {"images": 1}).id, cause=Cause.CANCELLED)
+    ledger.reserve("kid", {"images": 1})
+    return ledger
+
+
+def test_a_hold_at_a_parent_is_settled_as_the_journal_says(nested: Ledger, tampering: psycopg.Connection) -> None:
+    tampering.execute("UPDATE earmark._private_hold SET cause = 'admin' WHERE subject = 'team' AND cause IS NOT NULL")
+    assert [(drift.subject, drift.figure) for drift in nested.verify(connection=tampering)] == [("team", "state")]
+    nested.repair("by hand", connection=tampering)
+    assert nested.verify(connection=tampering) == ()
+
+
+@pytest.mark.parametrize(
+    "tamper",
+    [
+        "UPDATE earmark._private_hold SET level = 1 - level WHERE state = 'held'",
+        "UPDATE earmark._private_reservation SET subject = 'team'",
+    ],
+)
+def test_a_hold_that_is_not_its_owners_is_named_and_stays(
+    nested: Ledger, tampering: psycopg.Connection, tamper: LiteralString
+) -> None:
+    """Whose it was, nothing in the journal tells: it is put back by hand."""
+    tampering.execute(tamper)
+    found = nested.verify(connection=tampering)
+    assert {(drift.subject, drift.figure) for drift in found} == {("kid", "owner"), ("team", "owner")}
+    assert nested.repair("by hand", connection=tampering) == ()
+    assert nested.verify(connection=tampering) == found
+
+
+def test_a_journal_that_goes_on_beyond_what_its_subject_counts_stops_him_no_longer_once_repaired(
+    kept: Ledger, tampering: psycopg.Connection
+) -> None:
+    last = kept.history("a")[0].seq
+    tampering.execute("UPDATE earmark._private_subject SET entries = 1 WHERE subject = 'a'")
+    assert {drift.figure for drift in kept.verify("a", connection=tampering)} == {"chain"}
+    [repair] = kept.repair("INC-8", actor="ops", connection=tampering)
+    assert (repair.seq, repair.committed_after, repair.held_after) == (
+        last + 1, repair.committed_before, repair.held_before,
+    )  # fmt: skip
+    assert f"counted 1, and went to {last}" in repair.reason
+    assert kept.reserve("a", {"images": 1}, connection=tampering).granted
+    assert kept.verify(connection=tampering) == ()
+
+
 def test_repair_leaves_nothing_below_zero_and_the_last_grants_ceiling(
     kept: Ledger, tampering: psycopg.Connection
 ) -> None:
@@ -131,9 +193,17 @@ TAMPERINGS: list[tuple[LiteralString, set[str]]] = [
     ("UPDATE earmark._private_balance SET committed = committed + 1", {"committed"}),
     ("UPDATE earmark._private_balance SET committed = 0, held = 0, ceiling = 0", {"committed", "held"}),
     ("DELETE FROM earmark._private_balance", {"committed", "held"}),
-    ("DELETE FROM earmark._private_hold WHERE state = 'held'", {"held"}),
-    ("DELETE FROM earmark._private_hold WHERE state = 'committed'", {"committed"}),
-    ("UPDATE earmark._private_hold SET amount = amount + 7 WHERE state = 'held'", {"held"}),
+    ("DELETE FROM earmark._private_hold WHERE state = 'held'", {"held", "state"}),
+    ("DELETE FROM earmark._private_hold WHERE state = 'committed'", {"committed", "state"}),
+    ("DELETE FROM earmark._private_hold WHERE state = 'rolled_back'", {"state"}),
+    ("UPDATE earmark._private_hold SET amount = amount + 7 WHERE state = 'held'", {"held", "state"}),
+    ("UPDATE earmark._private_hold SET amount = amount + 7 WHERE state <> 'held'", {"state"}),
+    ("UPDATE earmark._private_hold SET cause = 'admin' WHERE state = 'rolled_back'", {"state"}),
+    ("UPDATE earmark._private_hold SET settled_by = 'm' WHERE state <> 'held'", {"state"}),
+    ("UPDATE earmark._private_hold SET settled_at = settled_at - interval '1 day' WHERE state = 'refunded'", {"state"}),
+    ("UPDATE earmark._private_hold SET committed = committed - 1 WHERE state = 'refunded'", {"state"}),
+    ("UPDATE earmark._private_reservation SET outcome = 'denied'", {"state"}),
+    ("UPDATE earmark._private_subject SET entries = entries - 2 WHERE subject = 'a'", {"chain"}),
     (
         """UPDATE earmark._private_hold
         SET state = 'committed', committed = amount, settled_at = now(), settled_by = 'm' WHERE state = 'held'""",
@@ -197,7 +267,8 @@ def test_adjustments_count_beside_the_holds(kept: Ledger, tampering: psycopg.Con
     tampering.execute(
         "UPDATE earmark._private_hold SET committed = 1 WHERE (resource, state) = ('images', 'committed')"
     )
-    found = [(drift.balance, drift.holds, drift.journal) for drift in kept.verify(connection=tampering)]
+    drifts = [drift for drift in kept.verify(connection=tampering) if drift.figure == "committed"]
+    found = [(drift.balance, drift.holds, drift.journal) for drift in drifts]
     assert found == [(used, used - 2, used)]
     kept.repair("fewer", connection=tampering)
     assert kept.verify(connection=tampering) == ()

@@ -14,6 +14,11 @@ BEGIN
     drifted := ARRAY(SELECT DISTINCT v.subject FROM verify(chosen) v JOIN _private_subject s ON s.subject = v.subject ORDER BY 1);
     PERFORM _private_lock_subjects(drifted);
     FOREACH name IN ARRAY drifted LOOP
+        RETURN QUERY
+        SELECT name, r.resource, nullif(r.period_start, '-infinity'), NULL::uuid, NULL::text, r.seq,
+            coalesce(b.committed, 0), coalesce(b.held, 0), coalesce(b.committed, 0), coalesce(b.held, 0), r.story
+        FROM _private_recount_entries(name, why, who) r
+        LEFT JOIN _private_balance b ON (b.root, b.subject, b.resource, b.period_start) = (r.root, name, r.resource, r.period_start);
         -- Read again, now that the trees are locked: what was found may have been put right by somebody else.
         FOR figure IN
             SELECT f.* FROM _private_figures(name) f
@@ -27,9 +32,10 @@ BEGIN
             FROM _private_repair_balance(figure, why, who) r;
         END LOOP;
         RETURN QUERY
-        SELECT name, r.resource, nullif(r.period_start, '-infinity'), r.reservation, r.item, r.seq, b.committed, b.held, b.committed, b.held, r.story
+        SELECT name, r.resource, nullif(r.period_start, '-infinity'), r.reservation, r.item, r.seq,
+            coalesce(b.committed, 0), coalesce(b.held, 0), coalesce(b.committed, 0), coalesce(b.held, 0), r.story
         FROM _private_explain_holds(name, why, who) r
-        JOIN _private_balance b ON (b.root, b.subject, b.resource, b.period_start) = (r.root, name, r.resource, r.period_start);
+        LEFT JOIN _private_balance b ON (b.root, b.subject, b.resource, b.period_start) = (r.root, name, r.resource, r.period_start);
     END LOOP;
     PERFORM _private_retry_aside(drifted);
 END $$;

@@ -8,7 +8,8 @@ $$;
 COMMENT ON FUNCTION earmark.repair IS
 'Makes balance, holds and journal agree where verify finds that they do not, of one subject or of all, in one transaction.
 The holds are right: about what is held, and, with the adjustments, about what is committed. Each change is an adjust entry in the journal
-that carries the reason and what was found; a hold whose state the journal does not explain, or whose reservation is missing, gets one that names it,
-and the reservation. A broken hash chain is evidence, and stays.
+that carries the reason and what was found; a hold that is not as the journal last said of it, or is missing, gets one that names it, and its reservation,
+where that is missing or was not granted. A subject whose count of entries is lower than their last number, which would stop him, goes on behind that. A broken hash chain is evidence, and
+stays; a hold that is not its owner''s is put back by hand.
 Returns what was done: the entry''s seq, the balance before and after. Errors: QT001 (no reason), QT005.
 Locks the trees of the subjects that drifted; safe beside live traffic, and to repeat.';

@@ -9,7 +9,7 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = earmark, pg_temp AS $$
         ('held', f.held, f.holds_held, f.journal_held)) c (figure, balance, holds, journal)
     WHERE c.balance <> c.holds OR c.balance <> c.journal
     UNION ALL
-    SELECT h.subject, h.resource, nullif(h.period_start, '-infinity'), 'state', 0, 1, 0, h.seq
+    SELECT h.subject, h.resource, nullif(h.period_start, '-infinity'), h.figure, 0, 1, 0, h.seq
     FROM _private_unexplained_holds(verify.subject) h
     UNION ALL
     SELECT b.subject, '', NULL, 'chain', 0, 0, 0, b.seq
@@ -19,5 +19,6 @@ $$;
 COMMENT ON FUNCTION earmark.verify IS
 'Compares, in one snapshot, the balances with the holds and with the journal, and follows the journal''s hash chain; no row means that all is well.
 figure: committed or held: the balance, what the holds say (adjustments and what was pruned among them), what the journal sums to.
-state: a hold whose state is not what the journal last said of it, in entry seq, or whose reservation is missing. chain: entry seq was edited, removed or inserted.
+state: a hold that is not as the journal last said of it, in entry seq (its state, amount and period; when, by whom and why it was settled), or that is missing,
+or whose reservation is missing or was not granted. owner: a hold at the level of another than its reservation''s subject. chain: entry seq was edited, removed or inserted.
 Of one subject, or of all. Errors: QT005.';
