@@ -113,9 +113,7 @@ def test_a_hold_that_was_settled_behind_the_journal_after_it_was_extended_is_nam
     assert "state" in {drift.figure for drift in kept.verify("c", connection=tampering)}
 
 
-def test_a_repair_that_was_extended_and_settled_since_is_explained(
-    kept: Ledger, tampering: psycopg.Connection
-) -> None:
+def test_a_repair_that_was_extended_and_settled_since_is_explained(kept: Ledger, tampering: psycopg.Connection) -> None:
     held = kept.reserve("c", {"images": 2}, connection=tampering).id
     tampering.execute("UPDATE earmark._private_hold SET amount = 5 WHERE subject = 'c'")
     kept.repair("five it is", subject="c", connection=tampering)

@@ -151,7 +151,7 @@ class Ledger(Operations):
             grow: Whether more than was held may be committed, where there is room for the difference, at every level,
                 in the period of the hold. Otherwise that answers `exceeds_hold`; without room, `denied`.
             actor: Who commits, for the journal.
-            reason: Free text for the journal.
+            reason: Free text for the journal, up to 500 characters, as everywhere.
             connection: The caller's own connection.
 
         Raises:

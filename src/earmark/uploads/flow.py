@@ -39,7 +39,7 @@ from earmark.uploads import _calls
 from earmark.uploads._calls import Connections, Deadline, Transition
 from earmark.uploads.failed_rollbacks import FailedRollbacks
 from earmark.uploads.inspection import Limits, check_declared, display_name, inspect_head
-from earmark.uploads.model import File, Image, Part, Preupload, State, Upload
+from earmark.uploads.model import File, Image, Part, Preupload, State, Upload, in_one_line
 from earmark.uploads.queue import enqueue
 from earmark.uploads.storage import SignedUpload, Storage, StorageError, StoredObject
 
@@ -287,7 +287,7 @@ class Uploads:
         Raises:
             NotFound, AlreadySettled: As `roll_back`.
         """
-        reason = f"The upload failed: {error}" if error else "The upload failed."
+        reason = in_one_line(f"The upload failed: {error}") if error else "The upload failed."
         return await self.roll_back(image_id, Cause.UPLOAD_FAILED, subject=subject, reason=reason, actor=actor)
 
     async def cancel(self, image_id: UUID, *, subject: str | None, actor: str | None = None) -> Transition:

@@ -18,7 +18,7 @@ from earmark.uploads import _calls
 from earmark.uploads._calls import Transition
 from earmark.uploads.flow import Uploads, log_transition
 from earmark.uploads.job import backoff_seconds
-from earmark.uploads.model import Image, State
+from earmark.uploads.model import Image, State, in_one_line
 from earmark.uploads.outside import external_deadline
 from earmark.uploads.queue import enqueue
 
@@ -136,7 +136,7 @@ async def _failed(
 ) -> tuple[str, Transition]:
     tries = result.attempt - image.interrupted
     if result.is_permanent or tries >= uploads.settings.processing_attempts or image.state is State.COMPLETED:
-        reason = f"Processing failed: {result.error}" if result.error else "Processing failed."
+        reason = in_one_line(f"Processing failed: {result.error}") if result.error else "Processing failed."
         return await _given_back(connection, image, result, reason)
     deadline = uploads.deadline(State.UPLOADED)
     moved = await _calls.wait(connection, image.image, result.attempt, result.error, deadline)

@@ -10,8 +10,6 @@ BEGIN
         SELECT r.value AS request, CASE
             WHEN coalesce(length(r.value->>'subject'), 0) NOT BETWEEN 1 AND 255 THEN 'subject'
             WHEN coalesce(length(r.value->>'resource'), 0) = 0 THEN 'resource'
-            WHEN coalesce(length(r.value->>'actor'), 0) NOT BETWEEN 1 AND 255 THEN 'actor'
-            WHEN coalesce(length(btrim(r.value->>'reason')), 0) NOT BETWEEN 1 AND 500 THEN 'reason'
             WHEN length(r.value->>'key') NOT BETWEEN 1 AND 255 OR octet_length(r.value->>'key') > 800 THEN 'key'
             WHEN r.value->'amount' = '0' THEN 'amount'
             END AS field
@@ -21,12 +19,11 @@ BEGIN
             PERFORM _private_raise('QT001', CASE suspect.field
                 WHEN 'subject' THEN 'subject must be a text of 1 to 255 characters.'
                 WHEN 'resource' THEN 'resource must be named.'
-                WHEN 'actor' THEN 'actor must say who adjusts, in 1 to 255 characters.'
-                WHEN 'reason' THEN 'reason must say why, in 1 to 500 characters.'
                 WHEN 'key' THEN 'key must be a text of 1 to 255 characters, at most 800 bytes, or absent.'
                 ELSE 'An adjustment by 0 would change nothing.'
             END, jsonb_build_object('field', suspect.field));
         END IF;
+        PERFORM _private_check_words(suspect.request->>'reason', suspect.request->>'actor', needed => true);
         PERFORM _private_check_amount(suspect.request->'amount', suspect.request->>'resource', -9223372036854775807);
     END LOOP;
 END $$;

@@ -12,13 +12,14 @@ BEGIN
 
     FOR suspect IN
         SELECT * FROM (
-            SELECT i.key AS item, a.key AS resource, a.value AS amount, CASE
+            SELECT i.key AS item, a.key AS resource, a.value AS amount, r.value->>'actor' AS actor, CASE
                 WHEN coalesce(length(r.value->>'subject'), 0) NOT BETWEEN 1 AND 255 OR octet_length(r.value->>'subject') > 800 THEN 'subject'
                 WHEN length(r.value->>'key') NOT BETWEEN 1 AND 255 OR octet_length(r.value->>'key') > 800 THEN 'key'
                 WHEN jsonb_typeof(r.value->'ttl_seconds') <> 'number' THEN 'ttl_seconds'
                 WHEN (r.value->'ttl_seconds')::numeric NOT BETWEEN 0.001 AND 315360000 THEN 'ttl_seconds'
                 WHEN coalesce(length(i.key), 0) NOT BETWEEN 1 AND 255 OR octet_length(i.key) > 800 THEN 'items'
                 WHEN a.key IS NULL THEN 'item'
+                WHEN length(r.value->>'actor') > 255 THEN 'actor'
                 WHEN a.value::text !~ '^[1-9][0-9]{0,17}$' THEN 'amount'  -- not plainly an amount: to be looked at
                 END AS field
             FROM jsonb_array_elements(requests) r
@@ -29,6 +30,8 @@ BEGIN
     LOOP
         IF suspect.field = 'amount' THEN
             PERFORM _private_check_amount(suspect.amount, suspect.resource);
+        ELSIF suspect.field = 'actor' THEN
+            PERFORM _private_check_words(NULL, suspect.actor);
         ELSE
             PERFORM _private_raise('QT001', CASE suspect.field
                 WHEN 'subject' THEN 'subject must be a text of 1 to 255 characters, at most 800 bytes.'

@@ -18,13 +18,17 @@ BEGIN
                 WHEN coalesce(jsonb_typeof(r.value->'items'), 'null') NOT IN ('null', 'array', 'object') THEN 'items'
                 WHEN coalesce(r.value->>'late', 'reacquire') NOT IN ('reacquire', 'refuse') THEN 'late'
                 WHEN r.value ?| '{amounts,grow}' OR jsonb_typeof(r.value->'items') = 'object' THEN 'amounts'  -- to be looked at
+                WHEN greatest(length(r.value->>'reason'), length(r.value->>'actor')) > 200 THEN 'words'  -- likewise
                 END AS field
             FROM jsonb_array_elements(requests) r
         ) c
         WHERE c.field IS NOT NULL
     LOOP
-        IF suspect.field = 'amounts' THEN
-            PERFORM _private_check_actual(suspect.request);
+        IF suspect.field IN ('amounts', 'words') THEN
+            PERFORM _private_check_words(suspect.request->>'reason', suspect.request->>'actor');
+            IF suspect.field = 'amounts' THEN
+                PERFORM _private_check_actual(suspect.request);
+            END IF;
         ELSE
             PERFORM _private_raise('QT001', CASE suspect.field
                 WHEN 'reservation' THEN 'reservation must be a UUID.'

@@ -8,9 +8,7 @@ DECLARE
     name text;
     figure _private_figure;
 BEGIN
-    IF coalesce(btrim(why), '') = '' THEN
-        PERFORM _private_raise('QT001', 'A repair needs a reason.', '{"field": "reason"}');
-    END IF;
+    PERFORM _private_check_words(why, who, needed => true);
     drifted := ARRAY(SELECT DISTINCT v.subject FROM verify(chosen) v JOIN _private_subject s ON s.subject = v.subject ORDER BY 1);
     PERFORM _private_lock_subjects(drifted);
     FOREACH name IN ARRAY drifted LOOP

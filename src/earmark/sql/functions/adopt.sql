@@ -7,6 +7,7 @@ DECLARE
 BEGIN
     PERFORM _private_authorize(NULL);
     PERFORM _private_check_adopt(requests, adopt.key);
+    PERFORM _private_check_words(adopt.reason, adopt.actor, needed => true);
     BEGIN
         INSERT INTO _private_subject (root, subject, ancestors, plan)
         SELECT n.subject, n.subject, ARRAY[n.subject], n.plan

@@ -12,6 +12,7 @@ DECLARE
     candidate record;
 BEGIN
     PERFORM _private_check_cause(rollback_newest.cause);
+    PERFORM _private_check_words(rollback_newest.reason, rollback_newest.actor);
     PERFORM _private_authorize(rollback_newest.subject, rollback_newest.cause, rollback_newest.actor);
     PERFORM _private_lock_subjects(ARRAY[rollback_newest.subject]);
     FOR candidate IN
