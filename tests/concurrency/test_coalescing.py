@@ -17,6 +17,7 @@ from psycopg import sql
 from psycopg_pool import AsyncConnectionPool, ConnectionPool, PoolTimeout
 
 from earmark import AsyncLedger, Cause, InvalidRequest, KeyConflict, Ledger, UnknownResource
+from earmark.ledger._batching import TIMEOUTS
 from earmark.ledger._calls import Batched, Row, reserve
 from earmark.local_postgres import LocalPostgres
 from earmark.migrate import migrate
@@ -143,6 +144,54 @@ async def test_a_malformed_request_fails_alone(async_ledger: AsyncLedger) -> Non
     assert kinds == [InvalidRequest, UnknownResource, InvalidRequest, InvalidRequest, KeyConflict]
     assert all(answers[:7] + answers[12:])
     assert (await async_ledger.usage("a")).resources["images"].held == 21
+
+
+async def test_with_a_lock_timeout_only_the_locked_subjects_call_fails(database: str) -> None:
+    name = sql.Identifier(str(psycopg.conninfo.conninfo_to_dict(database)["dbname"]))
+    async with await psycopg.AsyncConnection.connect(database, autocommit=True) as connection:
+        await connection.execute(sql.SQL("ALTER DATABASE {} SET lock_timeout = '50ms'").format(name))
+    subjects = [f"s{number}" for number in range(20)]
+    async with AsyncLedger(database, max_connections=1) as ledger:
+        await asyncio.gather(*(ledger.reserve(subject, {"images": 1}) for subject in subjects))
+        async with subject_locked(database, "s7"):
+            answers = await asyncio.gather(
+                *(ledger.reserve(subject, {"images": 1}) for subject in subjects), return_exceptions=True
+            )
+        errors = {
+            subject: type(answer)
+            for subject, answer in zip(subjects, answers, strict=True)
+            if isinstance(answer, BaseException)
+        }
+        assert errors == {"s7": psycopg.errors.LockNotAvailable}
+        assert {subject: (await ledger.usage(subject)).resources["images"].held for subject in subjects} == {
+            **dict.fromkeys(subjects, 2), "s7": 1,
+        }  # fmt: skip
+
+
+async def test_where_all_are_locked_a_call_that_times_out_is_sent_again_a_bounded_number_of_times(
+    database: str,
+) -> None:
+    name = sql.Identifier(str(psycopg.conninfo.conninfo_to_dict(database)["dbname"]))
+    async with await psycopg.AsyncConnection.connect(database, autocommit=True) as connection:
+        await connection.execute(sql.SQL("ALTER DATABASE {} SET lock_timeout = '1ms'").format(name))
+        await connection.execute("CREATE SEQUENCE tried")
+        await connection.execute(
+            "ALTER FUNCTION earmark.reserve(jsonb) RENAME TO _private_reserve;"
+            "CREATE FUNCTION earmark.reserve(requests jsonb) RETURNS TABLE (ordinal int, outcome text, "
+            "reservation uuid, expires_at timestamptz, replayed boolean, detail jsonb) LANGUAGE plpgsql AS $$ BEGIN "
+            "PERFORM nextval('public.tried'); RETURN QUERY SELECT * FROM earmark._private_reserve(requests); END $$"
+        )
+    async with AsyncLedger(database, max_connections=1) as ledger:
+        async with await psycopg.AsyncConnection.connect(database) as busy:
+            await busy.execute("LOCK TABLE earmark._private_subject")
+            answers = await asyncio.gather(
+                *(ledger.reserve(f"s{number}", {"images": 1}) for number in range(200)), return_exceptions=True
+            )
+        assert {type(answer) for answer in answers} == {psycopg.errors.LockNotAvailable}
+    async with await psycopg.AsyncConnection.connect(database) as connection:
+        tried = await (await connection.execute("SELECT last_value FROM tried")).fetchone()
+    assert tried is not None
+    assert tried[0] <= 2 * TIMEOUTS + 1
 
 
 async def test_a_malformed_request_delays_the_others_little(

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from contextlib import suppress
 from typing import Any, TypeVar, cast
 from uuid import UUID
@@ -26,6 +26,9 @@ WORTH_A_SECOND = 32
 """Requests that must wait before a call is sent beside another: small calls cost more than they gain."""
 SLOW_SECONDS = 0.1
 """A call that takes longer no longer counts among those in flight; only the pool's size then bounds them."""
+TIMEOUTS = 10
+"""How often a call that timed out is halved and sent again: enough to find the one of MAX_BATCH that is locked."""
+_TIMED_OUT = (psycopg.errors.LockNotAvailable, psycopg.errors.QueryCanceled)
 CLOSING_SECONDS = 5.0
 """What calls in flight get to end when the ledger is closed."""
 _UNHEARD = "whoever reserved it had gone"
@@ -144,14 +147,14 @@ class AsyncTransport:
 
         slow = asyncio.get_running_loop().call_later(SLOW_SECONDS, is_slow)
         try:
-            await self._send_batch(verb, batch)
+            await self._send_batch(verb, batch, iter(range(TIMEOUTS)))
         finally:
             slow.cancel()
             self._in_flight -= 1
             self._slow -= was_slow
             self._send_waiting()
 
-    async def _send_batch(self, verb: str, batch: list[Waiting]) -> None:
+    async def _send_batch(self, verb: str, batch: list[Waiting], timeouts: Iterator[int]) -> None:
         batch = [(call, answer) for call, answer in batch if call.lost is None or not answer.done()]
         if not batch:
             return
@@ -159,15 +162,15 @@ class AsyncTransport:
             async with self._pool.connection() as connection, connection.cursor(row_factory=tuple_row) as cursor:
                 await cursor.execute(BATCH_SQL[verb], batch_parameters([call.request for call, _ in batch]))
                 answers = list(zip(batch, await cursor.fetchall(), strict=True))
-        except UNREACHABLE as error:
-            _fail(batch, error)
         except psycopg.Error as error:
-            if len(batch) == 1:
+            timed_out = isinstance(error, _TIMED_OUT)
+            is_over = next(timeouts, None) is None if timed_out else isinstance(error, UNREACHABLE)
+            if len(batch) == 1 or is_over:
                 _fail(batch, error)
                 return
-            half = len(batch) // 2  # somebody's request is malformed; the others must not pay for it, nor wait long
-            await self._send_batch(verb, batch[:half])
-            await self._send_batch(verb, batch[half:])
+            half = len(batch) // 2  # a malformed request, or a locked tree: the others must not pay for it
+            await self._send_batch(verb, batch[:half], timeouts)
+            await self._send_batch(verb, batch[half:], timeouts)
         except Exception as error:  # noqa: BLE001 - whatever it is, the callers must hear of it
             _fail(batch, error)
         else:
