@@ -202,7 +202,24 @@ def test_log_at_any_width(service, subject, ledger):
     assert "validation_failed" in narrow
     assert "…" not in narrow
     assert len(in_json(service, "log", subject, "--limit", "1")) == 1
-    assert service.run("log", "nobody-yet").stdout == "No movements yet.\n"
+
+
+@pytest.mark.parametrize(
+    "command", [["verify"], ["verify", "--repair", "--reason", "r"], ["explain"], ["explain", str(uuid4())], ["log"]]
+)
+def test_a_name_that_nobody_has_is_not_said_to_be_well(service, command):
+    done = earmark(service, command[0], "no\tbody", *command[1:])
+    assert one_line(done, 1) == "earmark: there is no subject no\\tbody."
+    assert done.stdout == ""
+
+
+def test_usage_of_a_name_that_nobody_has_is_what_a_new_one_starts_with(service, subject):
+    done = earmark(service, "usage", "newcomer", "--json")
+    assert one_line(done, 0) == "earmark: there is no subject newcomer yet: this is what a new one starts with."
+    assert json.loads(done.stdout)["resources"]["images"]["used"] == 0
+    service.run("plan", subject, "--plan", "free")
+    assert earmark(service, "log", subject).stdout == "No movements yet.\n"
+    assert earmark(service, "usage", subject).stderr == ""
 
 
 def test_explain(service, subject, ledger):
@@ -215,7 +232,6 @@ def test_explain(service, subject, ledger):
     ledger.rollback(reservation, cause="cancelled", actor="operator")
     assert service.run("explain", subject, str(reservation)).stdout.endswith("by operator.\n")
     assert in_json(service, "explain", subject, str(reservation))["items"]["1"]["state"] == "rolled_back"
-    assert "check the name" in service.run("explain", "somebody-else").stdout
     other = one_line(earmark(service, "explain", "somebody-else", str(reservation)), 1)
     assert other == f"earmark: somebody-else has no reservation or image {reservation}."
 
@@ -268,7 +284,8 @@ def test_verify_finds_drift_and_says_where(service, subject, ledger):
             assert found.returncode == 3
             assert found.stdout == f"{subject} images held: balance 4, holds 3, journal 3\n"
             assert earmark(service, "verify", subject, "--json").returncode == 3
-            assert service.run("verify", "somebody-else").stdout == "Balances, holds and journal agree.\n"
+            service.run("plan", f"{subject}-else", "--plan", "pro")
+            assert service.run("verify", f"{subject}-else").stdout == "Balances, holds and journal agree.\n"
         finally:
             connection.execute(change, (-1, subject))
     assert service.run("verify").returncode == 0

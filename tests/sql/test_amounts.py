@@ -2,18 +2,33 @@
 
 import json
 import math
-from datetime import UTC, datetime
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 import psycopg
 import pytest
 
-from earmark import InvalidRequest
+from earmark import InvalidRequest, Ledger
 from earmark.errors import from_database
 from earmark.model import Counted, PlanQuota
 
 MOST = 2**63 - 1
+NOW = datetime.now(UTC)
+COUNTS: dict[str, Callable[[Ledger, Any], object]] = {
+    "history": lambda ledger, count: ledger.history("a", limit=count),
+    "explain, items": lambda ledger, count: ledger.explain("a", max_items=count),
+    "explain, changes": lambda ledger, count: ledger.explain("a", max_changes=count),
+    "sweep": lambda ledger, count: ledger.sweep(max_holds=count),
+    "follow": lambda ledger, count: ledger.follow(max_entries=count),
+    "journal_export": lambda ledger, count: ledger.journal_export("a", max_entries=count),
+    "prune_settled": lambda ledger, count: ledger.prune_settled(NOW, max_reservations=count),
+    "prune_journal": lambda ledger, count: ledger.prune_journal(NOW, max_entries=count),
+    "tally": lambda ledger, count: ledger.tally(max_entries=count),
+    "subjects_like": lambda ledger, count: ledger.subjects_like("a", limit=count),
+    "use_over_time": lambda ledger, count: ledger.use_over_time("a", since=NOW - timedelta(1), points=count),
+}
 OUT_OF_RANGE = ["0", "-5", "9223372036854775808", "1.5", "true", '"100"', "null", "1e309", "[]", "{}", "-1e309"]
 
 
@@ -293,3 +308,30 @@ def test_names_too_long_for_an_index_are_invalid_requests(books: Any) -> None:
 def test_amounts_beside_items_are_not_silently_dropped(books: Any) -> None:
     with pytest.raises(InvalidRequest, match="not both"):
         books.reserve("a", {"storage_bytes": 5}, items={"1": {"images": 1}})
+
+
+@pytest.mark.parametrize("call", COUNTS.values(), ids=COUNTS)
+@pytest.mark.parametrize("count", [-1, 2**31, MOST, MOST + 1, 1.5, True, None, "3"])
+def test_how_many_are_wanted_is_a_number_of_32_bits(
+    books: Any, call: Callable[[Ledger, Any], object], count: Any
+) -> None:
+    with pytest.raises(InvalidRequest):
+        call(books, count)
+
+
+@pytest.mark.parametrize("call", [one for name, one in COUNTS.items() if name != "use_over_time"])
+@pytest.mark.parametrize("count", [0, 2**31 - 1])
+def test_all_that_32_bits_hold_may_be_wanted(books: Any, call: Callable[[Ledger, Any], object], count: int) -> None:
+    call(books, count)
+
+
+def test_an_id_is_a_uuid(books: Any) -> None:
+    for call in (books.reservation, books.story):
+        with pytest.raises(InvalidRequest, match="must be a UUID"):
+            call("upload-7")
+
+
+def test_a_sweep_of_less_than_nothing_is_refused_in_sql_too(scratch: psycopg.Connection) -> None:
+    with pytest.raises(psycopg.Error) as caught, scratch.transaction():
+        scratch.execute("SELECT * FROM earmark.expire(-1)")
+    assert isinstance(from_database(caught.value), InvalidRequest)

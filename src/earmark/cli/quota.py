@@ -14,7 +14,7 @@ from earmark.cli.database import database
 from earmark.cli.follow import follow_journal
 from earmark.cli.json_output import print_json
 from earmark.cli.tables import print_entries, print_plans, print_usage
-from earmark.cli.terminal import print_lines
+from earmark.cli.terminal import print_lines, safe_text
 from earmark.config import Settings, check_spelling
 from earmark.in_words import explained, in_words, told
 from earmark.ledger import Ledger
@@ -50,10 +50,25 @@ def open_ledger(home: Path | None, *, may_create: bool = False) -> Iterator[Ledg
         yield ledger
 
 
+def _is_known(ledger: Ledger, subject: str) -> bool:
+    return ledger.subject(subject).registered_at is not None
+
+
+def _stop_unless_known(ledger: Ledger, subject: str) -> None:
+    """A mistyped name must not be told that all is well with it."""
+    if not _is_known(ledger, subject):
+        typer.echo(safe_text(f"earmark: there is no subject {subject}."), err=True)
+        raise typer.Exit(1)
+
+
 def usage(subject: Subject, *, home: Home = None, as_json: Json = False) -> None:
     """Show what SUBJECT may use and uses now."""
     with open_ledger(home) as ledger:
         found = ledger.usage(subject)
+        is_known = _is_known(ledger, subject)
+    if not is_known:
+        note = f"earmark: there is no subject {subject} yet: this is what a new one starts with."
+        typer.echo(safe_text(note), err=True)
     if as_json:
         print_json(asdict(found))
     else:
@@ -71,6 +86,7 @@ def explain(
 ) -> None:
     """Say why SUBJECT's quota is what it is, or what became of one reservation or image."""
     with open_ledger(home) as ledger:
+        _stop_unless_known(ledger, subject)
         found = ledger.explain(subject) if about is None else ledger.story(about, subject=subject)
     if found is None:
         typer.echo(f"earmark: {subject} has no reservation or image {about}.", err=True)
@@ -136,6 +152,7 @@ def log(
     with open_ledger(home) as ledger:
         if follow:
             follow_journal(ledger, subject, after, limit, as_json=as_json)
+        _stop_unless_known(ledger, subject or "")
         entries = ledger.history(subject or "", limit=limit)[::-1]
     if as_json:
         print_json([asdict(entry) for entry in entries])
@@ -159,6 +176,8 @@ def verify(
     if repair != (reason is not None):
         raise typer.BadParameter("--repair and --reason go together")
     with open_ledger(home) as ledger:
+        if subject is not None:
+            _stop_unless_known(ledger, subject)
         repaired = () if reason is None else ledger.repair(reason, subject=subject, actor="operator")
         drift = ledger.verify(subject)
         if subject is None:

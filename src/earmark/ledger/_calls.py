@@ -7,7 +7,7 @@ from typing import Any, Generic, LiteralString, TypeVar
 from uuid import UUID
 
 from earmark.errors import InvalidRequest, KeyConflict
-from earmark.ledger._parameters import check_parameters, document
+from earmark.ledger._parameters import check_parameters, count_of, document, id_of
 from earmark.model import (
     AdjustedLevel,
     Adjustment,
@@ -245,7 +245,7 @@ def history(subject: str, *, before: int | None, limit: int) -> Query[tuple[Entr
     return Query(
         "SELECT seq, at, kind, resource, period_start, reservation, item, committed, held, cause, actor, reason "
         "FROM earmark.history(%s, %s, %s)",
-        (subject, before, limit),
+        (subject, before, count_of("limit", limit)),
         lambda rows: tuple(_entry(row) for row in rows),
     )
 
@@ -262,7 +262,7 @@ def reservation(reservation: UUID, *, subject: str | None) -> Query[ReservationS
     return Query(
         "SELECT subject, key, created_at, item, resource, amount, committed, state, cause, settled_at, settled_by, "
         "expires_at FROM earmark.reservation(%s, %s)",
-        (reservation, subject),
+        (id_of("reservation", reservation), subject),
         decode,
     )
 
@@ -271,7 +271,7 @@ def expire(max_holds: int, after: datetime | None) -> Query[tuple[Expired, ...]]
     """One batch of the sweeper, of deadlines from `after` on."""
     return Query(
         "SELECT subject, reservation, item, resource, amount, expired_at FROM earmark.expire(%s, %s)",
-        (max_holds, after),
+        (count_of("max_holds", max_holds), after),
         lambda rows: tuple(Expired(*row) for row in rows),
     )
 
@@ -309,7 +309,7 @@ def journal_since(cursor: str | None, max_entries: int) -> Query[tuple[Followed,
     return Query(
         "SELECT next_cursor, subject, seq, at, kind, resource, period_start, reservation, item, committed, held, "
         "cause, actor, reason FROM earmark.journal_since(%s, %s)",
-        (cursor, max_entries),
+        (cursor, count_of("max_entries", max_entries)),
         lambda rows: tuple(Followed(row[0], row[1], _entry(row[2:])) for row in rows),
     )
 
@@ -318,7 +318,7 @@ def journal_export(subject: str, after_seq: int, max_entries: int) -> Query[tupl
     """One subject's journal with its hashes, as JSON values."""
     return Query(
         "SELECT to_jsonb(e) FROM earmark.journal_export(%s, %s, %s) e",
-        (subject, after_seq, max_entries),
+        (subject, after_seq, count_of("max_entries", max_entries)),
         lambda rows: tuple(row[0] for row in rows),
     )
 
@@ -329,7 +329,7 @@ def prune_settled(
     """One batch of pruning reservations: how many, of how many holds, and where to go on."""
     return Query(
         "SELECT reservations, holds, next_after FROM earmark.prune_settled(%s, %s, %s)",
-        (before, max_reservations, after),
+        (before, count_of("max_reservations", max_reservations), after),
         lambda rows: (rows[0][0], rows[0][1], rows[0][2]),
     )
 
@@ -338,7 +338,7 @@ def prune_journal(before: datetime | None, max_entries: int, after: str | None) 
     """One batch of pruning the journal: how many entries, and where to go on."""
     return Query(
         "SELECT entries, next_after FROM earmark.prune_journal(%s, %s, %s)",
-        (before, max_entries, after),
+        (before, count_of("max_entries", max_entries), after),
         lambda rows: (rows[0][0], rows[0][1]),
     )
 
@@ -372,7 +372,7 @@ def journal_position() -> Query[str]:
 
 def tally(max_entries: int) -> Query[int]:
     """Count what was added to the journal."""
-    return Query("SELECT earmark.tally(%s)", (max_entries,), lambda rows: int(rows[0][0]))
+    return Query("SELECT earmark.tally(%s)", (count_of("max_entries", max_entries),), lambda rows: int(rows[0][0]))
 
 
 def record_check(name: str, findings: int) -> Query[None]:

@@ -4,6 +4,7 @@ from datetime import datetime
 from typing import Literal
 
 from earmark.ledger._calls import Query
+from earmark.ledger._parameters import count_of
 from earmark.model import Cause, FoundSubject, RollbacksAt, UseAt
 
 
@@ -11,7 +12,7 @@ def subjects_like(part: str, *, limit: int) -> Query[tuple[FoundSubject, ...]]:
     """Subjects by a part of their name."""
     return Query(
         "SELECT subject, plan, parent FROM earmark.subjects_like(%s, %s)",
-        (part, limit),
+        (part, count_of("limit", limit)),
         lambda rows: tuple(FoundSubject(*row) for row in rows),
     )
 
@@ -20,7 +21,7 @@ def use_over_time(subject: str, *, since: datetime, points: int) -> Query[tuple[
     """What a subject used, moment by moment."""
     return Query(
         "SELECT resource, at, committed, held FROM earmark.use_over_time(%s, %s, %s)",
-        (subject, since, points),
+        (subject, since, count_of("points", points)),
         lambda rows: tuple(UseAt(*row) for row in rows),
     )
 

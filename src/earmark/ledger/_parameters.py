@@ -4,12 +4,14 @@ import json
 import re
 from collections.abc import Sequence
 from datetime import datetime
+from uuid import UUID
 
 from earmark.errors import InvalidRequest
 
 _encode = json.JSONEncoder(allow_nan=False, ensure_ascii=False).encode
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 _INTEGERS = range(-(2**63), 2**63)
+_COUNTS = range(2**31)
 
 
 def document(value: object) -> str:
@@ -26,6 +28,29 @@ def document(value: object) -> str:
     if _NUL.search(text):
         raise InvalidRequest("The request holds a text with a NUL character.")
     return text
+
+
+def count_of(field: str, value: int) -> int:
+    """How many of something are wanted, such as the entries of a page.
+
+    Raises:
+        InvalidRequest: Below 0, more than 32 bits hold, or no whole number.
+    """
+    if type(value) is not int or value not in _COUNTS:
+        raise InvalidRequest(f"{field} must be a whole number from 0 to {_COUNTS[-1]}, not {value}.", {"field": field})
+    return value
+
+
+def id_of(field: str, value: UUID) -> UUID:
+    """The id of a reservation or an image, which may be a text.
+
+    Raises:
+        InvalidRequest: It is no UUID.
+    """
+    try:
+        return UUID(str(value))
+    except ValueError:
+        raise InvalidRequest(f"{field} must be a UUID.", {"field": field}) from None
 
 
 def check_parameters(parameters: Sequence[object]) -> None:

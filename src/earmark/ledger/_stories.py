@@ -6,6 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from earmark.ledger._calls import Json, Query, Row, items_of, levels_of, shortages_of
+from earmark.ledger._parameters import count_of, id_of
 from earmark.model import Cause, Change, Entry, Explanation, OpenItem, Story, StoryImage
 
 _LEVEL = (
@@ -34,7 +35,8 @@ def explain(subject: str, *, max_items: int, max_changes: int) -> Query[Explanat
         found = tuple(_open_item(_typed(one)) for one in told["open"])
         return Explanation(subject, levels, found, told["open_total"], changes)
 
-    return Query("SELECT earmark.explain(%s, %s, %s)", (subject, max_items, max_changes), decode)
+    counts = count_of("max_items", max_items), count_of("max_changes", max_changes)
+    return Query("SELECT earmark.explain(%s, %s, %s)", (subject, *counts), decode)
 
 
 def story(about: UUID, *, subject: str | None) -> Query[Story | None]:
@@ -56,7 +58,7 @@ def story(about: UUID, *, subject: str | None) -> Query[Story | None]:
             _entries(told["entries"]),
         )
 
-    return Query("SELECT earmark.story(%s, %s)", (about, subject), decode)
+    return Query("SELECT earmark.story(%s, %s)", (id_of("about", about), subject), decode)
 
 
 def _typed(told: Json) -> Json:

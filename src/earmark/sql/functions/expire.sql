@@ -12,6 +12,9 @@ DECLARE
     seen _private_seen[];
 BEGIN
     PERFORM _private_authorize(NULL);
+    IF max_holds < 0 THEN
+        PERFORM _private_raise('QT001', 'max_holds must be a number from 0.', '{"field": "max_holds"}');
+    END IF;
     -- Where every item that was found had to be set aside, those behind them must not wait for the next sweep.
     LOOP
         SELECT array_agg(f.root), array_agg(f.reservation), array_agg(f.item) INTO roots, reservations, items
@@ -56,4 +59,4 @@ COMMENT ON FUNCTION earmark.expire IS
 'Rolls back overdue holds with cause expired, at most about max_holds in one call, oldest first; call again while it returns rows,
 with the latest expired_at as after: without it, each call reads past what those before it swept, for as long as an old snapshot needs that.
 Trees locked by others are skipped, so any number of sweepers may run. An item that cannot be rolled back is set aside (see set_aside),
-with a WARNING, and stops nothing else. Returns the holds given back. Errors: QT005.';
+with a WARNING, and stops nothing else. Returns the holds given back. Errors: QT001, QT005.';
