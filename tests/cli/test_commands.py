@@ -232,6 +232,7 @@ def test_explain(service, subject, ledger):
     ledger.rollback(reservation, cause="cancelled", actor="operator")
     assert service.run("explain", subject, str(reservation)).stdout.endswith("by operator.\n")
     assert in_json(service, "explain", subject, str(reservation))["items"]["1"]["state"] == "rolled_back"
+    service.run("plan", "somebody-else", "--plan", "pro")
     other = one_line(earmark(service, "explain", "somebody-else", str(reservation)), 1)
     assert other == f"earmark: somebody-else has no reservation or image {reservation}."
 

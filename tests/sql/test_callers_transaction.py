@@ -6,6 +6,7 @@ The methods are found by introspection: one that is new has to be added to CASES
 import asyncio
 import inspect
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -13,6 +14,7 @@ from uuid import UUID
 
 import psycopg
 import pytest
+from psycopg_pool import AsyncConnectionPool
 
 from earmark import AsyncLedger, Cause, Ledger, SchemaMismatch
 from earmark.model import Counted, PlanQuota
@@ -247,3 +249,42 @@ def test_a_failed_call_costs_the_caller_no_more_than_a_savepoint(
     assert transaction.digest() == before
     case.call(transaction.method(name), known)
     assert (transaction.digest() != before) == case.writes
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        {"row_factory": psycopg.rows.dict_row},
+        {"cursor_factory": psycopg.RawCursor},
+        {"cursor_factory": psycopg.ClientCursor},
+        {"cursor_factory": psycopg.ServerCursor},
+        {"prepare_threshold": 0},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("autocommit", [False, True])
+@pytest.mark.parametrize("in_pipeline", [False, True])
+def test_any_kind_of_connection_will_do(
+    database: str, ledger: Ledger, kind: dict[str, Any], autocommit: bool, in_pipeline: bool
+) -> None:
+    with psycopg.connect(database, autocommit=autocommit) as connection:
+        for name, value in kind.items():
+            setattr(connection, name, value)
+        with connection.pipeline() if in_pipeline else nullcontext():
+            made = ledger.reserve("a", {"images": 1}, connection=connection)
+            assert ledger.usage("a", connection=connection).resources["images"].held == 1
+            assert ledger.rollback(made.id, cause=Cause.ADMIN, connection=connection).outcome == "rolled_back"
+            assert [entry.kind for entry in ledger.history("a", connection=connection)] == ["rollback", "reserve"]
+    assert len(ledger.history("a")) == 2
+
+
+def test_a_raw_cursors_connection_will_do_for_asyncio(database: str) -> None:
+    async def use() -> None:
+        kind = psycopg.AsyncRawCursor
+        async with AsyncConnectionPool(database, min_size=1, kwargs={"cursor_factory": kind}, open=False) as pool:
+            ledger = AsyncLedger(pool)
+            made = await ledger.reserve("a", {"images": 1})
+            async with pool.connection() as connection:
+                assert (await ledger.commit(made.id, connection=connection)).outcome == "committed"
+
+    asyncio.run(use())

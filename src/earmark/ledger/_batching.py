@@ -1,4 +1,7 @@
-"""How calls reach the database: directly, or, for asyncio, coalesced with those that arrive while one is in flight."""
+"""How calls reach the database: directly, or, for asyncio, coalesced with those that arrive while one is in flight.
+
+Cursors are plain ones, whatever kind the connection would make: the statements are written for those.
+"""
 
 import asyncio
 from collections import defaultdict
@@ -52,7 +55,7 @@ class Transport:
         if connection is None:
             with self._pool.connection() as pooled:
                 return self.run(call, pooled)
-        with translated(), connection.cursor(row_factory=tuple_row) as cursor:
+        with translated(), psycopg.Cursor(connection, row_factory=tuple_row) as cursor:
             if isinstance(call, Query):
                 return call.decode(cursor.execute(call.sql, call.parameters).fetchall())
             cursor.execute(BATCH_SQL[call.verb], batch_parameters([call.request]))
@@ -159,7 +162,10 @@ class AsyncTransport:
         if not batch:
             return
         try:
-            async with self._pool.connection() as connection, connection.cursor(row_factory=tuple_row) as cursor:
+            async with (
+                self._pool.connection() as connection,
+                psycopg.AsyncCursor(connection, row_factory=tuple_row) as cursor,
+            ):
                 await cursor.execute(BATCH_SQL[verb], batch_parameters([call.request for call, _ in batch]))
                 answers = list(zip(batch, await cursor.fetchall(), strict=True))
         except psycopg.Error as error:
@@ -207,7 +213,7 @@ class AsyncTransport:
 
     async def _run_on(self, call: Batched[T] | Query[T], connection: psycopg.AsyncConnection[Any]) -> T:
         with translated():
-            async with connection.cursor(row_factory=tuple_row) as cursor:
+            async with psycopg.AsyncCursor(connection, row_factory=tuple_row) as cursor:
                 if isinstance(call, Query):
                     await cursor.execute(call.sql, call.parameters)
                     return call.decode(await cursor.fetchall())
