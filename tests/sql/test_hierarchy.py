@@ -1,5 +1,6 @@
 """Trees of subjects: a grant needs room, and holds, at every level; one settlement settles all."""
 
+import json
 from datetime import datetime
 from typing import Any
 
@@ -338,3 +339,10 @@ def test_a_tree_without_its_root_is_an_error_and_no_endless_loop(acme: Any, scra
     with pytest.raises(psycopg.errors.DataCorrupted, match="root is missing"):
         acme.reserve("ann", {"images": 1})
     scratch.execute("ROLLBACK TO whole")
+
+
+def test_what_exceeds_a_hold_is_named_once_whatever_stands_above(acme: Any, scratch: psycopg.Connection) -> None:
+    made = acme.reserve("ann", {"images": 1}).id
+    request = json.dumps([{"reservation": str(made), "amounts": {"images": 2}}])
+    answer = scratch.execute("SELECT outcome, detail->'exceeds' FROM earmark.commit(%s)", (request,)).fetchone()
+    assert answer == ("exceeds_hold", [{"item": "1", "resource": "images", "held": 1, "actual": 2}])

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 from psycopg.types.json import Jsonb
 
-from earmark import Cause
+from earmark import Cause, Ledger
 
 
 @pytest.fixture
@@ -175,3 +175,26 @@ def test_a_hold_without_its_reservation_is_found_and_comes_back(
     assert books.verify() == ()
     assert {hold.reservation for hold in books.sweep()} == {broken}
     assert books.reserve("broken", {"images": 1}).granted
+
+
+def test_an_error_of_the_system_in_the_midst_of_items_one_by_one_sets_nothing_aside(
+    connection: psycopg.Connection, clock: Any, ledger: Ledger
+) -> None:
+    """All together fail as one of them cannot be; one by one, the database itself fails: that is no item's fault."""
+    for _ in range(3):
+        ledger.reserve("a", {"images": 1}, ttl=timedelta(minutes=1))
+    clock.advance(60)
+    connection.execute(
+        "CREATE SEQUENCE tried;"
+        "CREATE FUNCTION test_break() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+        "RAISE EXCEPTION 'out of order' USING ERRCODE = "
+        "CASE nextval('public.tried') WHEN 1 THEN '23514' ELSE '53200' END; END $$;"
+        "CREATE TRIGGER test_break BEFORE UPDATE ON earmark._private_hold FOR EACH ROW "
+        "WHEN (NEW.state = 'rolled_back') EXECUTE FUNCTION test_break()"
+    )
+    with pytest.raises(psycopg.errors.OutOfMemory):
+        ledger.sweep()
+    assert ledger.set_aside() == ()
+    assert connection.execute("SELECT last_value FROM tried").fetchone() == (2,)
+    connection.execute("DROP TRIGGER test_break ON earmark._private_hold")
+    assert len(ledger.sweep()) == 3
