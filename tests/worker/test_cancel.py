@@ -8,7 +8,7 @@ import pytest
 
 from earmark.errors import AlreadySettled
 from earmark.uploads import _calls
-from earmark.uploads.model import State
+from earmark.uploads.model import File, State
 from earmark.uploads.processing import Processed, Source
 from earmark.uploads.recovery import sweep
 from fixtures.life import complete, preupload, put
@@ -42,7 +42,7 @@ async def put_in_the_middle(flow, image, in_between):
         await in_between()
         yield JPEG[100:]
 
-    permit = flow.uploads.permit(image)
+    permit = flow.uploads.permits.whole(image)
     async with httpx.AsyncClient(timeout=60) as client:
         headers = {**permit.headers, "Content-Length": str(len(JPEG))}
         return await client.put(permit.url, content=body(), headers=headers)
@@ -72,7 +72,7 @@ def test_a_put_around_a_cancel_leaves_nothing_in_s3(flow_of, clock, s3, when):
             with pytest.raises(AlreadySettled):
                 await flow.uploads.complete(image.image, subject="alice")
             over = await flow.uploads.image(image.image)
-            assert (over.state, flow.uploads.download_url(over)) == ("cancelled", None)
+            assert (over.state, flow.uploads.permits.download_url(over)) == ("cancelled", None)
             clock.advance(UPLOAD_TTL + 61)
             await sweep(flow.uploads)
             assert await stored(flow) == []
@@ -230,3 +230,45 @@ def test_over_http_a_worker_stops_at_what_was_cancelled_and_the_next_image_goes_
     service.wait_until(lambda: {one["state"] for one in service.images()} == {"cancelled", "completed"})
     usage = service.usage()
     assert [(one["committed"], one["held"]) for one in usage.values()] == [(1, 0), (len(JPEG), 0)]
+
+
+@pytest.mark.parametrize("where", ["database", "store"])
+def test_a_reservation_that_is_cancelled_on_its_way_is_given_back(
+    flow_of, connection, connections, eventually, monkeypatch, where
+):
+    """Without a key nobody could ask for it again, nor name it."""
+
+    async def run():
+        async with flow_of(parts_over_bytes=1) as flow:
+            await flow.uploads.ledger.configure_subject("alice", plan="pro")
+            at_the_store = asyncio.Event()
+
+            async def never(key, *, content_type):
+                at_the_store.set()
+                await asyncio.Event().wait()
+
+            async def waits_for_a_lock():
+                query = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = %s"
+                return connection.execute(query, (connection.info.dbname,)).fetchone() == (1,)
+
+            monkeypatch.setattr(flow.storage, "begin_parts", never)
+            busy = connections[0]
+            with busy.transaction():
+                if where == "database":
+                    busy.execute("SELECT FROM earmark._private_subject WHERE subject = 'alice' FOR UPDATE")
+                task = asyncio.create_task(flow.uploads.reserve("alice", [File("a.jpg", "image/jpeg", 5)] * 2))
+                await (eventually(waits_for_a_lock) if where == "database" else at_the_store.wait())
+                task.cancel()
+                await asyncio.sleep(0)
+            await asyncio.wait([task])
+            assert task.cancelled()
+            assert await flow.used() == NOTHING
+            entries = await flow.uploads.ledger.history("alice")
+            assert sorted((one.kind, one.cause) for one in entries if one.resource == "images") == [
+                ("reserve", None),
+                ("reserve", None),
+                ("rollback", "cancelled"),
+                ("rollback", "cancelled"),
+            ]
+
+    asyncio.run(run())

@@ -115,7 +115,7 @@ def test_a_completed_image_without_its_object_fails_and_what_is_refundable_comes
             await flow.storage.delete([image.key])
             await repaired(flow, ("missing", image.key))
             lost = await flow.uploads.image(image.image)
-            assert (lost.state, lost.cause, flow.uploads.download_url(lost)) == ("failed", None, None)
+            assert (lost.state, lost.cause, flow.uploads.permits.download_url(lost)) == ("failed", None, None)
             assert "lost from the store" in lost.reason
             assert await flow.used() == (2, 0, len(JPEG), 0), "bytes come back, the month's images do not"
             (entry,) = (await flow.uploads.ledger.history("alice"))[:1]
@@ -138,7 +138,7 @@ def test_a_completed_image_with_another_object_fails_and_the_other_is_never_show
             assert (drift.expected, drift.found) == (len(JPEG), len(JPEG) + 8)
             await repaired(flow, ("size_differs", image.key))
             lost = await flow.uploads.image(image.image)
-            assert (lost.state, flow.uploads.download_url(lost)) == ("failed", None)
+            assert (lost.state, flow.uploads.permits.download_url(lost)) == ("failed", None)
             assert "changed" in lost.reason
             await sweep(flow.uploads)
             assert await keys(flow) == set()

@@ -390,7 +390,7 @@ def _upload_answer(upload: Upload, base_url: str) -> UploadAnswer:
 
 def image_answer(image: Image, uploads: Uploads, base_url: str) -> ImageAnswer:
     """An image as it is told, with fresh links when it is completed; `base_url` as for `preupload_answer`."""
-    url, thumbnail_url = uploads.download_url(image), uploads.download_url(image, "thumbnail")
+    url, thumbnail_url = uploads.permits.download_url(image), uploads.permits.download_url(image, "thumbnail")
     return ImageAnswer(
         image_id=image.image,
         reservation_id=image.reservation,

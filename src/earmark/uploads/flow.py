@@ -4,12 +4,10 @@ reserve -> (PUT) -> complete -> job (see job.py) -> completed; fail, cancel, ret
 """
 
 import asyncio
-import math
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -21,6 +19,7 @@ from earmark.config import Settings
 from earmark.errors import (
     AlreadySettled,
     BulkLimitExceeded,
+    EarmarkError,
     InvalidFile,
     InvalidRequest,
     KeyConflict,
@@ -39,16 +38,15 @@ from earmark.uploads import _calls
 from earmark.uploads._calls import Connections, Deadline, Transition
 from earmark.uploads.failed_rollbacks import FailedRollbacks
 from earmark.uploads.inspection import Limits, check_declared, display_name, inspect_head
-from earmark.uploads.model import File, Image, Part, Preupload, State, Upload, in_one_line
+from earmark.uploads.model import File, Image, Preupload, State, in_one_line
+from earmark.uploads.permits import Permits
 from earmark.uploads.queue import enqueue
-from earmark.uploads.storage import SignedUpload, Storage, StorageError, StoredObject
+from earmark.uploads.storage import Storage, StoredObject
 
 T = TypeVar("T")
 HEAD_BYTES = 65_536
 """How much of an object the first look reads."""
-PARTS_MAX = 1000
-"""Of one file: as many as S3 lists at once."""
-DOWNLOAD_TTL = timedelta(minutes=15)
+_UNHEARD = "whoever reserved it got no answer"
 
 
 class Uploads:
@@ -78,6 +76,7 @@ class Uploads:
         self.settings = settings
         self.limits = Limits.from_settings(settings)
         self.failed_rollbacks = FailedRollbacks(pool)
+        self.permits = Permits(pool, storage, settings)
         self._home = self
 
     def on(self, connection: AsyncConnection[Any]) -> "Uploads":
@@ -109,6 +108,8 @@ class Uploads:
     ) -> Preupload:
         """Takes quota for all the files or none, and permits one upload for each.
 
+        Where that fails later on, or its task is cancelled, what was taken without a key is given back.
+
         Args:
             subject: Whose quota.
             files: At most as many as the plan's `max_bulk_upload`.
@@ -120,7 +121,7 @@ class Uploads:
             BulkLimitExceeded: Too many at once.
             QuotaExceeded: There is not room for all of them.
             KeyConflict: The key was used for other files.
-            StorageError: The store began no upload in parts; without a key the quota was given back.
+            StorageError: The store began no upload in parts.
         """
         if not files:
             raise InvalidRequest("files must name at least one file.", {"field": "files"})
@@ -131,93 +132,49 @@ class Uploads:
                 detail = {"index": index, "filename": shown, "reason": rejection.reason, "code": rejection.code}
                 raise InvalidFile(f"{shown}: {rejection.reason}", detail)
         named = [File(display_name(file.filename), file.content_type, file.size) for file in files]
+        if key is not None:  # under which whoever has it can ask again
+            return await self._permitted(subject, await self._taken(subject, named, key, actor))
+        taking = asyncio.ensure_future(self._taken(subject, named, None, actor))
+        try:
+            return await self._permitted(subject, await asyncio.shield(taking))
+        except BaseException as error:
+            cause = Cause.UPLOAD_FAILED if isinstance(error, Exception) else Cause.CANCELLED
+            await finish(self._give_back(taking, cause))
+            raise
+
+    async def _taken(self, subject: str, files: Sequence[File], key: str | None, actor: str | None) -> _calls.Reserved:
         async with self.pool.connection() as connection:
             answer = await _calls.reserve(
                 connection,
                 subject,
-                named,
+                files,
                 self.deadline(State.RESERVED),
                 key=key,
                 actor=actor,
                 resources=self.settings.image_resources,
             )
         reached("reserved")
-        reservation = _granted(subject, answer)
-        try:
-            uploads = await asyncio.gather(*(self._permitted(image) for image in answer.images))
-        except StorageError:
-            if key is None:  # nobody can ask for this reservation again
-                images = [image.image for image in answer.images]
-                await self.roll_back_many(images, Cause.UPLOAD_FAILED, subject=subject, actor="service")
-            raise
+        return answer
+
+    async def _permitted(self, subject: str, answer: _calls.Reserved) -> Preupload:
         return Preupload(
-            reservation,
+            _granted(subject, answer),
             min(image.upload_expires_at for image in answer.images),
             answer.replayed,
-            tuple(uploads),
+            tuple(await asyncio.gather(*map(self.permits.of, answer.images))),
         )
 
-    async def _permitted(self, image: Image) -> Upload:
-        if image.upload_id is None and image.size > self.settings.parts_over_bytes:
-            image = await self._begin_parts(image)
-        if image.upload_id is None:
-            return Upload(image, self.permit(image))
-        return Upload(image, None, self._parts(image, image.upload_id))
-
-    async def _begin_parts(self, image: Image) -> Image:
-        upload_id = await self.storage.begin_parts(image.key, content_type=image.content_type)
-        async with self.pool.connection() as connection:
-            moved = await _calls.in_parts(connection, image.image, upload_id)
-        if moved.outcome != "begun":
-            await self.storage.abort_parts(image.key, upload_id)
-        return _found(moved, image.image)
-
-    def _parts(self, image: Image, upload_id: str) -> tuple[Part, ...]:
-        step = max(self.settings.part_bytes, math.ceil(image.size / PARTS_MAX))
-        return tuple(
-            Part(
-                number,
-                offset,
-                size,
-                self.storage.sign_part(image.key, upload_id, number, size=size, expires_at=image.upload_expires_at),
-            )
-            for number, offset in enumerate(range(0, image.size, step), 1)
-            for size in (min(step, image.size - offset),)
-        )
-
-    def permit(self, image: Image) -> SignedUpload:
-        """The request that uploads this image: its size and type signed in, good once, until the upload's deadline."""
-        return self.storage.sign_upload(
-            image.key, content_type=image.content_type, size=image.size, expires_at=image.upload_expires_at
-        )
+    async def _give_back(self, taking: Awaitable[_calls.Reserved], cause: Cause) -> None:
+        with suppress(psycopg.Error, EarmarkError):  # nothing was taken, or its rollback is kept and tried again
+            images = [image.image for image in (await taking).images]
+            if images:
+                await self.roll_back_many(images, cause, subject=None, reason=_UNHEARD, actor="service")
 
     async def arrived(self, image: Image) -> StoredObject | None:
         """The image's object as far as it has arrived; the parts of a large file are joined when all are there."""
         if image.upload_id is not None:
             await self.storage.join_parts(image.key, image.upload_id, image.size)
         return await self.storage.head(image.key)
-
-    def download_url(self, image: Image, output: str | None = None) -> str | None:
-        """A short-lived URL of a completed image, or of one of its outputs; None where there is nothing to show."""
-        if image.state is not State.COMPLETED:
-            return None
-        if output is None:
-            return self.original_url(image, DOWNLOAD_TTL)
-        stored = image.outputs.get(output)
-        if stored is None:
-            return None
-        return self.storage.sign_download(
-            stored.key,
-            content_type=stored.content_type,
-            filename=None,
-            expires_at=datetime.now(UTC) + DOWNLOAD_TTL,
-        )
-
-    def original_url(self, image: Image, ttl: timedelta) -> str:
-        """A URL under which the bytes that were uploaded can be read for as long as `ttl`."""
-        return self.storage.sign_download(
-            image.key, content_type=image.content_type, filename=image.filename, expires_at=datetime.now(UTC) + ttl
-        )
 
     async def receiving(self, image_id: UUID) -> None:
         """Notes that the first byte of an upload has come; to be asked before bytes are taken in.

@@ -126,7 +126,7 @@ class ProcessorJobs:
             "filename": image.filename,
             "contentType": image.content_type,
             "size": image.size,
-            "downloadUrl": self._uploads.original_url(image, timedelta(seconds=deadline.ttl_seconds)),
+            "downloadUrl": self._uploads.permits.original_url(image, timedelta(seconds=deadline.ttl_seconds)),
             "resultUrl": address(settings, RESULT_PATH),
         }
         body = msgspec.json.encode(job)
