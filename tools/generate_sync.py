@@ -17,7 +17,7 @@ REPLACEMENTS = (
     (r" It ends,\n        and is logged, also where the caller is cancelled meanwhile\.", ""),
     (r"        Where its task is cancelled .*?given back\.\n\n", ""),
     (r"\bawait ", ""),
-    (r"\bAsync(Client|Images|Ledger|Operations|Reservation|Transport|OwnPool|ConnectionPool|Connection)\b", r"\1"),
+    (r"\bAsync(Client|Images|Ledger|Operations|Reservation|Transport|OwnPool|Sender|Connection(?:Pool)?)\b", r"\1"),
     (r"\b(client|ledger)\._async(?=\b|_)", r"\1._sync"),
     (r"\.aclose\b", ".close"),
     (r"\baclosing\b", "closing"),

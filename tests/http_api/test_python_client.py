@@ -47,6 +47,7 @@ class Line(httpx.AsyncBaseTransport):
         self.seen: list[httpx.Request] = []
         self.arrived, self.gate = asyncio.Event(), asyncio.Event()
         self.gate.set()
+        self.before_answer: Callable[[], object] = lambda: None
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         self.seen.append(request)
@@ -61,6 +62,7 @@ class Line(httpx.AsyncBaseTransport):
         if self.lost:
             self.lost -= 1
             raise httpx.ReadTimeout("lost", request=request)
+        self.before_answer()
         return response
 
 
@@ -225,6 +227,50 @@ async def test_a_task_that_is_cancelled_twice_still_rolls_back(client: AsyncClie
     with pytest.raises(asyncio.CancelledError):
         await task
     assert await used(client) == (0, 0)
+
+
+@pytest.mark.parametrize("reserve", ["reserve", "preupload"])
+@pytest.mark.parametrize("when", ["on its way", "lost", "answered"])
+async def test_a_cancelled_reservation_is_given_back(
+    client_of: Callable[..., AsyncClient], line: Line, ledger: Ledger, reserve: str, when: str
+):
+    """Nobody knows its id: its call goes on, also when its answer is lost, and what it took comes back."""
+    client = client_of("alice", Role.AUTHENTICATED)
+
+    async def reserving() -> None:
+        if reserve == "reserve":
+            await client.reserve(None, {"images": 1})
+        else:
+            await client.images.preupload([File("a.jpg", "image/jpeg", 5)])
+        if when == "answered":
+            pytest.fail("it was answered")
+
+    line.gate.clear()
+    task = asyncio.create_task(reserving())
+    await line.arrived.wait()
+    line.lost = int(when == "lost")
+    if when == "answered":
+        line.before_answer = task.cancel
+    else:
+        task.cancel()
+        await asyncio.wait([task])  # at once, whatever the service does
+    line.gate.set()
+    await asyncio.wait([task])
+    assert task.cancelled()
+    await client.close()
+    assert [(one.kind, one.cause, one.actor) for one in ledger.history("alice") if one.resource == "images"] == [
+        ("rollback", "cancelled", "alice"),
+        ("reserve", None, "alice"),
+    ]
+
+
+async def test_a_cancelled_reservation_under_a_key_stays(client: AsyncClient, line: Line):
+    task = asyncio.create_task(client.reserve("alice", {"images": 1}, key="upload-7"))
+    line.before_answer = task.cancel
+    await asyncio.wait([task])
+    assert task.cancelled()
+    await client.close()
+    assert (await client.reserve("alice", {"images": 1}, key="upload-7")).grant.replayed
 
 
 @pytest.mark.parametrize("items", [["a"], ["a", "b"]])

@@ -93,6 +93,8 @@ class AsyncClient:
     ) -> AsyncReservation:
         """Takes quota, all of it or none; a reservation that was denied is false, and says what it was short of.
 
+        Where its task is cancelled meanwhile, what was taken without a key is given back.
+
         Args:
             subject: Whose quota; None: the token's own. A service may name anybody.
             amounts: Per resource, whole numbers from 1: one item, named "1".

@@ -24,6 +24,8 @@ class AsyncImages:
     ) -> Preupload:
         """Takes quota for all files or none, and permits their upload.
 
+        Where its task is cancelled meanwhile, what was taken without a key is given back.
+
         Raises:
             QuotaExceeded: There is not room for all of them.
             BulkLimitExceeded: More files than the plan allows at once.

@@ -14,6 +14,7 @@ from earmark.client.calls import Call
 from earmark.client.connecting import bearer, http_options, service_url
 from earmark.client.problems import UNREADABLE, not_earmark, refuse, unreachable
 from earmark.client.retrying import repeat
+from earmark.client.sending import AsyncSender
 
 T = TypeVar("T")
 Content = bytes | Callable[[], AsyncGenerator[bytes, None]]
@@ -36,7 +37,7 @@ class AsyncTransport:
         if isinstance(token, str):
             bearer(token)
         self._token = token
-        self._attempts = attempts
+        self._sender = AsyncSender(self._attempt, attempts)
         self._owns_http = http is None
         self._timeout_seconds = timeout_seconds
         self._http = http or httpx.AsyncClient(**http_options(timeout_seconds))
@@ -44,12 +45,13 @@ class AsyncTransport:
 
     async def close(self) -> None:
         """Closes the connections, where they are its own."""
+        await self._sender.close()
         if self._owns_http:
             await self._http.aclose()
 
     async def run(self, call: Call[T]) -> T:
         """Sends a call, again where that may help, and decodes its answer."""
-        return await repeat(lambda: self._attempt(call), self._attempts)
+        return await self._sender.send(call)
 
     async def deliver(
         self,

@@ -14,6 +14,7 @@ from earmark.client.calls import Call
 from earmark.client.connecting import bearer, http_options, service_url
 from earmark.client.problems import UNREADABLE, not_earmark, refuse, unreachable
 from earmark.client.retrying import repeat_sync
+from earmark.client.sending import Sender
 
 T = TypeVar("T")
 Content = bytes | Callable[[], Generator[bytes, None, None]]
@@ -36,7 +37,7 @@ class Transport:
         if isinstance(token, str):
             bearer(token)
         self._token = token
-        self._attempts = attempts
+        self._sender = Sender(self._attempt, attempts)
         self._owns_http = http is None
         self._timeout_seconds = timeout_seconds
         self._http = http or httpx.Client(**http_options(timeout_seconds))
@@ -44,12 +45,13 @@ class Transport:
 
     def close(self) -> None:
         """Closes the connections, where they are its own."""
+        self._sender.close()
         if self._owns_http:
             self._http.close()
 
     def run(self, call: Call[T]) -> T:
         """Sends a call, again where that may help, and decodes its answer."""
-        return repeat_sync(lambda: self._attempt(call), self._attempts)
+        return self._sender.send(call)
 
     def deliver(
         self,

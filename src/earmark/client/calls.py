@@ -53,7 +53,10 @@ class History:
 
 @dataclass(frozen=True, slots=True)
 class Call(Generic[T]):
-    """One request, and what to make of the JSON that answers it."""
+    """One request, and what to make of the JSON that answers it.
+
+    `lost` names the reservation that nobody could settle, should the answer reach nobody.
+    """
 
     method: str
     path: str
@@ -61,6 +64,7 @@ class Call(Generic[T]):
     query: Mapping[str, str | int | None]
     body: Json | None = None
     key: str | None = None
+    lost: Callable[[T], UUID] | None = None
 
     @property
     def content(self) -> bytes | None:
@@ -101,7 +105,12 @@ def reserve(
         grant = value_of(Grant, told, outcome="granted")
         return told["usage"]["subject"], grant
 
-    return Call("POST", "/api/reservations", decode, {}, body, key_or_own(key))
+    def lost(told: tuple[str, Grant]) -> UUID:
+        reservation = told[1].reservation
+        assert reservation is not None  # noqa: S101 - a refusal is no answer
+        return reservation
+
+    return Call("POST", "/api/reservations", decode, {}, body, key_or_own(key), lost if key is None else None)
 
 
 def denied(detail: Mapping[str, Any]) -> tuple[str, Grant]:

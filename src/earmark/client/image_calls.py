@@ -70,7 +70,11 @@ def preupload(files: Sequence[File], *, subject: str | None, key: str | None) ->
         uploads = [_upload(one, file) for one, file in zip(told["images"], files, strict=True)]
         return value_of(Preupload, told, uploads=uploads)
 
-    return Call("POST", "/api/images/preupload", decode, {}, {"files": declared, "subject": subject}, key_or_own(key))
+    def lost(told: Preupload) -> UUID:
+        return told.reservation
+
+    body = {"files": declared, "subject": subject}
+    return Call("POST", "/api/images/preupload", decode, {}, body, key_or_own(key), lost if key is None else None)
 
 
 def complete(image: UUID, *, subject: str | None) -> Call[str]:
