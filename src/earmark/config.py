@@ -86,7 +86,9 @@ class Settings(BaseSettings):
     """Its port; unset: it answers nothing. `earmark serve` answers them at its own address."""
 
     upload_ttl_seconds: Seconds = 900
-    """From the reservation until the upload must be complete."""
+    """From the reservation until the upload must have begun: so long its URLs are good."""
+    upload_grace_seconds: Annotated[float, Field(ge=0, le=TEN_YEARS_SECONDS)] = 300
+    """How much longer an upload that began in time is waited for."""
     queue_ttl_seconds: Seconds = 3600
     """From a complete upload until a worker must have started on it."""
     processing_ttl_seconds: Seconds = 60
@@ -231,6 +233,11 @@ class Settings(BaseSettings):
         if missing:
             raise ValueError(f"EARMARK_PROCESSING={self.processing} needs {', '.join(missing)}")
         return self
+
+    @property
+    def upload_hold_seconds(self) -> float:
+        """How long a reservation of images lasts, where nothing is uploaded."""
+        return self.upload_ttl_seconds + self.upload_grace_seconds + self.evidence_ttl_seconds
 
     @property
     def is_local(self) -> bool:

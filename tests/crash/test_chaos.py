@@ -31,6 +31,7 @@ SETTINGS = {
     "processing_ttl_seconds": 2,
     "queue_ttl_seconds": 4,
     "upload_ttl_seconds": 5,
+    "upload_grace_seconds": 0.5,
     "sweep_interval_seconds": 0.2,
     "retry_base_seconds": 0.05,
     "retry_cap_seconds": 0.2,

@@ -15,7 +15,7 @@ from fixtures.life import assert_what_is_there_is_what_is_used, complete, preupl
 from fixtures.pictures import picture
 
 SHORT = {"evidence_ttl_seconds": 1, "processing_ttl_seconds": 2, "sweep_interval_seconds": 0.2}
-SHORT_UPLOAD = SHORT | {"upload_ttl_seconds": 5}
+SHORT_UPLOAD = SHORT | {"upload_ttl_seconds": 5, "upload_grace_seconds": 0}
 """Enough for a loaded machine to put what is to arrive in time."""
 
 

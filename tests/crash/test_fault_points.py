@@ -28,6 +28,7 @@ SETTINGS = {
     "evidence_ttl_seconds": 1,
     "processing_ttl_seconds": 1.5,
     "upload_ttl_seconds": 4,
+    "upload_grace_seconds": 0,
     "queue_ttl_seconds": 4,
     "sweep_interval_seconds": 0.2,
     "retry_base_seconds": 0.01,

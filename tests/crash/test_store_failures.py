@@ -69,7 +69,7 @@ def test_gone_when_outputs_are_to_be_stored(on_s3, own_object_store, tmp_path):
 
 def test_gone_at_a_deadline(on_s3, own_object_store):
     """Without evidence nothing is expired; the hold's own, later deadline is what gives the quota back."""
-    service = on_s3(upload_ttl_seconds=1, evidence_ttl_seconds=60)
+    service = on_s3(upload_ttl_seconds=1, upload_grace_seconds=0, evidence_ttl_seconds=60)
     preupload(service, JPEG)
     own_object_store.kill()
     service.wait_until(lambda: service.log_lines("recovery_postponed"))

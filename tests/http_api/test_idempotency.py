@@ -10,8 +10,10 @@ import httpx
 import psycopg
 import pytest
 
+from earmark import Ledger
 from earmark.http_api.app import create_app
 from earmark.http_api.caller import Role
+from earmark.model import PlanQuota
 from http_api.harness import Api, described, opened
 
 pytestmark = pytest.mark.anyio
@@ -167,6 +169,52 @@ async def test_another_request_under_the_key_is_refused_and_named(api: Api, alic
         response = await alice.post(path, json=body, headers=KEY)
         assert (response.status_code, response.json()["type"]) == (422, "/problems/idempotency-key-reused")
         assert set(differs) <= set(response.json()["differs"])
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"max_file_bytes": 1},
+        {"allowed_types": ("image/png",)},
+        {"upload_ttl_seconds": 60.0},
+        {"upload_grace_seconds": 7.0},
+        {"evidence_ttl_seconds": 7.0},
+        {"image_resources": {"credits": 5}},
+    ],
+    ids=lambda changed: next(iter(changed)),
+)
+@pytest.mark.parametrize("room", [2, 0], ids=["granted", "denied"])
+async def test_a_preupload_is_answered_the_same_whatever_the_settings_are_by_now(
+    database: str, tmp_path: Path, ledger: Ledger, changed: dict[str, object], room: int
+):
+    """Its images are there, or it was refused: a deploy in between is no reason to tell its client otherwise."""
+    ledger.configure_plan("pro", quotas={"credits": PlanQuota(5, "P1M", refundable=False)})
+    ledger.configure_subject("alice", quotas={"images": room})
+    answers = []
+    for settings in ({}, changed):
+        async with opened(database, tmp_path, **settings) as services:
+            api = Api(services, create_app(services))
+            alice = api.client("alice")
+            key = {"Idempotency-Key": "key-1"}
+            answers.append(await alice.post("/api/images/preupload", json={"files": [described()] * 2}, headers=key))
+            other = {"files": [described(filename="other.jpg")] * 2}
+            reused = await alice.post("/api/images/preupload", json=other, headers=key)
+            assert reused.json()["type"] == "/problems/idempotency-key-reused"
+            await alice.aclose()
+    first, again = [answer.json() for answer in answers]
+    assert [answer.status_code for answer in answers] == [201 if room else 429] * 2
+    assert answers[1].headers["idempotency-replayed"] == "true"
+    if room:
+        assert [one["imageId"] for one in again["images"]] == [one["imageId"] for one in first["images"]]
+        assert [one["expiresAt"] for one in again["images"]] == [one["expiresAt"] for one in first["images"]]
+    assert ledger.usage("alice").resources["images"].held == room
+
+
+async def test_a_file_that_is_not_taken_is_refused_under_a_key_too(api: Api, alice: httpx.AsyncClient):
+    for _ in range(2):
+        answer = await alice.post("/api/images/preupload", json=described(content_type="text/plain"), headers=KEY)
+        assert answer.json()["type"] == "/problems/invalid-file"
+    assert (await alice.post("/api/images/preupload", json=described(), headers=KEY)).status_code == 201
 
 
 async def test_keys_of_different_subjects_never_meet(api: Api, alice: httpx.AsyncClient, service: httpx.AsyncClient):

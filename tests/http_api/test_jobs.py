@@ -19,6 +19,7 @@ import pytest
 from standardwebhooks.webhooks import Webhook
 
 from earmark.http_api.app import create_app
+from earmark.uploads import _calls
 from earmark.uploads.job import ImageJobs
 from earmark.uploads.outside import Jobs, ProcessorJobs, QStashJobs
 from earmark.uploads.process_pool import ImagePool
@@ -272,6 +273,22 @@ async def test_a_result_commits_at_what_was_really_used(external: Outside):
     assert await external.api.used(external.alice) == {
         "images": (1, 0), "storage_bytes": (len(JPEG), 0), "credits": (2, 0),
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("overtaken", [False, True])
+async def test_what_the_inspection_found_is_told_of_the_image(external: Outside, overtaken: bool):
+    """Also where the result is there before the note that the job was taken."""
+    image = await external.api.queued(external.alice)
+    if overtaken:
+        assert (await external.result(image)).status_code == 200
+        async with external.api.services.uploads.pool.connection() as connection:
+            found = {"width": 64, "height": 48, "format": "jpeg"}
+            await _calls.hand_over(connection, UUID(image), 1, _calls.Deadline(60, 60), found)
+    else:
+        assert await external.jobs.run(UUID(image)) == "told"
+        assert (await external.result(image)).status_code == 200
+    shown = (await external.alice.get(f"/api/images/{image}")).json()
+    assert (shown["state"], shown["width"], shown["height"], shown["format"]) == ("completed", 64, 48, "jpeg")
 
 
 async def test_a_report_that_comes_again_is_answered_as_before(external: Outside):

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from typing import Any
 from uuid import UUID, uuid4
 
 import httpx
@@ -10,6 +11,7 @@ import pytest
 from starlette.routing import Route
 
 from earmark.http_api.app import create_app
+from earmark.uploads.recovery import sweep
 from http_api.harness import ADDRESS, JPEG, Api
 
 pytestmark = pytest.mark.anyio
@@ -55,6 +57,22 @@ async def test_a_reservation_that_ends_while_the_bytes_arrive(api: Api, alice: h
     assert (response.status_code, response.json()["type"]) == (410, "/problems/reservation-over")
     assert api.objects == []
     assert await api.used(alice) == {"images": (0, 0), "storage_bytes": (0, 0)}
+
+
+async def test_an_upload_that_is_under_way_when_its_link_ends_is_accepted(
+    api: Api, alice: httpx.AsyncClient, clock: Any
+):
+    (upload,) = await api.reserved(alice)
+    image = await api.services.uploads.image(UUID(upload["imageId"]))
+
+    async def body() -> AsyncIterator[bytes]:
+        yield JPEG[:100]
+        clock.advance((image.upload_expires_at - image.created_at).total_seconds() + 1)
+        await sweep(api.services.uploads)
+        yield JPEG[100:]
+
+    assert (await put(alice, upload, body(), **{"Content-Length": str(len(JPEG))})).status_code == 201
+    assert (await alice.post("/api/images/complete", json={"imageId": upload["imageId"]})).status_code == 202
 
 
 async def test_q57_a_link_is_good_once(api: Api, alice: httpx.AsyncClient):

@@ -17,7 +17,7 @@ from fixtures.races import all_at_once
 
 JPEG = picture()
 NOTHING = (0, 0, 0, 0)
-UPLOAD_TTL = 900
+UPLOAD_TTL = 1200
 ROUNDS = 12
 HOW_IT_ENDED = """
 SELECT i.state, ARRAY(SELECT j.kind FROM earmark._private_journal j
@@ -76,6 +76,21 @@ def test_a_put_around_a_cancel_leaves_nothing_in_s3(flow_of, clock, s3, when):
             clock.advance(UPLOAD_TTL + 61)
             await sweep(flow.uploads)
             assert await stored(flow) == []
+
+    asyncio.run(run())
+
+
+def test_a_put_that_is_under_way_when_its_url_ends_is_accepted_in_s3(flow_of, clock, s3):
+    async def run():
+        async with flow_of(storage=s3) as flow:
+            image = await flow.reserve(JPEG)
+
+            async def url_ends():
+                clock.advance((image.upload_expires_at - image.created_at).total_seconds() + 1)
+                assert sum((await sweep(flow.uploads)).images.values()) == 0
+
+            assert (await put_in_the_middle(flow, image, url_ends)).status_code == 200
+            assert (await flow.uploads.complete(image.image, subject="alice")).state == "uploaded"
 
     asyncio.run(run())
 

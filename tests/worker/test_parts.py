@@ -15,7 +15,7 @@ from fixtures.pictures import large_picture
 
 PART = 5 * 2**20
 SETTINGS = {"parts_over_bytes": PART, "part_bytes": PART}
-UPLOAD_TTL = 901
+UPLOAD_TTL = 1201
 
 
 PNG = large_picture()

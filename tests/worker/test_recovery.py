@@ -16,7 +16,7 @@ from earmark.worker.sweeper import sweep_once
 from fixtures.pictures import picture
 
 JPEG = picture()
-UPLOAD_TTL, QUEUE_TTL, PROCESSING_TTL = 901, 3601, 61
+UPLOAD_TTL, QUEUE_TTL, PROCESSING_TTL = 1201, 3601, 61
 
 
 def test_nothing_is_done_before_the_deadline(flow_of, clock):
@@ -324,7 +324,8 @@ def test_times_of_the_books_are_times_of_the_database(flow_of, clock):
         async with flow_of() as flow:
             clock.set("2031-03-10T12:00:00Z")
             image = await flow.reserve(JPEG)
-            assert image.due_at - image.created_at == timedelta(seconds=900)
+            assert image.upload_expires_at - image.created_at == timedelta(seconds=900)
+            assert image.due_at - image.created_at == timedelta(seconds=1200)
             assert image.created_at.year == 2031
 
     asyncio.run(run())

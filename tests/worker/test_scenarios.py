@@ -222,7 +222,7 @@ class Player:
 @pytest.mark.parametrize("name", STEPS)
 def test_steps(name, flow_of, clock):
     async def run():
-        async with flow_of() as flow:
+        async with flow_of(upload_grace_seconds=0) as flow:
             await Player(flow, clock).play(SCENARIOS[name])
 
     asyncio.run(run())

@@ -150,6 +150,5 @@ async def _keep(database: Callable[[], None]) -> dict[str, object]:
 
 
 async def _remove_abandoned(storage: LocalStorage, settings: Settings) -> dict[str, object]:
-    hold_seconds = settings.upload_ttl_seconds + settings.evidence_ttl_seconds
-    removed = await storage.remove_abandoned(timedelta(seconds=hold_seconds))
+    removed = await storage.remove_abandoned(timedelta(seconds=settings.upload_hold_seconds))
     return {"files": removed} if removed else {}

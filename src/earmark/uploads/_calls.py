@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -85,21 +86,29 @@ async def reserve(
     files: Sequence[File],
     deadline: Deadline,
     *,
+    grace_seconds: float,
     key: str | None,
     actor: str | None,
     resources: Amounts,
+    only_replay: bool = False,
 ) -> Reserved:
-    """Take quota for files, and `resources` besides for each, and open an image for each."""
+    """Take quota for files, and `resources` besides for each, and open an image for each.
+
+    With `only_replay` only what was answered under the key before is answered, else `new`.
+    """
     more = {"resources": dict(resources)} if resources else {}
     row = await _one(
         connection,
-        "SELECT outcome, reservation, replayed, detail, images FROM earmark.images_reserve(%s, %s, %s, %s, %s, %s)",
+        "SELECT outcome, reservation, replayed, detail, images "
+        "FROM earmark.images_reserve(%s, %s, %s, %s, %s, %s, %s, %s)",
         subject,
         Jsonb([{**asdict(file), **more} for file in files]),
         deadline.ttl_seconds,
         deadline.evidence_seconds,
         key,
         actor,
+        grace_seconds,
+        only_replay,
     )
     return Reserved(row[0], row[1], row[2], row[3] or {}, msgspec.convert(row[4] or (), tuple[Image, ...]))
 
@@ -131,10 +140,17 @@ async def start(connection: Connection, image: UUID, deadline: Deadline) -> Tran
     return _moved(await _one(connection, query, image, deadline.ttl_seconds, deadline.evidence_seconds))
 
 
-async def hand_over(connection: Connection, image: UUID, attempt: int, deadline: Deadline) -> Transition:
-    """A processor outside has taken this attempt."""
-    query = "SELECT outcome, document FROM earmark.image_hand_over(%s, %s, %s, %s)"
-    return _moved(await _one(connection, query, image, attempt, deadline.ttl_seconds, deadline.evidence_seconds))
+async def hand_over(
+    connection: Connection,
+    image: UUID,
+    attempt: int,
+    deadline: Deadline,
+    metadata: Mapping[str, object] = MappingProxyType({}),
+) -> Transition:
+    """A processor outside has taken this attempt; `metadata` was found before."""
+    query = "SELECT outcome, document FROM earmark.image_hand_over(%s, %s, %s, %s, %s)"
+    ttl, evidence = deadline.ttl_seconds, deadline.evidence_seconds
+    return _moved(await _one(connection, query, image, attempt, ttl, evidence, Jsonb(dict(metadata))))
 
 
 async def delivery(connection: Connection, image: UUID, delivery: str) -> tuple[Image | None, Any]:

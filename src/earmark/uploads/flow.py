@@ -125,15 +125,15 @@ class Uploads:
         """
         if not files:
             raise InvalidRequest("files must name at least one file.", {"field": "files"})
-        for index, file in enumerate(files):
-            rejection = check_declared(file.filename, file.content_type, file.size, self.limits)
-            if rejection is not None:
-                shown = display_name(file.filename)
-                detail = {"index": index, "filename": shown, "reason": rejection.reason, "code": rejection.code}
-                raise InvalidFile(f"{shown}: {rejection.reason}", detail)
+        invalid = self._invalid(files)
+        if invalid is not None and key is None:
+            raise invalid
         named = [File(display_name(file.filename), file.content_type, file.size) for file in files]
-        if key is not None:  # under which whoever has it can ask again
-            return await self._permitted(subject, await self._taken(subject, named, key, actor))
+        if key is not None:  # under which whoever has it can ask again, whatever the limits are by then
+            answer = await self._taken(subject, named, key, actor, only_replay=invalid is not None)
+            if invalid is not None and answer.outcome == "new":
+                raise invalid
+            return await self._permitted(subject, answer)
         taking = asyncio.ensure_future(self._taken(subject, named, None, actor))
         try:
             return await self._permitted(subject, await asyncio.shield(taking))
@@ -142,16 +142,30 @@ class Uploads:
             await finish(self._give_back(taking, cause))
             raise
 
-    async def _taken(self, subject: str, files: Sequence[File], key: str | None, actor: str | None) -> _calls.Reserved:
+    def _invalid(self, files: Sequence[File]) -> InvalidFile | None:
+        """Of the first file that would never be accepted."""
+        for index, file in enumerate(files):
+            rejection = check_declared(file.filename, file.content_type, file.size, self.limits)
+            if rejection is not None:
+                shown = display_name(file.filename)
+                detail = {"index": index, "filename": shown, "reason": rejection.reason, "code": rejection.code}
+                return InvalidFile(f"{shown}: {rejection.reason}", detail)
+        return None
+
+    async def _taken(
+        self, subject: str, files: Sequence[File], key: str | None, actor: str | None, *, only_replay: bool = False
+    ) -> _calls.Reserved:
         async with self.pool.connection() as connection:
             answer = await _calls.reserve(
                 connection,
                 subject,
                 files,
                 self.deadline(State.RESERVED),
+                grace_seconds=self.settings.upload_grace_seconds,
                 key=key,
                 actor=actor,
                 resources=self.settings.image_resources,
+                only_replay=only_replay,
             )
         reached("reserved")
         return answer

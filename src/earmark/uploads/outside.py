@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 from uuid import UUID
@@ -107,7 +108,7 @@ class ProcessorJobs:
             return await _later(self._uploads, image)
         if isinstance(found, Rejection):
             return await self._end(image, Cause.VALIDATION_FAILED, found.reason, "rejected")
-        return await _tell(self._uploads, image, self._post)
+        return await _tell(self._uploads, image, partial(self._post, found))
 
     async def _inspect(self, image: Image) -> Inspected | Rejection:
         with tempfile.TemporaryDirectory(prefix="earmark-") as folder:
@@ -117,7 +118,7 @@ class ProcessorJobs:
                 return await self._jobs.inspect(image, path)
             return await self._jobs.inspect(image, path, is_last_try=True)
 
-    async def _post(self, image: Image) -> None:
+    async def _post(self, found: Inspected, image: Image) -> None:
         settings, deadline = self._uploads.settings, external_deadline(self._uploads)
         job = {
             "imageId": image.image,
@@ -134,7 +135,7 @@ class ProcessorJobs:
         await _post(self._client, settings.processor_url, body, self._signatures.signed(message_id(image), body))
         reached("posted")
         async with self._uploads.pool.connection() as connection:
-            await _calls.hand_over(connection, image.image, image.attempt + 1, deadline)
+            await _calls.hand_over(connection, image.image, image.attempt + 1, deadline, found.metadata)
         reached("handed_over")
 
     async def _end(self, image: Image, cause: Cause, reason: str, outcome: str) -> str:

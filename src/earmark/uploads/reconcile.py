@@ -162,8 +162,7 @@ async def _unneeded_objects(uploads: Uploads, moment: datetime, repair: bool) ->
 
 
 def _life(uploads: Uploads) -> timedelta:
-    settings = uploads.settings
-    return timedelta(seconds=settings.upload_ttl_seconds + settings.evidence_ttl_seconds) + CLOCKS_DIFFER
+    return timedelta(seconds=uploads.settings.upload_hold_seconds) + CLOCKS_DIFFER
 
 
 async def _judged(uploads: Uploads, objects: Sequence[StoredObject], moment: datetime) -> list[Drift]:

@@ -118,7 +118,7 @@ async def _completed(connection: AsyncConnection[Any], image: Image, result: Res
         image.image,
         result.attempt,
         content_type=image.content_type,
-        metadata={},
+        metadata=image.metadata,
         outputs={},
         actual=result.actual,
     )

@@ -282,7 +282,7 @@ export class Uploads {
     if (this.#closed) return;
     row.error = error.message;
     if (isTransient(error) || error.status === 401) row.untold = verb;
-    const until = row.target.expiresAt ? ` at ${clock(row.target.expiresAt)} at the latest` : "";
+    const until = row.target.expiresAt ? ` soon after ${clock(row.target.expiresAt)}` : "";
     const state = verb === "cancel" ? "cancelled" : "failed";
     this.#end(row, state, `${error.message} The held quota comes back by itself${until}.`);
     this.#events.refused(error);

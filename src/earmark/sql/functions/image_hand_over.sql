@@ -1,5 +1,6 @@
-CREATE OR REPLACE FUNCTION earmark.image_hand_over(image uuid, attempt int, ttl_seconds float8, evidence_seconds float8)
-RETURNS TABLE (outcome text, document jsonb)
+CREATE OR REPLACE FUNCTION earmark.image_hand_over(
+    image uuid, attempt int, ttl_seconds float8, evidence_seconds float8, metadata jsonb DEFAULT '{}'
+) RETURNS TABLE (outcome text, document jsonb)
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = earmark, pg_temp
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 #variable_conflict use_column
@@ -11,8 +12,13 @@ BEGIN
     IF next THEN
         PERFORM _private_move_image(found, 'processing', ttl_seconds, evidence_seconds, image_hand_over.attempt);
     END IF;
+    -- Also where the result was faster than this.
+    UPDATE _private_image i SET metadata = image_hand_over.metadata
+    WHERE (i.root, i.image) = (found.root, found.image) AND i.attempt = image_hand_over.attempt AND i.metadata = '{}'
+        AND i.state IN ('processing', 'completed') AND image_hand_over.metadata <> '{}';
     RETURN QUERY SELECT CASE WHEN next THEN 'handed_over' ELSE 'stale' END, _private_image_document(found.image);
 END $$;
 COMMENT ON FUNCTION earmark.image_hand_over IS
 'uploaded -> processing: a processor outside has taken this attempt, which must be the next one; its result is due within ttl_seconds.
+metadata: what was found of it before.
 outcome: handed_over, stale (the attempt began already, or is over, or the image is).';
