@@ -96,4 +96,7 @@ def versions(*names: str) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:  # all is closed on the way here
+        sys.exit(130)

@@ -15,6 +15,7 @@ import os
 import platform
 import random
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -81,7 +82,8 @@ def work(path: Path) -> float:
 def bare(paths: list[Path], processes: int) -> tuple[float, float]:
     """Seconds of the work alone, in processes that are warm, and processor seconds."""
     context = multiprocessing.get_context("forkserver")
-    with ProcessPoolExecutor(processes, mp_context=context) as pool:
+    deaf = (signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is for this process, which ends them
+    with ProcessPoolExecutor(processes, mp_context=context, initializer=signal.signal, initargs=deaf) as pool:
         list(pool.map(work, paths[: 2 * processes]))
         begun = time.perf_counter()
         used = sum(pool.map(work, paths))
@@ -258,4 +260,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:  # all is closed on the way here
+        sys.exit(130)

@@ -20,7 +20,6 @@ from earmark.errors import (
     AlreadySettled,
     BulkLimitExceeded,
     EarmarkError,
-    InvalidFile,
     InvalidRequest,
     KeyConflict,
     NotFound,
@@ -37,7 +36,7 @@ from earmark.model import Amounts, Cause
 from earmark.uploads import _calls
 from earmark.uploads._calls import Connections, Deadline, Transition
 from earmark.uploads.failed_rollbacks import FailedRollbacks
-from earmark.uploads.inspection import Limits, check_declared, display_name, inspect_head
+from earmark.uploads.inspection import Limits, display_name, first_invalid, inspect_head
 from earmark.uploads.model import File, Image, Preupload, State, in_one_line
 from earmark.uploads.permits import Permits
 from earmark.uploads.queue import enqueue
@@ -125,7 +124,7 @@ class Uploads:
         """
         if not files:
             raise InvalidRequest("files must name at least one file.", {"field": "files"})
-        invalid = self._invalid(files)
+        invalid = first_invalid(files, self.limits)
         if invalid is not None and key is None:
             raise invalid
         named = [File(display_name(file.filename), file.content_type, file.size) for file in files]
@@ -141,16 +140,6 @@ class Uploads:
             cause = Cause.UPLOAD_FAILED if isinstance(error, Exception) else Cause.CANCELLED
             await finish(self._give_back(taking, cause))
             raise
-
-    def _invalid(self, files: Sequence[File]) -> InvalidFile | None:
-        """Of the first file that would never be accepted."""
-        for index, file in enumerate(files):
-            rejection = check_declared(file.filename, file.content_type, file.size, self.limits)
-            if rejection is not None:
-                shown = display_name(file.filename)
-                detail = {"index": index, "filename": shown, "reason": rejection.reason, "code": rejection.code}
-                return InvalidFile(f"{shown}: {rejection.reason}", detail)
-        return None
 
     async def _taken(
         self, subject: str, files: Sequence[File], key: str | None, actor: str | None, *, only_replay: bool = False

@@ -9,7 +9,7 @@ import mimetypes
 import re
 import unicodedata
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Self
 
 from PIL import AvifImagePlugin, ExifTags, Image, UnidentifiedImageError
 
-from earmark.errors import InvalidRequest
+from earmark.errors import InvalidFile, InvalidRequest
 from earmark.uploads import jpeg_scans, png_stream
 from earmark.uploads.decoder_memory import limited_memory
 from earmark.uploads.excerpt import Excerpt
@@ -29,6 +29,7 @@ from earmark.uploads.png_stream import DamagedPngError, check_png
 
 if TYPE_CHECKING:  # pydantic would cost every decoding process memory
     from earmark.config import Settings
+    from earmark.uploads.model import File
 
 HEAD_BYTES = 64 * 1024
 """How much of a file `inspect_head` wants to see."""
@@ -149,6 +150,17 @@ def check_declared(filename: str, content_type: str, size: int, limits: Limits) 
         or _check_extension(filename, content_type)
         or _check_file_size(size, limits)
     )
+
+
+def first_invalid(files: "Sequence[File]", limits: Limits) -> InvalidFile | None:
+    """The error of the first of these files that would never be accepted; None where all may come."""
+    for index, file in enumerate(files):
+        rejection = check_declared(file.filename, file.content_type, file.size, limits)
+        if rejection is not None:
+            shown = display_name(file.filename)
+            detail = {"index": index, "filename": shown, "reason": rejection.reason, "code": rejection.code}
+            return InvalidFile(f"{shown}: {rejection.reason}", detail)
+    return None
 
 
 def display_name(filename: str) -> str:
