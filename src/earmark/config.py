@@ -146,8 +146,8 @@ class Settings(BaseSettings):
     qstash_next_signing_key: SecretStr | None = None
     """Signs them from the next rotation of the keys on; until then both are good."""
     webhook_secrets: Annotated[tuple[SecretStr, ...], NoDecode] = ()
-    """Standard Webhooks secrets (`whsec_…`), comma-separated: the first signs, all are good. Needed with `external`;
-    with `webhook`, whoever has one may call, too."""
+    """Standard Webhooks secrets (`whsec_…`), comma-separated: each signs, all are good. Needed with `external`; with
+    `webhook`, whoever has one may call, too."""
     processor_url: str | None = None
     """With `external`: where jobs are posted."""
     external_ttl_seconds: Seconds = 3600

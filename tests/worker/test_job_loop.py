@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import asynccontextmanager
+from uuid import UUID
 
 import pytest
 
@@ -80,5 +81,36 @@ def test_its_connection_ends_as_it_shows_that_it_lives(working, eventually, conn
             await cut(connection, eventually, "procrastinate_workers", "update_heartbeat")
             since = connection.execute("SELECT clock_timestamp()").fetchone()[0]
             await eventually(lambda: found(connection, BEATEN, since))
+
+    asyncio.run(run())
+
+
+class NeverEnds:
+    """A job that is still told to somebody outside who does not answer."""
+
+    def __init__(self) -> None:
+        self.begun = asyncio.Event()
+        self.images: list[UUID] = []
+
+    async def run(self, image_id: UUID) -> str:
+        self.images.append(image_id)
+        self.begun.set()
+        await asyncio.Event().wait()
+        return "told"
+
+
+def test_a_job_that_a_shutdown_cuts_short_comes_again(flow_of, monkeypatch):
+    """Else the image would wait for its deadline, an hour, as no attempt of it had begun."""
+    monkeypatch.setattr(job_loop, "GRACE_SECONDS", 0.01)
+
+    async def run():
+        async with flow_of() as flow, flow.uploads.queue.open_async():
+            image, jobs = await flow.uploaded(JPEG), NeverEnds()
+            loop = asyncio.create_task(run_jobs(flow.uploads.queue, jobs, processes=1))
+            await jobs.begun.wait()
+            loop.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await loop
+            assert await flow.jobs_waiting() == jobs.images == [image.image]
 
     asyncio.run(run())

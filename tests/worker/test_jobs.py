@@ -12,7 +12,7 @@ import pytest
 from PIL import Image as Picture
 
 from earmark.config import Settings
-from earmark.errors import AlreadySettled, ValidationFailed
+from earmark.errors import AlreadySettled, SchemaMismatch, ValidationFailed
 from earmark.model import Cause
 from earmark.uploads import _calls, job
 from earmark.uploads.job import ImageJobs, backoff_seconds
@@ -217,6 +217,7 @@ def test_shutting_down_hands_the_job_to_the_next_worker(flow_of, eventually):
     asyncio.run(run())
 
 
+UNDEFINED_FUNCTION = "42883"
 REFUSE = """
 CREATE SEQUENCE earmark.refusals;
 CREATE FUNCTION earmark.refuse() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -239,7 +240,7 @@ def waits_for(source: Source, *, gate: str) -> Processed:
     raise AssertionError("nobody opened the gate")
 
 
-@pytest.mark.parametrize("state", ["53300", "25006", "P0001"])
+@pytest.mark.parametrize("state", ["53300", "25006", "P0001", UNDEFINED_FUNCTION])
 def test_a_heartbeat_that_the_database_refuses_stops_no_job(flow_of, connection, eventually, tmp_path, state):
     connection.execute(REFUSE.format(before="processing", state=state))
 
@@ -256,6 +257,22 @@ def test_a_heartbeat_that_the_database_refuses_stops_no_job(flow_of, connection,
             gate.touch()
             assert await job == "completed"
             assert (await flow.uploads.image(image.image)).attempt == 1
+
+    asyncio.run(run())
+
+
+def test_an_attempt_whose_end_another_schema_does_not_know_fails_no_image(flow_of, connection):
+    """As while a deploy is under way, which is no fault of the image."""
+    refuse = REFUSE.format(before="processing", state=UNDEFINED_FUNCTION)
+    connection.execute(refuse.replace("NEW.state = 'processing'", "NEW.state = 'completed'"))
+
+    async def run():
+        async with flow_of(processing_attempts=1) as flow:
+            image = await flow.uploaded(JPEG)
+            with pytest.raises(SchemaMismatch):
+                await flow.jobs().run(image.image)
+            assert await flow.state(image) == "processing"
+            assert await flow.used() == (0, 1, 0, len(JPEG))
 
     asyncio.run(run())
 

@@ -17,6 +17,7 @@ from uuid import UUID
 import psycopg
 
 from earmark.config import Settings
+from earmark.errors import EarmarkError, SchemaMismatch
 from earmark.faults import reached
 from earmark.ledger.retrying import UNREACHABLE
 from earmark.model import Cause
@@ -135,7 +136,7 @@ class ImageJobs:
             try:
                 async with self._uploads.pool.connection() as connection:
                     beat = await _calls.heartbeat(connection, image.image, image.attempt, deadline)
-            except psycopg.Error:  # that says nothing about the attempt
+            except (psycopg.Error, EarmarkError):  # that says nothing about the attempt
                 continue
             if beat.outcome == "stale":
                 return
@@ -149,7 +150,7 @@ class ImageJobs:
             if isinstance(found, Rejection):
                 return await self._end(image, Cause.VALIDATION_FAILED, found.reason, "rejected")
             return await self._complete(image, *found)
-        except UNREACHABLE:
+        except (*UNREACHABLE, SchemaMismatch):  # nothing that the image could help: a deploy is under way, perhaps
             raise
         except ObjectMissing:
             return await self._end(image, Cause.PROCESSING_FAILED, "The file is no longer there.", "failed")

@@ -81,7 +81,8 @@ class WebhookSignatures:
     """Signs and verifies messages as Standard Webhooks describe.
 
     Args:
-        secrets: `whsec_…`; the first signs, and messages signed with any of them are good, so that they can be rotated.
+        secrets: `whsec_…`; each signs, and messages signed with any of them are good: while they are rotated, the other
+            side may have the old one or the new.
 
     Raises:
         InvalidRequest: One of them is no such secret.
@@ -96,7 +97,7 @@ class WebhookSignatures:
         return {
             "webhook-id": message_id,
             "webhook-timestamp": str(int(now.timestamp())),
-            WEBHOOK_HEADER: self._webhooks[0].sign(message_id, now, body.decode()),
+            WEBHOOK_HEADER: " ".join(webhook.sign(message_id, now, body.decode()) for webhook in self._webhooks),
         }
 
     def verify(self, headers: Mapping[str, str], body: bytes) -> str:

@@ -19,7 +19,8 @@ BEAT_SECONDS = 10.0
 RESTART_SECONDS = 0.5
 """Before the loop starts again where the database broke off."""
 COMES_AGAIN_SECONDS, COMES_AGAIN_TIMES = 5, 20
-"""When, and how often, a job comes again that ended in an error; the image's state tells what is left to do."""
+"""When, and how often, a job comes again that an error ended or a shutdown cut short; the image's state tells what is
+left to do."""
 GRACE_SECONDS = 5.0
 """What running jobs get to finish when the worker is told to stop; after that they are handed to the next one."""
 
@@ -42,9 +43,7 @@ async def run_jobs(queue: procrastinate.App, jobs: Jobs, *, processes: int) -> N
     async def process_image(image: str) -> None:
         await jobs.run(UUID(image))
 
-    again = procrastinate.RetryStrategy(
-        max_attempts=COMES_AGAIN_TIMES, wait=COMES_AGAIN_SECONDS, retry_exceptions=[Exception]
-    )
+    again = procrastinate.RetryStrategy(max_attempts=COMES_AGAIN_TIMES, wait=COMES_AGAIN_SECONDS)
     queue.task(name=TASK, queue=QUEUE, retry=again)(process_image)
     while True:
         worker = Worker(
