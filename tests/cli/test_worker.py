@@ -1,5 +1,6 @@
 """`earmark worker` alone: it says how it is doing where it is asked to, and ends in order."""
 
+import asyncio
 import json
 import signal
 import socket
@@ -7,6 +8,8 @@ import subprocess
 
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
+
+from earmark.cli.serve import until_signalled
 
 
 def test_the_worker_says_how_it_is_doing(service_of):
@@ -35,6 +38,25 @@ def test_the_worker_says_how_it_is_doing(service_of):
         worker.stderr.read()
         assert worker.wait(30) == 0
     service.wait_until(lambda: not service.left_behind())
+
+
+def test_a_second_signal_cuts_nothing_short():
+    """Cancelled again while it hands on its jobs, the worker would leave them to their deadlines."""
+    ended = []
+
+    async def work():
+        try:
+            signal.raise_signal(signal.SIGTERM)
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            signal.raise_signal(signal.SIGTERM)
+            for _ in range(20):
+                await asyncio.sleep(0)
+            ended.append("in order")
+            raise
+
+    asyncio.run(until_signalled(work()))
+    assert ended == ["in order"]
 
 
 def test_the_worker_on_a_port_that_is_taken(service_of):

@@ -92,15 +92,14 @@ async def work(services: Services, processor: Processor, database: Database, lis
 
 
 async def until_signalled(work: Coroutine[object, object, None]) -> None:
-    """Carries on with the work until SIGINT or SIGTERM, which cancels it."""
+    """Carries on with the work until SIGINT or SIGTERM, which cancels it; a second one leaves it to end in order."""
     task = asyncio.ensure_future(work)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    _stop_on_signals(lambda: None if task.cancelling() else task.cancel())
     with suppress(asyncio.CancelledError):
         await task
 
 
-def _stop_on_signals(stop: Callable[[], None]) -> None:
+def _stop_on_signals(stop: Callable[[], object]) -> None:
     loop = asyncio.get_running_loop()
     times = 0
 
