@@ -129,6 +129,25 @@ def test_without_an_upload_sweeper_the_hold_comes_back_all_the_same(flow_of, clo
     asyncio.run(run())
 
 
+def test_sweepers_that_remove_the_same_objects_at_once_have_looked_once(flow_of, clock):
+    """Else nobody would look again for what comes late through a URL that is still good."""
+
+    async def run():
+        async with flow_of() as flow:
+            image = await flow.reserve(JPEG)
+            await flow.uploads.cancel(image.image, subject="alice")
+            async with flow.uploads.pool.connection() as connection:
+                assert [one.image for one in await _calls.to_remove(connection, 9)] == [image.image]
+                for _ in range(3):
+                    await _calls.removed(connection, [image.image])
+            await flow.put(image, JPEG)
+            clock.advance(UPLOAD_TTL)
+            assert (await sweep(flow.uploads)).removed == 1
+            assert await flow.storage.head(image.key) is None
+
+    asyncio.run(run())
+
+
 def test_what_was_not_accepted_leaves_nothing_in_the_store_even_when_it_comes_late(flow_of, clock, storage):
     async def run():
         async with flow_of(storage=storage) as flow:
