@@ -28,13 +28,17 @@ def explained(explanation: Explanation) -> list[str]:
         said += [f"{whose}: {_usage(resource, usage)}" for resource, usage in level.resources.items()]
         if not level.resources:
             said.append(f"{whose}: counts nothing of this.")
+    said += _above(explanation)
     said += [_open(one, explanation.subject) for one in explanation.open]
     if (more := explanation.open_total - len(explanation.open)) > 0:
         said.append("1 more item holds quota." if more == 1 else f"{more:,} more items hold quota.")
+    alone = len(explanation.levels) == 1
     if explanation.open_total == 0:
-        said.append("Nothing holds quota now.")
+        said.append("Nothing holds quota now." if alone else f"Nothing of {explanation.subject} holds quota now.")
     if explanation.changes:
         said.append("What changed of late, newest first:")
+    elif not alone:
+        said.append(f"Nothing of {explanation.subject} has moved yet.")
     else:
         said.append("Nothing has moved yet. If that is a surprise, check the name: upper and lower case count.")
     files = {(one.reservation, one.item): one.filename for one in explanation.changes if one.filename}
@@ -68,12 +72,23 @@ def in_words(amounts: Mapping[str, int]) -> str:
     return ", ".join(named) or "nothing"
 
 
+def _above(explanation: Explanation) -> list[str]:
+    """Of what he can have none, whatever he has left himself."""
+    return [
+        f"Nothing is left of {resource} with {level.subject}, so {explanation.subject} is refused more, "
+        f"whatever he has left himself."
+        for level in explanation.levels[1:]
+        for resource, usage in level.resources.items()
+        if usage.remaining == 0
+    ]
+
+
 def _usage(resource: str, usage: ResourceUsage) -> str:
     until = f" until {usage.period_end:%Y-%m-%d}" if usage.period_end else ""
     figures = f"{usage.committed:,} committed and {usage.held:,} held"
     if usage.quota_limit == UNLIMITED:
         return f"{resource} is unlimited{until}; {figures}."
-    over = f", {usage.over_by:,} over" if usage.over_by else ""
+    over = f", {usage.over_by:,} over. Nothing is lost; more is refused until it fits again" if usage.over_by else ""
     return f"{usage.used:,} of {usage.quota_limit:,} {resource} used{until}: {figures}; {usage.remaining:,} left{over}."
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import socket
@@ -235,6 +236,51 @@ def test_explain(service, subject, ledger):
     service.run("plan", "somebody-else", "--plan", "pro")
     other = one_line(earmark(service, "explain", "somebody-else", str(reservation)), 1)
     assert other == f"earmark: somebody-else has no reservation or image {reservation}."
+
+
+def test_explain_names_the_commands_that_help(service, subject, ledger):
+    team = f"{subject}'s team"
+    ledger.configure_subject(team, quotas={"images": 1})
+    ledger.configure_subject(subject, parent=team)
+    assert commands(service.run("explain", subject).stdout) == []
+    held = ledger.reserve(subject, {"images": 1}, ttl=timedelta(days=9)).detach()
+    give_back, look_above = commands(service.run("explain", subject).stdout)
+    assert look_above == ["explain", team]
+    again, raise_limit = commands(service.run(*look_above).stdout)
+    assert (again, raise_limit) == (give_back, ["plan", team, "--quota", "images=N"])
+    assert give_back == ["rollback", str(held), "--item", "1", "--reason", "WHY"]
+    assert service.run(*give_back).stdout.startswith("rolled_back: 1 image returned")
+    assert commands(service.run("explain", subject).stdout) == []
+
+
+def test_explain_says_that_somebody_changed_the_books_by_hand(service, subject, ledger):
+    ledger.reserve(subject, {"images": 3}).commit()
+    change = "UPDATE earmark._private_balance SET committed = committed + 9 WHERE subject = %s AND resource = 'images'"
+    with psycopg.connect(running_url(service.home), autocommit=True) as connection:
+        connection.execute(change, (subject,))
+    said = service.run("explain", subject).stdout
+    assert f"The books do not agree, as after a change by hand: {subject} images committed: balance 12, holds 3" in said
+    (repair,) = commands(said)
+    assert service.run(*repair).stdout.endswith("Balances, holds and journal agree.\n")
+    assert commands(service.run("explain", subject).stdout) == []
+
+
+def test_what_a_colleague_adjusted_is_found_however_long_ago_it_was(service, subject, ledger):
+    ledger.adjust(subject, "images", 7, reason="[load] test of the import", actor="carol")
+    for _ in range(10):
+        ledger.reserve(subject, {"images": 1}).commit()
+    (older,) = commands(service.run("explain", subject).stdout)
+    assert older == ["log", subject, "--limit", "1000"]
+    for columns in (80, 120, 200):
+        said = earmark(service, *older, columns=columns).stdout
+        assert "carol" in said
+        assert "[load]" in said
+
+
+def commands(output):
+    """The commands in it, as a shell would read them."""
+    found = (line.strip() for line in output.splitlines() if line.startswith("    earmark "))
+    return [shlex.split(line)[1:] for line in found]
 
 
 def test_what_others_wrote_does_not_reach_the_terminal_as_a_command(service, ledger):

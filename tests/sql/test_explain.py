@@ -82,6 +82,24 @@ def test_a_team_sees_who_holds_its_quota_and_a_member_sees_only_himself(books: B
     assert [one.owner for one in member.open] == ["alice"]
     assert [level.subject for level in member.levels] == ["alice", "acme"]
     assert "bob" not in words(explained(member))
+    assert "refused" not in words(explained(member))
+
+
+def test_a_member_whose_team_has_nothing_left_is_told_that_it_is_the_team(books: Books) -> None:
+    books.configure_subject("acme", plan="pro", quotas={"images": 1})
+    books.configure_subject("alice", plan="pro", parent="acme")
+    books.configure_subject("bob", plan="pro", parent="acme")
+    books.reserve("bob", {"images": 1})
+    said = explained(books.explain("alice"))
+    assert "Nothing is left of images with acme, so alice is refused more, whatever he has left himself." in said
+    assert said[-2:] == ["Nothing of alice holds quota now.", "Nothing of alice has moved yet."]
+
+
+def test_who_is_over_his_limit_is_told_what_follows(books: Books) -> None:
+    books.commit(books.reserve("alice", {"images": 3}).id)
+    books.configure_subject("alice", quotas={"images": 2})
+    said = explained(books.explain("alice"))
+    assert said[0].endswith("0 left, 1 over. Nothing is lost; more is refused until it fits again.")
 
 
 def test_what_is_overdue_or_of_an_earlier_period_is_said_to_be(ledger: Ledger, clock) -> None:

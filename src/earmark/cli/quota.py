@@ -10,6 +10,7 @@ from uuid import UUID
 
 import typer
 
+from earmark.cli.advice import advice, drifted
 from earmark.cli.database import database
 from earmark.cli.follow import follow_journal
 from earmark.cli.json_output import print_json
@@ -88,13 +89,16 @@ def explain(
     with open_ledger(home) as ledger:
         _stop_unless_known(ledger, subject)
         found = ledger.explain(subject) if about is None else ledger.story(about, subject=subject)
+        drift = ledger.verify(subject) if isinstance(found, Explanation) and not as_json else ()
     if found is None:
         typer.echo(f"earmark: {subject} has no reservation or image {about}.", err=True)
         raise typer.Exit(1)
     if as_json:
         print_json(asdict(found))
+    elif isinstance(found, Explanation):
+        print_lines([*explained(found), *advice(found, drift)])
     else:
-        print_lines(explained(found) if isinstance(found, Explanation) else told(found))
+        print_lines(told(found))
 
 
 def rollback(
@@ -189,12 +193,7 @@ def verify(
     elif not drift:
         typer.echo("Balances, holds and journal agree.")
     else:
-        for found in drift:
-            if found.seq is not None:
-                print_lines([f"{found.subject} {found.figure}: journal entry {found.seq} does not agree"])
-                continue
-            figures = f"balance {found.balance}, holds {found.holds}, journal {found.journal}"
-            print_lines([f"{found.subject} {found.resource} {found.figure}: {figures}"])
+        print_lines(map(drifted, drift))
     if drift:
         raise typer.Exit(DRIFT_FOUND)
 

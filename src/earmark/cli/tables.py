@@ -63,7 +63,8 @@ def print_entries(entries: Iterable[Entry]) -> None:
     for entry in entries:
         reservation = str(entry.reservation)
         item = f"{reservation if whole else reservation[-6:]}/{entry.item}" if entry.reservation else ""
-        cause, by, about = (_escaped(text or "") for text in (entry.cause, entry.actor, item))
+        why = "\n".join(filter(None, (entry.cause, entry.reason and safe_text(entry.reason))))
+        cause, by, about = as_written(why), _escaped(entry.actor), _escaped(item)
         table.add_row(
             f"{entry.at:%m-%d %H:%M:%S}",
             f"{entry.kind}\n{cause}".strip() if stacked else entry.kind,
