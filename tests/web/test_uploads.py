@@ -1,6 +1,7 @@
 """Uploads in the browser: what the page shows in the end is what the API says, and nothing stays held."""
 
 import json
+import os
 import re
 from pathlib import Path
 
@@ -222,6 +223,29 @@ def test_an_upload_that_makes_no_progress_is_given_up(user):
     assert told == "Unreachable"
 
 
+def test_a_file_that_was_changed_after_it_was_chosen_is_to_be_chosen_again(user, tmp_path):
+    chosen = tmp_path / "holiday.png"
+    chosen.write_bytes(PNG)
+    page = user.open()
+
+    def change(route):
+        chosen.write_bytes(LARGE_PNG)
+        os.utime(chosen, (1, 1))
+        route.continue_()
+
+    page.route("**/api/images/preupload", change)
+    page.locator("#picker").set_input_files(chosen)
+    expect_state(page, "holiday.png", "failed")
+    said = "The file was changed, moved or deleted on this device. Choose it again. It cost nothing."
+    expect(row(page, "holiday.png")).to_contain_text(said)
+    assert user.usage()["used"] == 0
+    page.unroute("**/api/images/preupload")
+    page.get_by_role("button", name="Clear").click()
+    page.locator("#picker").set_input_files(chosen)
+    expect_state(page, "holiday.png", "completed")
+    assert all("ERR_UPLOAD_FILE_CHANGED" in trouble for trouble in user.take_troubles())
+
+
 def test_retrying_what_was_cancelled(user, slow_uploads):
     page = user.open()
     session = slow_uploads(page)
@@ -271,6 +295,16 @@ def test_more_files_than_the_quota_has_room_for(user):
     page.get_by_role("button", name="Retry 03.png").click()
     expect(notice).to_contain_text("Not enough quota for 1 file: 0 of 2 images left.")
     assert user.usage()["used"] == 2
+
+
+def test_whose_quota_is_short_is_said_where_it_is_the_teams(user):
+    team = f"{user.subject}'s team"
+    user.service.run("plan", team, "--quota", "images=1")
+    user.service.run("plan", user.subject, "--parent", team)
+    page = user.open()
+    page.locator("#picker").set_input_files(files(2))
+    said = f"Not enough quota for 2 files: 1 of 1 image left for all of {team} together. Nothing was sent."
+    expect(page.locator("#notice-text")).to_have_text(said)
 
 
 def test_more_files_than_the_plan_takes_at_once(user):

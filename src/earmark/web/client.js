@@ -130,7 +130,8 @@ export class EarmarkClient {
       if (end <= storedBytes) continue;
       const bytes = file.slice(part.offset, end);
       const told = (sent) => onProgress?.(part.offset + sent);
-      await repeated(() => this.put(part, bytes, { onProgress: told, signal }), RETRY_DELAYS_MS, signal);
+      const put = () => this.put(part, bytes, { onProgress: told, signal }).catch((error) => orUnreadable(error, bytes));
+      await repeated(put, RETRY_DELAYS_MS, signal);
       onPart?.(end);
     }
   }
@@ -305,6 +306,16 @@ async function* eventsIn(body, onSign) {
 function eventOf(block) {
   const fields = new Map(block.split("\n").map((line) => line.split(/: (.*)/s, 2)));
   return { name: fields.get("event"), id: fields.get("id"), data: parse(fields.get("data") ?? "null") };
+}
+
+/** A browser tells of a file that it cannot read any more as of a connection that is lost; no repetition helps. */
+async function orUnreadable(error, bytes) {
+  try {
+    await bytes.slice(0, 1).arrayBuffer();
+  } catch (cause) {
+    throw new Error("The file was changed, moved or deleted on this device. Choose it again.", { cause });
+  }
+  throw error;
 }
 
 /** Calls again, after each of the delays, what failed in a way that may pass. */

@@ -215,11 +215,14 @@ export class Uploads {
     this.#end(row, "unsent", `${error.message} Nothing was sent, and it cost nothing.`);
   }
 
-  #short(rows, { resource = "images", remaining, quota_limit: limit }) {
+  /** `short`: of whom, himself or a team above him, it is short. */
+  #short(rows, { subject, short = [], resource = "images", remaining, quota_limit: limit }) {
     if (rows.length === 0) return;
     rows.forEach((row) => this.#set(row, "short", "It cost nothing."));
-    const left = `${number(resource, remaining)} of ${amount(resource, limit)} left`;
-    const end = this.#usage.resources?.[resource]?.period_end;
+    const team = short[0]?.subject === subject ? undefined : short[0]?.subject;
+    const together = team ? ` for all of ${isolated(team)} together` : "";
+    const left = `${number(resource, remaining)} of ${amount(resource, limit)} left${together}`;
+    const end = !team && this.#usage.resources?.[resource]?.period_end;
     const again = end ? ` The count starts again on ${dayAndMonth(end)}.` : "";
     const fitting = howManyFit(rows, resource, remaining);
     const first = rows.slice(0, fitting);
