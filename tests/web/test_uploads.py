@@ -182,6 +182,24 @@ def test_what_is_said_of_an_upload_that_broke_off_is_true_once_the_service_knows
     assert all("ERR_FAILED" in trouble for trouble in user.take_troubles())
 
 
+def test_uploads_go_on_by_themselves_after_a_time_without_a_network(user, slow_uploads):
+    page = user.open()
+    page.clock.install()
+    session = slow_uploads(page)
+    page.locator("#picker").set_input_files(files(6, LARGE_PNG))
+    user.wait_until(page, lambda: "uploading" in {image["state"] for image in user.images()})
+    session.detach()
+    page.context.set_offline(True)
+    expect(page.locator("#connection")).to_have_text("You are offline. Trying again…")
+    for _ in range(20):
+        page.clock.run_for(10_000)
+    expect(page.locator('#upload-list > li[data-state="failed"]')).to_have_count(0)
+    page.context.set_offline(False)
+    expect_all(page, 6, "completed")
+    assert {image["state"] for image in user.images()} == {"completed"}
+    user.take_troubles()
+
+
 def test_images_chosen_together_keep_their_order(user):
     page = user.open()
     page.locator("#picker").set_input_files(files(12))

@@ -7,6 +7,7 @@
  */
 
 const RETRY_DELAYS_MS = [500, 1000, 2000, 4000];
+const OFFLINE_LOOK_MS = 60_000;
 const UNAVAILABLE = new Set([502, 503, 504]);
 const IN_FLIGHT = "request-in-flight";
 const STOPPABLE = new Set(["uploaded", "processing"]);
@@ -122,7 +123,7 @@ export class EarmarkClient {
 
   /**
    * Only the bytes: at once, or part by part where the service wants a large file in parts. What a connection lost is
-   * sent again a few times: a whole file is stored once, and a part anew.
+   * sent again a few times, once the browser is online: a whole file is stored once, and a part anew.
    */
   async send(target, file, { onProgress, onPart, signal, storedBytes = 0 } = {}) {
     for (const part of target.parts ?? [{ ...target, offset: 0, size: file.size }]) {
@@ -130,8 +131,16 @@ export class EarmarkClient {
       if (end <= storedBytes) continue;
       const bytes = file.slice(part.offset, end);
       const told = (sent) => onProgress?.(part.offset + sent);
-      const put = () => this.put(part, bytes, { onProgress: told, signal }).catch((error) => orUnreadable(error, bytes));
-      await repeated(put, RETRY_DELAYS_MS, signal);
+      const attempt = async () => {
+        try {
+          await this.put(part, bytes, { onProgress: told, signal });
+        } catch (error) {
+          await assertReadable(bytes);
+          await online(signal);
+          throw error;
+        }
+      };
+      await repeated(attempt, RETRY_DELAYS_MS, signal);
       onPart?.(end);
     }
   }
@@ -309,13 +318,17 @@ function eventOf(block) {
 }
 
 /** A browser tells of a file that it cannot read any more as of a connection that is lost; no repetition helps. */
-async function orUnreadable(error, bytes) {
+async function assertReadable(bytes) {
   try {
     await bytes.slice(0, 1).arrayBuffer();
   } catch (cause) {
     throw new Error("The file was changed, moved or deleted on this device. Choose it again.", { cause });
   }
-  throw error;
+}
+
+/** While the browser knows that it is offline, nothing is worth an attempt. */
+async function online(signal) {
+  while (globalThis.navigator?.onLine === false && !signal?.aborted) await pause(OFFLINE_LOOK_MS, signal);
 }
 
 /** Calls again, after each of the delays, what failed in a way that may pass. */
