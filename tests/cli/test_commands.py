@@ -472,6 +472,13 @@ def test_a_database_that_does_not_answer(service, command):
     assert "hush" not in line
 
 
+def test_a_database_that_says_nothing_is_not_waited_for_as_long_as_libpq_would(service):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"postgresql://earmark@127.0.0.1:{silent.getsockname()[1]}/earmark"
+        line = one_line(earmark(service, "status", EARMARK_DATABASE_URL=url), 1)
+    assert line == "earmark: the database does not answer: connection timeout expired"
+
+
 @pytest.mark.parametrize("command", [["usage", "alice"], ["serve", "--port", "0"], ["migrate"], ["status"]])
 def test_a_role_without_rights_learns_how_to_get_them(service, command):
     owners = running_url(service.home)
@@ -550,6 +557,18 @@ def test_status_shows_how_the_background_is_doing(service):
     assert "1 alive" in lines["workers"]
     assert "0 waiting" in lines["queue"]
     assert "ok" in lines["duty sweep"]
+
+
+def test_status_tells_that_the_books_do_not_agree_until_they_do(service, subject, ledger):
+    ledger.reserve(subject, {"images": 3}).commit()
+    change = "UPDATE earmark._private_balance SET committed = committed + 9 WHERE subject = %s AND resource = 'images'"
+    with psycopg.connect(running_url(service.home), autocommit=True) as connection:
+        connection.execute(change, (subject,))
+    assert earmark(service, "verify").returncode == 3
+    said = earmark(service, "status", columns=200).stdout
+    assert re.search(r"check verify +1 thing does not agree +checked .* ago; `earmark verify` says what", said), said
+    service.run("verify", "--repair", "--reason", "changed by hand")
+    assert re.search(r"check verify +ok +checked ", earmark(service, "status", columns=200).stdout)
 
 
 def test_a_large_file_is_uploaded_in_parts(service_of, tmp_path: Path) -> None:

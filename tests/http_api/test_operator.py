@@ -54,10 +54,22 @@ async def test_rollbacks_by_cause(api: Api, alice: httpx.AsyncClient, service: h
 async def test_status_is_what_the_command_tells(api: Api, service: httpx.AsyncClient) -> None:
     await api.services.ledger.reserve("alice", {"images": 1}, ttl=timedelta(milliseconds=1))
     told = (await service.get("/api/admin/status")).json()
-    assert set(told) == {"at", "overdueHolds", "overdueImages", "setAside", "failedRollbacks", "queue", "duties"}
+    assert set(told) == {
+        "at",
+        "overdueHolds",
+        "overdueImages",
+        "setAside",
+        "failedRollbacks",
+        "queue",
+        "duties",
+        "checks",
+    }
     assert told["overdueHolds"]["count"] == 1
     assert (told["queue"]["waiting"], told["queue"]["workersAlive"], told["queue"]["workerSeenAt"]) == (0, 0, None)
     assert told["duties"] == {"sweep": {"state": "late", "ranAt": None, "failedAt": None, "error": None}}
+    assert told["checks"] == {}
+    await api.services.ledger.record_check("verify", 3)
+    assert (await service.get("/api/admin/status")).json()["checks"]["verify"]["findings"] == 3
     for ran, failed, state in ((True, None, "ok"), (False, "no", "failing")):
         async with api.services.uploads.pool.connection() as connection:
             await connection.execute("SELECT earmark.record_duty('sweep', %s)", (failed,))

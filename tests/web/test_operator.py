@@ -362,6 +362,18 @@ def test_the_background_is_judged(operator: Operator) -> None:
     expect(page.locator("#status-word")).to_have_text("1 thing needs attention.")
 
 
+def test_books_that_do_not_agree_need_attention(operator: Operator) -> None:
+    drifted = operator.ask("/api/admin/status")
+    drifted["checks"] = {"verify": {"findings": 2, "at": drifted["at"]}}
+    page = operator.open()
+    tile = page.locator("#status > div").filter(has=page.get_by_text("Books", exact=True))
+    expect(tile).to_contain_text("Agree")
+    page.route("**/api/admin/status", lambda route: route.fulfill(json=drifted))
+    page.reload()
+    expect(tile).to_contain_text("Needs attention: Do not agree")
+    expect(tile).to_contain_text("2 found by earmark verify")
+
+
 def test_a_service_that_is_away_is_waited_for(operator: Operator) -> None:
     operator.reserve({"images": 1})
     page = operator.open_subject()

@@ -31,6 +31,9 @@ from earmark.config import Settings
 from earmark.errors import EarmarkError, InvalidRequest, UnknownPlan, UnknownResource
 from earmark.uploads.queue import grant_queue
 
+PATIENCE_SECONDS = "10"
+"""How long a database may take to answer a new connection; libpq would wait for minutes."""
+
 app = typer.Typer(
     name="earmark",
     help="Keeps users' quotas exact when uploads and processing fail.",
@@ -236,6 +239,7 @@ def main() -> None:
 
 def run() -> None:
     """The command: errors that a person can act on are one line; exit code 2 if he asked wrongly, else 1."""
+    os.environ.setdefault("PGCONNECT_TIMEOUT", PATIENCE_SECONDS)
     try:
         app(prog_name="earmark")
     except pydantic.ValidationError as error:

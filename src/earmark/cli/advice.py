@@ -6,6 +6,8 @@ from shlex import quote
 from earmark.in_words import in_words
 from earmark.model import Drift, Explanation
 
+LONG_ENTRIES = 20_000
+"""Of a longer journal, verifying it takes seconds."""
 BY_A_WORKER = frozenset({"uploaded", "processing"})
 
 
@@ -20,6 +22,11 @@ def advice(explanation: Explanation, drift: Sequence[Drift]) -> list[str]:
     return said
 
 
+def is_short(explanation: Explanation) -> bool:
+    """Whether his books may be verified while somebody waits."""
+    return not explanation.changes or explanation.changes[0].seq <= LONG_ENTRIES
+
+
 def drifted(found: Drift) -> str:
     """What does not agree, as one line."""
     if found.seq is not None:
@@ -32,6 +39,8 @@ def _commands(explanation: Explanation, drift: Sequence[Drift]) -> Iterator[tupl
     subject = quote(explanation.subject)
     if drift:
         yield "Make the books agree, journaled", f"earmark verify {subject} --repair --reason WHY"
+    if not is_short(explanation):
+        yield "See whether somebody has changed the books by hand", f"earmark verify {subject}"
     for one in explanation.open[:1]:
         what = f"Give back the {in_words(one.amounts)} of {one.filename or f'item {one.item}'} now"
         which = f"{one.reservation} --item {quote(one.item)}"

@@ -10,7 +10,7 @@ from uuid import UUID
 
 import typer
 
-from earmark.cli.advice import advice, drifted
+from earmark.cli.advice import advice, drifted, is_short
 from earmark.cli.database import database
 from earmark.cli.follow import follow_journal
 from earmark.cli.json_output import print_json
@@ -89,7 +89,7 @@ def explain(
     with open_ledger(home) as ledger:
         _stop_unless_known(ledger, subject)
         found = ledger.explain(subject) if about is None else ledger.story(about, subject=subject)
-        drift = ledger.verify(subject) if isinstance(found, Explanation) and not as_json else ()
+        drift = ledger.verify(subject) if isinstance(found, Explanation) and is_short(found) and not as_json else ()
     if found is None:
         typer.echo(f"earmark: {subject} has no reservation or image {about}.", err=True)
         raise typer.Exit(1)

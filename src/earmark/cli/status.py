@@ -10,7 +10,7 @@ from earmark.cli.json_output import print_json
 from earmark.cli.quota import Home, Json, settings_of
 from earmark.cli.tables import print_rows
 from earmark.config import Settings
-from earmark.uploads.status import Backlog, DutyRun, RollbackFailures, Status, read_status
+from earmark.uploads.status import Backlog, CheckRun, DutyRun, RollbackFailures, Status, read_status
 
 Row = tuple[str, str, str]
 
@@ -38,6 +38,7 @@ def _rows(shown: Status, settings: Settings) -> list[Row]:
         ("failed rollbacks", *_failures(shown.failed_rollbacks, at)),
         ("queue", jobs, f"oldest job: {_ago(at, queue.oldest)}" if queue.oldest else ""),
         ("workers", f"{shown.workers_alive:,} alive", seen),
+        *((f"check {name}", *_check(name, run, at)) for name, run in sorted(shown.checks.items())),
         *(
             (f"duty {name}", *_duty(run, at, late=late and name == "sweep"))
             for name, run in sorted(shown.duties.items())
@@ -64,6 +65,13 @@ def _failures(failed: RollbackFailures, at: datetime) -> tuple[str, str]:
         f"{failed.open:,} open of {failed.count:,}",
         f"{failed.attempts:,} attempts, last failure {_ago(at, failed.last)}: {failed.error}",
     )
+
+
+def _check(name: str, run: CheckRun, at: datetime) -> tuple[str, str]:
+    if not run.findings:
+        return "ok", f"checked {_ago(at, run.at)}"
+    found = f"{run.findings:,} {'thing does' if run.findings == 1 else 'things do'} not agree"
+    return found, f"checked {_ago(at, run.at)}; `earmark {name}` says what"
 
 
 def _duty(run: DutyRun, at: datetime, *, late: bool) -> tuple[str, str]:

@@ -7,7 +7,7 @@ from typing import Literal
 from msgspec import Struct
 
 from earmark.model import FoundSubject, RollbacksAt
-from earmark.uploads.status import Backlog, DutyRun, RollbackFailures, Status
+from earmark.uploads.status import Backlog, CheckRun, DutyRun, RollbackFailures, Status
 
 
 class SubjectsAnswer(Struct, frozen=True):
@@ -69,6 +69,7 @@ class StatusAnswer(Struct, frozen=True, rename="camel"):
     failed_rollbacks: RollbackFailures
     queue: QueueAnswer
     duties: Mapping[str, DutyAnswer]
+    checks: Mapping[str, CheckRun]
 
 
 def status_answer(status: Status, *, sweep_interval_seconds: float) -> StatusAnswer:
@@ -91,6 +92,7 @@ def status_answer(status: Status, *, sweep_interval_seconds: float) -> StatusAns
             worker_seen_at=queue.workers[0] if queue.workers else None,
         ),
         duties={name: _duty(run, late=name in late) for name, run in duties.items()},
+        checks=status.checks,
     )
 
 

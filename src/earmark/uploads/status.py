@@ -77,6 +77,14 @@ class DutyRun:
 
 
 @dataclass(frozen=True, slots=True)
+class CheckRun:
+    """What a check of the books, such as verify or reconcile, last found; `findings` is 0 when all was well."""
+
+    findings: int
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class QueueState:
     """The processing queue.
 
@@ -106,6 +114,7 @@ class Status:
     failed_rollbacks: RollbackFailures
     queue: QueueState
     duties: Mapping[str, DutyRun]
+    checks: Mapping[str, CheckRun]
 
     @property
     def workers_alive(self) -> int:

@@ -14,6 +14,7 @@ export function showStatus(status) {
     queue(status.queue),
     workers(status.queue),
     sweeper(status.duties.sweep),
+    books(Object.entries(status.checks)),
     otherDuties(Object.entries(status.duties).filter(([name]) => name !== "sweep")),
   ];
   find("status").replaceChildren(...tiles.map(({ node }) => node));
@@ -61,6 +62,17 @@ function sweeper({ state, ranAt, error }) {
   const words = { ok: "Runs", late: "Late: is a worker running?", failing: "Fails" };
   const ran = ranAt ? `Last run ${fromNow(ranAt)}` : "Never ran";
   return tile("Sweeper", words[state], [ran, state === "failing" && error], state !== "ok");
+}
+
+/** A difference is found again by the command of the check's name. */
+function books(checks) {
+  const found = checks.filter(([, { findings }]) => findings > 0);
+  const value = found.length ? "Do not agree" : "Agree";
+  const details = checks.map(([name, { findings, at }]) => {
+    const said = findings ? `${findings.toLocaleString()} found by earmark ${name}` : `earmark ${name}: all well`;
+    return `${said}, ${fromNow(at)}`;
+  });
+  return tile("Books", checks.length ? value : "Not checked yet", details, found.length > 0);
 }
 
 function otherDuties(duties) {

@@ -18,8 +18,10 @@ BEGIN
                 'error', (array_agg(f.error ORDER BY f.failed_at DESC))[1])
             FROM _private_failed_rollback f),
         'duties', (SELECT coalesce(jsonb_object_agg(d.duty, jsonb_build_object('ran_at', d.ran_at, 'failed_at', d.failed_at, 'error', d.error)), '{}')
-            FROM _private_duty d));
+            FROM _private_duty d),
+        'checks', (SELECT coalesce(jsonb_object_agg(c.name, jsonb_build_object('findings', c.findings, 'at', c.at)), '{}')
+            FROM _private_check c));
 END $$;
 COMMENT ON FUNCTION earmark.status IS
 'How the background is doing, as one document: overdue holds and images, what is set aside, rollbacks that failed within 30 days and how many are still open,
-and when each duty last ran and last failed. Reads what is open, not what is over. Errors: QT005.';
+when each duty last ran and last failed, and how much each check last found, and when. Reads what is open, not what is over. Errors: QT005.';
