@@ -71,7 +71,7 @@ def _check(name: str, run: CheckRun, at: datetime) -> tuple[str, str]:
     if not run.findings:
         return "ok", f"checked {_ago(at, run.at)}"
     found = f"{run.findings:,} {'thing does' if run.findings == 1 else 'things do'} not agree"
-    return found, f"checked {_ago(at, run.at)}; `earmark {name}` says what"
+    return found, f"checked {_ago(at, run.at)}; `earmark {name}` says what, and looks again"
 
 
 def _duty(run: DutyRun, at: datetime, *, late: bool) -> tuple[str, str]:
