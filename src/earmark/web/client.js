@@ -114,7 +114,7 @@ export class EarmarkClient {
     onStored?.();
     let image;
     try {
-      image = await this.complete(target.imageId, { signal });
+      image = await onceOnline(() => this.complete(target.imageId, { signal }), signal);
     } catch (error) {
       if (!signal?.aborted) throw error;
     }
@@ -329,6 +329,18 @@ async function assertReadable(bytes) {
 /** While the browser knows that it is offline, nothing is worth an attempt. */
 async function online(signal) {
   while (globalThis.navigator?.onLine === false && !signal?.aborted) await pause(OFFLINE_LOOK_MS, signal);
+}
+
+/** Calls again what has failed while the browser was offline. */
+async function onceOnline(attempt, signal) {
+  for (;;) {
+    try {
+      return await attempt();
+    } catch (error) {
+      if (signal?.aborted || !isTransient(error) || globalThis.navigator?.onLine !== false) throw error;
+      await online(signal);
+    }
+  }
 }
 
 /** Calls again, after each of the delays, what failed in a way that may pass. */
