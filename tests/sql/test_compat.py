@@ -1,5 +1,6 @@
 """The functions that supabase-js and PostgREST call keep their names, their arguments and their figures."""
 
+from itertools import product
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -129,8 +130,13 @@ def test_a_key_makes_a_repeat_harmless(scratch: psycopg.Connection, quota: Any) 
     assert isinstance(from_database(caught.value), InvalidRequest)
 
 
-@pytest.mark.parametrize("function", ["check_and_reserve_slots", "decrement_user_image_count"])
-@pytest.mark.parametrize("count", [0, -1, None])
+@pytest.mark.parametrize(
+    ("function", "count"),
+    [
+        *product(("check_and_reserve_slots", "decrement_user_image_count"), (0, -1, None)),
+        ("check_and_reserve_slots", 10_001),
+    ],
+)
 def test_a_count_out_of_range_does_nothing(
     scratch: psycopg.Connection, quota: Any, function: str, count: int | None
 ) -> None:

@@ -232,6 +232,7 @@ BOMBS: dict[str, tuple[str, bytes, str]] = {
     ),
     "apng frame outside": ("image/png", png(4, 4, actl(1), fctl(0, 9, 9), idat(90)), "damaged"),
     "gif of many large frames": ("image/gif", gif(6000, 6000, 6), "too-many-pixels"),
+    "animated gif's memory": ("image/gif", gif(4300, 4300, 2), "too-many-pixels"),
     "gif frame beyond the screen": (
         "image/gif",
         gif(1, 1, 1, end=b"," + struct.pack("<HHHHB", 0, 0, 60000, 60000, 0) + b"\x02\x02\x44\x01\x00;"),
@@ -484,6 +485,7 @@ SOUND: dict[str, tuple[str, Callable[[], bytes], tuple[int, int, int]]] = {
         lambda: png(4, 4, png_chunk(b"eXIf", b"MM\0*" + b"\xff" * 40), actl(1), fctl(0, 4, 4), idat(20)),
         (4, 4, 1),
     ),
+    "gif of one large frame": ("image/gif", lambda: gif(6000, 6000, 1), (6000, 6000, 1)),
     "gif with trailing bytes": ("image/gif", lambda: gif(2, 2, 3) + b"more", (2, 2, 3)),
     "gif with its blocks ended twice": ("image/gif", lambda: gif(2, 2, 1, end=b"\0\0;"), (2, 2, 1)),
     "avif with alpha": ("image/avif", lambda: encoded(noise(20, 10).convert("RGBA"), "AVIF"), (20, 10, 1)),
