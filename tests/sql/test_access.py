@@ -230,14 +230,15 @@ def test_a_user_acts_in_nobody_elses_name(roles: Roles, holdings: dict[UUID, UUI
 
 
 def test_the_views_show_a_user_himself(roles: Roles, ledger: Ledger, holdings: dict[UUID, UUID]) -> None:
-    for who in (ME, OTHER):
+    for who in (ME, ME, OTHER):
         open_image(ledger, str(who))
+    delete_oldest_image(ledger, str(ME))
     with roles.request(roles.user, MINE) as connection:
         for view in ("my_usage", "my_history", "my_images"):
             assert {row[0] for row in rows(connection, f"SELECT subject FROM earmark.{view}")} == {str(ME)}, view
             assert rows(connection, f"SELECT * FROM earmark.{view} WHERE subject = '{OTHER}'") == [], view
         seen = rows(connection, "SELECT resource, held FROM earmark.my_usage ORDER BY 1")
-        assert seen == [("images", 2), ("storage_bytes", 7)]
+        assert seen == [("images", 3), ("storage_bytes", 14)]
         called = rows(connection, f"SELECT resource, held, period_end FROM earmark.usage('{ME}')")
         assert rows(connection, "SELECT resource, held, period_end FROM earmark.my_usage") == called
         journal = rows(connection, f"SELECT * FROM earmark.history('{ME}')")
@@ -245,14 +246,19 @@ def test_the_views_show_a_user_himself(roles: Roles, ledger: Ledger, holdings: d
         assert rows(connection, "SELECT filename, state FROM earmark.my_images") == [("a.png", "reserved")]
 
 
-def test_the_views_show_a_service_everybody(roles: Roles, ledger: Ledger, holdings: dict[UUID, UUID]) -> None:
-    for who in (ME, OTHER):
+def test_the_views_show_a_service_everybody_once(roles: Roles, ledger: Ledger, holdings: dict[UUID, UUID]) -> None:
+    for who in (ME, ME, OTHER):
         open_image(ledger, str(who))
-    with roles.connect(roles.service) as direct, roles.request(roles.service, SERVICE) as behind:
+    delete_oldest_image(ledger, str(ME))
+    named = SERVICE | {"sub": str(ME)}
+    with roles.connect(roles.service) as direct, roles.request(roles.service, named) as behind:
         for connection in (direct, behind):
             for view in ("my_usage", "my_history", "my_images"):
-                found = {row[0] for row in rows(connection, f"SELECT subject FROM earmark.{view}")}
-                assert found == {str(ME), str(OTHER)}, view
+                found = rows(
+                    connection, f"SELECT subject, count(*) - count(DISTINCT v::text) FROM earmark.{view} v GROUP BY 1"
+                )
+                assert dict(found) == {str(ME): 0, str(OTHER): 0}, view
+            assert rows(connection, "SELECT state FROM earmark.my_images") == [("reserved",)] * 2
 
 
 def test_the_views_show_a_newcomer_the_default_plan(roles: Roles, connection: psycopg.Connection) -> None:
@@ -356,6 +362,15 @@ def open_image(ledger: Ledger, subject: str) -> None:
         connection.execute(
             "SELECT * FROM earmark.images_reserve(%s, %s, 60, 60)",
             (subject, json.dumps([{"filename": "a.png", "content_type": "image/png", "size": 7}])),
+        )
+
+
+def delete_oldest_image(ledger: Ledger, subject: str) -> None:
+    with ledger._pool.connection() as connection:
+        connection.execute(
+            "UPDATE earmark._private_image SET state = 'deleted', due_at = NULL WHERE image = "
+            "(SELECT image FROM earmark._private_image WHERE subject = %s ORDER BY image LIMIT 1)",
+            (subject,),
         )
 
 
