@@ -3,8 +3,10 @@
 from datetime import timedelta
 
 import httpx
+import psycopg
 import pytest
 
+from earmark.uploads.status import read_status
 from http_api.harness import Api, described
 
 pytestmark = pytest.mark.anyio
@@ -51,7 +53,9 @@ async def test_rollbacks_by_cause(api: Api, alice: httpx.AsyncClient, service: h
     assert sum(sum(one["causes"].values()) for one in by_hour["rollbacks"]) == 2
 
 
-async def test_status_is_what_the_command_tells(api: Api, service: httpx.AsyncClient) -> None:
+async def test_status_is_what_the_command_tells(
+    api: Api, service: httpx.AsyncClient, connection: psycopg.Connection
+) -> None:
     await api.services.ledger.reserve("alice", {"images": 1}, ttl=timedelta(milliseconds=1))
     told = (await service.get("/api/admin/status")).json()
     assert set(told) == {
@@ -71,10 +75,12 @@ async def test_status_is_what_the_command_tells(api: Api, service: httpx.AsyncCl
     await api.services.ledger.record_check("verify", 3)
     assert (await service.get("/api/admin/status")).json()["checks"]["verify"]["findings"] == 3
     for ran, failed, state in ((True, None, "ok"), (False, "no", "failing")):
-        async with api.services.uploads.pool.connection() as connection:
-            await connection.execute("SELECT earmark.record_duty('sweep', %s)", (failed,))
+        connection.execute("SELECT earmark.record_duty('sweep', %s)", (failed,))
         sweep = (await service.get("/api/admin/status")).json()["duties"]["sweep"]
         assert (sweep["state"], sweep["error"], sweep["ranAt"] is not None) == (state, failed, True), ran
+    connection.execute("UPDATE earmark._private_duty SET ran_at = ran_at - interval '10 minutes', failed_at = NULL")
+    assert (await service.get("/api/admin/status")).json()["duties"]["sweep"]["state"] == "late"
+    assert [read_status(connection).sweep_is_late(interval) for interval in (119, 200)] == [True, False]
 
 
 async def test_a_deadline_is_moved_with_a_reason(
