@@ -54,9 +54,10 @@ async def test_commits_item_by_item_and_the_rest_comes_back(
     assert (await api.used(alice))["images"] == (3, 0)
 
 
-async def test_settled_says_when_and_by_whom(alice: httpx.AsyncClient, service: httpx.AsyncClient):
-    committed = await reserve(alice)
-    await service.post(f"/api/reservations/{committed}/commit")
+async def test_settled_says_when_and_by_whom_it_was_last(alice: httpx.AsyncClient, service: httpx.AsyncClient):
+    committed = await reserve(alice, items={name: {"images": 1} for name in "ab"})
+    for name in "ba":
+        await service.post(f"/api/reservations/{committed}/commit", json={"items": [name]})
     for path, body in (
         (f"/api/reservations/{committed}/rollback", {}),
         (f"/api/reservations/{committed}/extend", {"ttlSeconds": 60}),
@@ -64,8 +65,9 @@ async def test_settled_says_when_and_by_whom(alice: httpx.AsyncClient, service: 
     ):
         response = await alice.post(path, json=body)
         assert (response.status_code, response.json()["type"]) == (409, "/problems/already-settled")
-        assert (response.json()["by"], response.json()["state"]) == ("backend", "committed")
-        assert datetime.fromisoformat(response.json()["at"]).tzinfo
+        told = response.json()
+        assert (told["by"], told["state"], told["item"]) == ("backend", "committed", "a")
+        assert datetime.fromisoformat(told["at"]).tzinfo
     gone = await reserve(alice)
     for returned in ({"images": 3, "storage_bytes": 900}, {}):
         response = await alice.post(f"/api/reservations/{gone}/rollback")
