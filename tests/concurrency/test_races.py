@@ -5,11 +5,13 @@ import json
 import random
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from threading import Barrier
 from typing import Any
 from uuid import UUID
 
 import psycopg
+import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
@@ -76,20 +78,21 @@ def test_one_key_sent_many_times_at_once_reserves_once(ledger: Ledger, connectio
     assert ledger.usage("a").resources["images"].held == 2
 
 
-def test_one_rollback_sent_20_times_at_once_returns_quota_once(
-    ledger: Ledger, connections: list[psycopg.Connection]
+@pytest.mark.parametrize("verb", ["rollback", "refund"])
+def test_one_call_sent_20_times_at_once_returns_quota_once(
+    ledger: Ledger, connections: list[psycopg.Connection], verb: str
 ) -> None:
-    kept, reservation = ledger.reserve("a", {"images": 2}).id, ledger.reserve("a", {"images": 3}).id
-    settlements = all_at_once(
-        [
-            lambda connection=connection: ledger.rollback(reservation, cause=Cause.CANCELLED, connection=connection)
-            for connection in connections
-        ]
-    )
+    kept, reservation = ledger.reserve("a", {"storage_bytes": 2}).id, ledger.reserve("a", {"storage_bytes": 3}).id
+    call = partial(ledger.rollback, reservation, cause=Cause.CANCELLED)
+    if verb == "refund":
+        ledger.commit(reservation)
+        call = partial(ledger.refund, reservation)
+    settlements = all_at_once([partial(call, connection=connection) for connection in connections])
     outcomes = Counter(settlement.outcome for settlement in settlements)
-    assert outcomes == {"rolled_back": 1, "already_rolled_back": CONNECTIONS - 1}
-    assert sum(settlement.returned.get("images", 0) for settlement in settlements) == 3
-    assert ledger.usage("a").resources["images"].held == 2
+    done = {"rollback": "rolled_back", "refund": "refunded"}[verb]
+    assert outcomes == {done: 1, f"already_{done}": CONNECTIONS - 1}
+    assert sum(settlement.returned.get("storage_bytes", 0) for settlement in settlements) == 3
+    assert ledger.usage("a").resources["storage_bytes"].used == 2
     assert ledger.reservation(kept)
 
 
