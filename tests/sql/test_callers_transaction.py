@@ -260,7 +260,7 @@ def test_a_failed_call_costs_the_caller_no_more_than_a_savepoint(
         {"cursor_factory": psycopg.ServerCursor},
         {"prepare_threshold": 0},
     ],
-    ids=str,
+    ids=["rows as dicts", "raw", "client", "server", "prepared"],
 )
 @pytest.mark.parametrize("autocommit", [False, True])
 @pytest.mark.parametrize("in_pipeline", [False, True])
