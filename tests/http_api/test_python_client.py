@@ -4,13 +4,14 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from datetime import timedelta
+from typing import Any
 from uuid import UUID, uuid4
 
 import httpx
 import pytest
 
 from earmark import Cause, Ledger
-from earmark.client import AsyncClient, File, ServiceError, ServiceUnavailable, retrying
+from earmark.client import AsyncClient, File, Sending, ServiceError, ServiceUnavailable, retrying
 from earmark.client.problems import error_of
 from earmark.errors import (
     ALL_ERRORS,
@@ -489,6 +490,29 @@ async def test_an_answer_that_is_damaged_is_no_answer(client: AsyncClient, line:
     line.busy = [httpx.Response(200, headers={"content-encoding": "gzip"}, stream=httpx.ByteStream(b"no gzip"))]
     with pytest.raises(ServiceError, match="does not answer like Earmark"):
         await client.usage("alice")
+
+
+async def test_a_stores_answer_that_is_damaged_tells_nobody_whether_the_file_arrived(client: AsyncClient, line: Line):
+    (upload,) = (await client.images.preupload([PHOTO], subject="alice")).uploads
+    (sending,) = upload.sendings
+
+    def damaged() -> httpx.Response:
+        return httpx.Response(201, headers={"content-encoding": "gzip"}, stream=httpx.ByteStream(b"no gzip"))
+
+    line.busy = [damaged() for _ in range(3)]
+    with pytest.raises(ServiceUnavailable):
+        await client.images.send(sending, JPEG)
+    line.busy = [damaged()]
+    await client.images.send(sending, JPEG)
+    assert await client.images.complete(upload.image, subject="alice") == "uploaded"
+
+
+@pytest.mark.parametrize("broken", [{"upload_url": "http://store.test/\x00"}, {"headers": {"x": "\u20ac"}}])
+async def test_an_upload_that_cannot_be_sent_is_not_earmarks(client: AsyncClient, line: Line, broken: dict[str, Any]):
+    sending = Sending(**{"upload_url": "/storage/a", "method": "PUT", "headers": {}, "offset": 0, "size": 1, **broken})
+    with pytest.raises(ServiceError, match="does not answer like Earmark"):
+        await client.images.send(sending, b"a")
+    assert line.seen == []
 
 
 async def test_a_token_may_change(api: Api, line: Line):

@@ -62,8 +62,11 @@ class Transport:
         content: Content,
     ) -> None:
         """Sends so many bytes to a store, which may be another's: the token stays here."""
-        where = httpx.URL(self.url).join(url)
-        told = httpx.Headers(dict(headers))
+        try:
+            where = httpx.URL(self.url).join(url)
+            told = httpx.Headers(dict(headers))
+        except (httpx.InvalidURL, UnicodeEncodeError) as error:
+            raise not_earmark(self.url, error) from error
         told["Content-Length"] = str(size)
         numbers = count(1)
         repeat_sync(lambda: self._deliver(next(numbers), method, where, told, content), UPLOAD_ATTEMPTS)
@@ -104,7 +107,7 @@ class Transport:
             else:
                 with closing(content()) as chunks:
                     response = self._connections().request(method, url, headers=headers, content=chunks)
-        except httpx.TransportError as error:
+        except (httpx.TransportError, httpx.DecodingError) as error:
             raise unreachable(f"{url.scheme}://{url.netloc.decode()}", error) from error
         arrived_before = number > 1 and response.status_code == HTTPStatus.PRECONDITION_FAILED
         if not arrived_before:

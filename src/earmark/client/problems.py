@@ -108,8 +108,8 @@ def not_earmark(url: str, why: Exception, answered: int | None = None) -> Servic
     return ServiceError(f"{url} does not answer like Earmark: {why}", answered=answered)
 
 
-def unreachable(url: str, error: httpx.TransportError) -> Passing:
-    """The reason to try again after a connection that failed or broke."""
+def unreachable(url: str, error: httpx.RequestError) -> Passing:
+    """The reason to try again after a connection that failed or broke, or an answer that arrived damaged."""
     return Passing(ServiceUnavailable(f"cannot reach {url}: {_said_by_the_system(error)}"))
 
 
