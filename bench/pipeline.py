@@ -42,7 +42,11 @@ DISTINCT = 12
 CLIENTS = 4
 BATCH = 20
 POLL_SECONDS = 0.25
-COMPLETED = "SELECT count(*) FROM earmark._private_image WHERE state = 'completed'"
+STATES = """
+SELECT count(*) FILTER (WHERE state = 'completed'),
+    count(*) FILTER (WHERE state IN ('reserved', 'uploading', 'uploaded', 'processing')) FROM earmark._private_image
+"""
+"""How many images are completed, and how many are not at an end."""
 STATISTICS = {
     "shared_preload_libraries": "pg_stat_statements",
     "pg_stat_statements.track_planning": "on",
@@ -50,9 +54,9 @@ STATISTICS = {
 STATEMENTS = """
 SELECT regexp_replace(left(query, 90), '\\s+', ' ', 'g'), (total_exec_time + total_plan_time)::float8 / %s,
     calls::float8 / %s
-FROM public.pg_stat_statements WHERE query NOT LIKE '%%FROM earmark.usage%%' ORDER BY 2 DESC
+FROM public.pg_stat_statements WHERE query NOT LIKE '%%count(*) FILTER (WHERE state%%' ORDER BY 2 DESC
 """
-"""Milliseconds and calls of each statement, per image: all that the database does, but for clients asking for usage."""
+"""Milliseconds and calls of each statement, per image: all that the database does but for `STATES`."""
 
 
 def pictures(folder: Path, seed: int) -> list[Path]:
@@ -142,8 +146,15 @@ def cpu_of(pids: list[int]) -> float:
     return sum(one.user + one.system for one in times)
 
 
+def run(service: Service, database: psycopg.Connection, paths: list[Path]) -> None:
+    """Returns when the last image is at its end."""
+    asyncio.run(upload(service, paths))
+    while states(database)[1]:
+        time.sleep(POLL_SECONDS)
+
+
 async def upload(service: Service, paths: list[Path]) -> None:
-    """Clients that send everything, as fast as it is taken, and wait until the last image is completed.
+    """Clients that send everything, as fast as it is taken.
 
     Each is a user of his own, as they would be: what one user does is done in turn, under his lock.
     """
@@ -161,17 +172,14 @@ async def upload(service: Service, paths: list[Path]) -> None:
                     put = await api.put(image["uploadUrl"], content=contents[path], headers=image["headers"])
                     put.raise_for_status()
                     (await api.post("/api/images/complete", json={"imageId": image["imageId"]})).raise_for_status()
-            await until_nothing_is_held(api)
 
     await asyncio.gather(*(client(number) for number in range(CLIENTS)))
 
 
-async def until_nothing_is_held(api: httpx.AsyncClient) -> None:
-    held = 1
-    while held:
-        usage = (await api.get("/api/usage")).raise_for_status().json()
-        held = usage["resources"]["images"]["held"]
-        await asyncio.sleep(POLL_SECONDS if held else 0)
+def states(database: psycopg.Connection) -> tuple[int, int]:
+    found = database.execute(STATES).fetchone()
+    assert found is not None
+    return found[0], found[1]
 
 
 def cpu_seconds(service: Service, database: psycopg.Connection) -> dict[str, float]:
@@ -197,14 +205,13 @@ def flow(folder: Path, paths: list[Path], processes: int) -> dict:
         database.execute("CREATE EXTENSION pg_stat_statements SCHEMA public")
         service = Service(home, processes)
         try:
-            asyncio.run(upload(service, paths[: 2 * processes]))
+            run(service, database, paths[: 2 * processes])
             database.execute("SELECT public.pg_stat_statements_reset()")
             used, begun = cpu_seconds(service, database), time.perf_counter()
-            asyncio.run(upload(service, paths))
+            run(service, database, paths)
             seconds = time.perf_counter() - begun
             used = {name: now - used[name] for name, now in cpu_seconds(service, database).items()}
-            done = database.execute(COMPLETED).fetchone()
-            assert done == (len(paths) + 2 * processes,), "an image was not completed"
+            assert states(database)[0] == len(paths) + 2 * processes, "an image was not completed"
             statements = database.execute(STATEMENTS, (len(paths),) * 2).fetchall()
             return {
                 "seconds": seconds,

@@ -21,6 +21,7 @@ from earmark.uploads.storage import (
     Storage,
     StorageUnavailable,
     UploadRefused,
+    copied,
     open_storage,
 )
 from earmark.uploads.storage.s3 import S3Storage
@@ -257,6 +258,24 @@ async def test_what_is_missing(storage: Storage, tmp_path: Path):
         with pytest.raises(ObjectMissing):
             await storage.download(key, tmp_path / "target")
         assert not (tmp_path / "target").exists()
+        for opened in (storage.as_file(key), copied(storage, key)):
+            with pytest.raises(ObjectMissing):
+                await opened.__aenter__()
+
+
+async def test_an_object_is_read_as_a_file(storage: Storage):
+    await storage.put("a/b", b"0123456789", content_type="image/png")
+    async with storage.as_file("a/b") as path:
+        assert path.read_bytes() == b"0123456789"
+    assert await storage.read_head("a/b", 400) == b"0123456789"
+
+
+async def test_who_spoils_a_copy_spoils_no_object(storage: Storage):
+    await storage.put("a/b", b"0123456789", content_type="image/png")
+    async with copied(storage, "a/b") as path:
+        path.write_bytes(b"spoilt")
+    assert await storage.read_head("a/b", 400) == b"0123456789"
+    assert not path.parent.exists()
 
 
 async def test_put_overwrites(storage: Storage, tmp_path: Path):
@@ -313,6 +332,8 @@ async def test_a_key_that_is_not_ours_is_refused_everywhere(storage: Storage, ke
         await storage.read_head(key, 1)
     with pytest.raises(InvalidKey):
         await storage.download(key, tmp_path / "target")
+    with pytest.raises(InvalidKey):
+        await storage.as_file(key).__aenter__()
     with pytest.raises(InvalidKey):
         await storage.put(key, b"1", content_type="image/png")
     with pytest.raises(InvalidKey):

@@ -261,6 +261,8 @@ async def test_no_file_is_touched_from_the_event_loop(storage: LocalStorage, roo
         await storage.put("other", b"1", content_type="image/png")
         await storage.read_head(KEY, 5)
         await storage.download(KEY, tmp_path / "copy")
+        async with storage.as_file(KEY):
+            pass
         await storage.delete([stored.key async for stored in storage.list()])
         await storage.remove_abandoned(timedelta())
     assert {"open", "os.link", "os.rename", "os.remove", "os.scandir"} <= {event for event, _ in touched}
@@ -293,6 +295,7 @@ async def test_symbolic_links_lead_nowhere(storage: LocalStorage, root: Path, tm
             storage.head(key),
             storage.read_head(key, 6),
             storage.download(key, tmp_path / "target"),
+            storage.as_file(key).__aenter__(),
             storage.put(key, b"1", content_type="image/png"),
             storage.delete([key]),
             storage.receive(grant, pieces(b"1")),

@@ -4,6 +4,8 @@ import asyncio
 import os
 import signal
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -47,6 +49,12 @@ def fails_once(source: Source) -> Processed:
     if source.attempt == 1:
         raise TransientFailure("busy")
     return make_thumbnail(source)
+
+
+def spoils_its_file(source: Source) -> Processed:
+    made = make_thumbnail(source)
+    source.path.write_bytes(b"spoilt")
+    return made
 
 
 def uses_less(source: Source) -> Processed:
@@ -301,17 +309,29 @@ def test_a_job_that_the_database_refuses_to_start_comes_again_at_once(
     asyncio.run(run())
 
 
-@pytest.mark.parametrize("operation", ["download", "put"])
-def test_a_store_that_is_away_for_longer_than_all_tries_fails_no_image(flow_of, monkeypatch, operation):
+async def away(*_: object, **__: object) -> None:
+    raise StorageUnavailable("the store does not answer")
+
+
+@asynccontextmanager
+async def not_opened(*_: object) -> AsyncIterator[Path]:
+    raise StorageUnavailable("the store does not answer")
+    yield
+
+
+@pytest.mark.parametrize(
+    ("operation", "away", "processor"),
+    [("as_file", not_opened, make_thumbnail), ("download", away, uses_less), ("put", away, make_thumbnail)],
+    ids=["as_file", "download", "put"],
+)
+def test_a_store_that_is_away_for_longer_than_all_tries_fails_no_image(
+    flow_of, monkeypatch, operation, away, processor
+):
     async def run():
         async with flow_of(processing_attempts=1, retry_base_seconds=0.001) as flow:
             image = await flow.uploaded(JPEG)
-
-            async def away(*_: object, **__: object) -> None:
-                raise StorageUnavailable("the store does not answer")
-
             monkeypatch.setattr(flow.storage, operation, away)
-            assert [await flow.jobs().run(image.image) for _ in range(3)] == ["retrying"] * 3
+            assert [await flow.jobs(processor).run(image.image) for _ in range(3)] == ["retrying"] * 3
             waiting = await flow.uploads.image(image.image)
             assert (waiting.state, waiting.tries) == ("uploaded", 0)
             assert "store" in waiting.reason
@@ -326,13 +346,19 @@ def test_a_store_that_stays_away_is_given_up_in_the_end(flow_of, monkeypatch):
     async def run():
         async with flow_of(processing_attempts=1, abandon_after_seconds=0.001) as flow:
             image = await flow.uploaded(JPEG)
-
-            async def away(*_: object, **__: object) -> None:
-                raise StorageUnavailable("the store does not answer")
-
-            monkeypatch.setattr(flow.storage, "download", away)
+            monkeypatch.setattr(flow.storage, "as_file", not_opened)
             assert await flow.jobs().run(image.image) == "failed"
             assert await flow.used() == (0, 0, 0, 0)
+
+    asyncio.run(run())
+
+
+def test_a_processor_that_writes_to_its_file_spoils_no_original(flow_of):
+    async def run():
+        async with flow_of() as flow:
+            image = await flow.uploaded(JPEG)
+            assert await flow.jobs(spoils_its_file).run(image.image) == "completed"
+            assert await flow.storage.read_head(image.key, len(JPEG)) == JPEG
 
     asyncio.run(run())
 

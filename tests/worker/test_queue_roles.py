@@ -16,6 +16,10 @@ from fixtures.pictures import picture
 
 JPEG = picture()
 JOBS = "SELECT count(*) FROM procrastinate.procrastinate_jobs"
+CLOSE_OTHERS = """
+SELECT bool_and(pg_terminate_backend(pid, 10000)) FROM pg_stat_activity
+WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'
+"""
 
 
 @pytest.fixture
@@ -50,6 +54,18 @@ def test_a_service_that_owns_nothing_enqueues_works_and_rescues(flow_of, eventua
                 await loop
             assert await flow.used() == (1, 0, len(JPEG), 0)
             assert await rescue_once(flow.uploads) == {}
+
+    asyncio.run(run())
+
+
+def test_a_queue_whose_connections_the_server_has_closed_opens_others(flow_of, connection):
+    async def run():
+        async with flow_of() as flow, flow.uploads.queue.open_async():
+            jobs = flow.uploads.queue.job_manager
+            image = await flow.uploaded(JPEG)
+            assert connection.execute(CLOSE_OTHERS).fetchone() == (True,)
+            found = await jobs.fetch_job(queues=None, worker_id=await jobs.register_worker())
+            assert found.task_kwargs == {"image": str(image.image)}
 
     asyncio.run(run())
 

@@ -221,7 +221,7 @@ class Uploads:
         async with self.pool.connection() as connection, connection.transaction():
             moved = await _calls.uploaded(connection, image_id, subject, self.deadline(State.UPLOADED))
             if moved.outcome == "uploaded":
-                await enqueue(self.queue, image_id, connection)
+                await enqueue(connection, image_id)
         reached("uploaded")
         image = _found(moved, image_id)
         if moved.outcome == "over":

@@ -7,8 +7,7 @@ every write; a repeated, late or stale job ends without effect.
 import asyncio
 import logging
 import random
-import tempfile
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -39,7 +38,7 @@ from earmark.uploads.processing import (
     source_of,
 )
 from earmark.uploads.queue import enqueue
-from earmark.uploads.storage import ObjectMissing, StorageError
+from earmark.uploads.storage import ObjectMissing, StorageError, copied
 
 HEARTBEAT_SECONDS = 1.0
 """Between two looks at whether the attempt is still wanted, at most."""
@@ -143,9 +142,7 @@ class ImageJobs:
 
     async def _attempt(self, image: Image) -> str:
         try:
-            with tempfile.TemporaryDirectory(prefix="earmark-") as folder:
-                path = Path(folder) / "original"
-                await self._uploads.storage.download(image.key, path)
+            async with self._file_of(image) as path:
                 found = await self._inspect_and_process(image, path)
             if isinstance(found, Rejection):
                 return await self._end(image, Cause.VALIDATION_FAILED, found.reason, "rejected")
@@ -159,6 +156,11 @@ class ImageJobs:
             return await self._end(image, Cause.PROCESSING_FAILED, reason, "failed")
         except Exception as error:  # noqa: BLE001 - the processor is the user's: whatever it raises may pass
             return await self._retry_or_end(image, error)
+
+    def _file_of(self, image: Image) -> AbstractAsyncContextManager[Path]:
+        """A processor of the user's gets a copy, as it may break its word and write to the file; ours only reads."""
+        storage = self._uploads.storage
+        return storage.as_file(image.key) if self._processor is make_thumbnail else copied(storage, image.key)
 
     async def _inspect_and_process(self, image: Image, path: Path) -> Rejection | tuple[Inspected, Processed]:
         """In one go where the processor is ours and needs the same picture; after a failure each for itself again."""
@@ -253,7 +255,7 @@ class ImageJobs:
                 interrupted=interrupted,
             )
             if moved.outcome == "waiting" and self._requeues:
-                await enqueue(self._uploads.queue, image.image, connection, delay_seconds=delay_seconds)
+                await enqueue(connection, image.image, delay_seconds=delay_seconds)
         reached("waiting")
         return "retrying" if moved.outcome == "waiting" else moved.outcome
 

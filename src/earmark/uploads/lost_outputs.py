@@ -1,9 +1,7 @@
 """Makes outputs of completed images once more whose objects the store has lost."""
 
 import logging
-import tempfile
 from collections.abc import Collection
-from pathlib import Path
 
 from earmark.errors import NotFound
 from earmark.ledger.retrying import UNREACHABLE
@@ -12,6 +10,7 @@ from earmark.uploads.flow import Uploads
 from earmark.uploads.model import Image, State
 from earmark.uploads.process_pool import ImagePool
 from earmark.uploads.processing import Output, PermanentFailure, Processor, processed, source_of
+from earmark.uploads.storage import copied
 
 _logger = logging.getLogger("earmark.jobs")
 
@@ -56,9 +55,7 @@ async def _remake(uploads: Uploads, pool: ImagePool, processor: Processor, image
 
 
 async def _processed_again(uploads: Uploads, pool: ImagePool, processor: Processor, image: Image) -> tuple[Output, ...]:
-    with tempfile.TemporaryDirectory(prefix="earmark-") as folder:
-        path = Path(folder) / "original"
-        await uploads.storage.download(image.key, path)
+    async with copied(uploads.storage, image.key) as path:
         source = source_of(image, path)
         try:
             return (await processed(pool, processor, source)).outputs

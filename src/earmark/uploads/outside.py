@@ -7,12 +7,10 @@ what is done with it then. So nothing is told that did not happen, and nothing t
 import asyncio
 import logging
 import random
-import tempfile
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import timedelta
 from functools import partial
-from pathlib import Path
 from typing import Protocol
 from uuid import UUID
 
@@ -111,9 +109,7 @@ class ProcessorJobs:
         return await _tell(self._uploads, image, partial(self._post, found))
 
     async def _inspect(self, image: Image) -> Inspected | Rejection:
-        with tempfile.TemporaryDirectory(prefix="earmark-") as folder:
-            path = Path(folder) / "original"
-            await self._uploads.storage.download(image.key, path)
+        async with self._uploads.storage.as_file(image.key) as path:
             with suppress(PoolCrashed):  # killed once may be bad luck; twice is the image
                 return await self._jobs.inspect(image, path)
             return await self._jobs.inspect(image, path, is_last_try=True)
@@ -193,7 +189,7 @@ async def _tell(uploads: Uploads, image: Image, tell: Callable[[Image], Awaitabl
 async def _later(uploads: Uploads, image: Image) -> str:
     async with uploads.pool.connection() as connection, connection.transaction():
         delay = uploads.settings.retry_cap_seconds * random.uniform(0.5, 1)  # noqa: S311 - spreads retries
-        await enqueue(uploads.queue, image.image, connection, delay_seconds=delay)
+        await enqueue(connection, image.image, delay_seconds=delay)
     reached("told_later")
     return "retrying"
 

@@ -233,7 +233,7 @@ async def _repair_image(uploads: Uploads, drift: Drift) -> bool:
     async with uploads.pool.connection() as connection, connection.transaction():
         if drift.difference is Difference.OUTPUT_MISSING:
             if uploads.settings.processing == "worker":
-                await enqueue(uploads.queue, drift.image, connection)
+                await enqueue(connection, drift.image)
                 return True
             image = (await _calls.named(connection, [drift.image]))[drift.image][0]
             names = [name for name, output in image.outputs.items() if output.key == drift.key]

@@ -112,7 +112,7 @@ async def _drive_again(uploads: Uploads, image: Image) -> str:
             connection, image.image, image.attempt, image.reason, uploads.deadline(State.UPLOADED), only_overdue=True
         )
         if moved.outcome == "waiting":
-            await enqueue(uploads.queue, image.image, connection)
+            await enqueue(connection, image.image)
     reached("driven_again")
     _logger.info("driven_again", extra={"image": str(image.image), "outcome": moved.outcome})
     return "driven" if moved.outcome == "waiting" else moved.outcome

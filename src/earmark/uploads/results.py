@@ -144,7 +144,7 @@ async def _failed(
         raise _stale(image)
     if image.state is not State.UPLOADED or result.attempt > image.attempt:  # else it is waiting for that already
         delay = backoff_seconds(uploads.settings, tries)
-        await enqueue(uploads.queue, image.image, connection, delay_seconds=delay)
+        await enqueue(connection, image.image, delay_seconds=delay)
     return "retrying", moved
 
 

@@ -23,6 +23,7 @@ from earmark.uploads.storage.contract import (
     UploadRefused,
     WrongLength,
     WrongType,
+    copied,
 )
 from earmark.uploads.storage.local import DownloadGrant, LocalStorage, PartGrant, UploadGrant
 
@@ -48,6 +49,7 @@ __all__ = [
     "UploadRefused",
     "WrongLength",
     "WrongType",
+    "copied",
     "open_storage",
 ]
 

@@ -1,7 +1,9 @@
 """What the upload flow asks of an object store, and the errors a store answers with."""
 
 import re
+import tempfile
 from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -128,6 +130,14 @@ class Storage(Protocol):
         """
         ...
 
+    def as_file(self, key: str) -> AbstractAsyncContextManager[Path]:
+        """The object as a file to be read and not changed; it may be the store's own. See also `copied`.
+
+        Raises:
+            ObjectMissing: There is no such object.
+        """
+        ...
+
     async def put(self, key: str, data: bytes, *, content_type: str) -> None:
         """Store `data`, replacing what is there: for outputs, which a second attempt makes again."""
         ...
@@ -147,6 +157,19 @@ class Storage(Protocol):
             StorageUnavailable: It cannot; the message says what to do.
         """
         ...
+
+
+@asynccontextmanager
+async def copied(storage: Storage, key: str) -> AsyncIterator[Path]:
+    """A copy of the object in a file of its own, which goes when the context ends.
+
+    Raises:
+        ObjectMissing: There is no such object.
+    """
+    with tempfile.TemporaryDirectory(prefix="earmark-") as folder:
+        path = Path(folder) / "original"
+        await storage.download(key, path)
+        yield path
 
 
 class StorageError(EarmarkError):

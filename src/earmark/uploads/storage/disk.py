@@ -143,6 +143,11 @@ class Folder:
         with self._open(key) as file:
             return file.read(length)
 
+    def readable(self, key: str) -> Path:
+        """The path of an object that we can read."""
+        with self._open(key):
+            return self.locate(key)
+
     def copy(self, key: str, target: NewFile) -> None:
         """Copy the object's bytes into `target`."""
         with self._open(key) as file:

@@ -5,6 +5,7 @@ import hmac
 import json
 import re
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import islice
@@ -255,6 +256,11 @@ class LocalStorage:
         except BaseException:
             await in_thread(target.discard)
             raise
+
+    @asynccontextmanager
+    async def as_file(self, key: str) -> AsyncIterator[Path]:
+        """See Storage."""
+        yield await in_thread(self._folder.readable, key)
 
     async def put(self, key: str, data: bytes, *, content_type: str) -> None:
         """See Storage."""

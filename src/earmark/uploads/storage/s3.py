@@ -9,7 +9,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import AbstractAsyncContextManager, closing, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,6 +36,7 @@ from earmark.uploads.storage.contract import (
     check_folder,
     check_key,
     check_size,
+    copied,
     inline_disposition,
 )
 from earmark.uploads.storage.disk import BATCH_BYTES, NewFile, in_thread
@@ -213,6 +214,10 @@ class S3Storage:
         except BaseException:
             await in_thread(target.discard)
             raise
+
+    def as_file(self, key: str) -> AbstractAsyncContextManager[Path]:
+        """See Storage."""
+        return copied(self, key)
 
     async def put(self, key: str, data: bytes, *, content_type: str) -> None:
         """See Storage."""
