@@ -12,15 +12,29 @@ from psycopg_pool import AsyncConnectionPool
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
-from earmark.errors import ALL_ERRORS
+from earmark.errors import ALL_ERRORS, InvalidRequest
 from earmark.http_api.app import create_app
+from earmark.http_api.bodies import (
+    AdjustBody,
+    CommitBody,
+    ExtendBody,
+    RefundBody,
+    ReservationRollbackBody,
+    ReserveBody,
+    RollbackBody,
+    SubjectBody,
+)
 from earmark.http_api.problems import problem_of
-from earmark.http_api.requests import BODY_BYTES_MAX
+from earmark.http_api.requests import BODY_BYTES_MAX, decoded
 from earmark.ledger import AsyncLedger
 from earmark.uploads.storage import StorageFull, StorageUnavailable
 from http_api.harness import ADDRESS, JPEG, SECRET, Api, described
 
 pytestmark = pytest.mark.anyio
+
+STRICT = [
+    AdjustBody, CommitBody, ExtendBody, RefundBody, ReservationRollbackBody, ReserveBody, RollbackBody, SubjectBody,
+]  # fmt: skip
 
 
 def is_problem(response: httpx.Response, status: int, slug: str) -> dict:
@@ -61,7 +75,7 @@ async def test_a_method_that_is_not_known_names_those_that_are(alice: httpx.Asyn
     ids=lambda body: repr(body[:16]),
 )
 async def test_what_is_not_json(alice: httpx.AsyncClient, body: bytes):
-    is_problem(await alice.post("/api/quota/rollback", content=body), 400, "malformed-json")
+    is_problem(await alice.post("/api/images/preupload", content=body), 400, "malformed-json")
 
 
 async def test_no_body_is_an_empty_one(alice: httpx.AsyncClient):
@@ -76,9 +90,25 @@ async def test_a_field_of_the_wrong_kind_is_named(alice: httpx.AsyncClient):
     assert problem["detail"] == "Expected `int`, got `str`."
 
 
-async def test_unknown_fields_are_ignored(alice: httpx.AsyncClient):
-    response = await alice.post("/api/quota/rollback", json={"count": 1, "later": {"x": [1]}})
-    assert response.status_code == 200
+async def test_unknown_fields_are_ignored_where_they_could_change_nothing(alice: httpx.AsyncClient):
+    files = [{**described(), "lastModified": 1}]
+    response = await alice.post("/api/images/preupload", json={"files": files, "later": {"x": [1]}})
+    assert response.status_code == 201
+
+
+@pytest.mark.parametrize("kind", STRICT, ids=lambda kind: kind.__name__)
+def test_a_misspelt_field_of_what_moves_quota_is_named(kind: type):
+    with pytest.raises(InvalidRequest) as refused:
+        decoded(b'{"item": ["a"]}', kind)
+    assert refused.value.detail == {"field": "item"}
+
+
+async def test_who_misspells_what_he_gives_back_gives_nothing_back(alice: httpx.AsyncClient):
+    held = await alice.post("/api/reservations", json={"items": {"a": {"images": 1}, "b": {"images": 1}}})
+    path = f"/api/reservations/{held.json()['reservationId']}"
+    problem = is_problem(await alice.post(f"{path}/rollback", json={"item": ["a"]}), 422, "invalid-request")
+    assert problem["detail"] == "Object contains unknown field `item`."
+    assert {item["state"] for item in (await alice.get(path)).json()["items"].values()} == {"held"}
 
 
 async def test_a_body_that_is_too_large(alice: httpx.AsyncClient):

@@ -1,4 +1,8 @@
-"""Bodies of requests, as they come over the wire: camelCase, strictly typed. What they do not know is ignored."""
+"""Bodies of requests, as they come over the wire: camelCase, strictly typed.
+
+Those that move quota refuse a field that they do not know: without its `items` a rollback is of everything. Others
+ignore it.
+"""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -76,7 +80,7 @@ class FailedBody(Struct, frozen=True):
     error: str | None = None
 
 
-class RollbackBody(Struct, frozen=True, rename="camel"):
+class RollbackBody(Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
     """What is to be given back: of a reservation, of images, or up to `count` of a resource."""
 
     reservation_id: Id | None = None
@@ -103,7 +107,7 @@ ROLLBACK_BODY = Annotated[
 ]
 
 
-class ReserveBody(Struct, frozen=True, rename="camel"):
+class ReserveBody(Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
     """What is to be held: `amounts` of one item, or `items` with their amounts."""
 
     amounts: Amounts | None = None
@@ -125,7 +129,7 @@ RESERVE_BODY = Annotated[
 ]
 
 
-class CommitBody(Struct, frozen=True):
+class CommitBody(Struct, frozen=True, forbid_unknown_fields=True):
     """What was used: all that is held, some items, or, of items or the only item, less than was held.
 
     With `grow`, more than was held too, where there is room for the difference.
@@ -138,7 +142,7 @@ class CommitBody(Struct, frozen=True):
     reason: Reason | None = None
 
 
-class ReservationRollbackBody(Struct, frozen=True):
+class ReservationRollbackBody(Struct, frozen=True, forbid_unknown_fields=True):
     """What of a reservation is to be given back, and why."""
 
     items: Names | None = None
@@ -146,7 +150,7 @@ class ReservationRollbackBody(Struct, frozen=True):
     reason: Reason | None = None
 
 
-class ExtendBody(Struct, frozen=True, rename="camel"):
+class ExtendBody(Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
     """A new deadline, from now; with a reason, the journal says who moved it and why."""
 
     ttl_seconds: Seconds
@@ -154,14 +158,14 @@ class ExtendBody(Struct, frozen=True, rename="camel"):
     reason: Annotated[str, Meta(min_length=1, max_length=500, pattern=_NO_NUL)] | None = None
 
 
-class RefundBody(Struct, frozen=True):
+class RefundBody(Struct, frozen=True, forbid_unknown_fields=True):
     """Which items are no longer used, and why; without items, all of them."""
 
     items: Names | None = None
     reason: Reason | None = None
 
 
-class SubjectBody(Struct, frozen=True):
+class SubjectBody(Struct, frozen=True, forbid_unknown_fields=True):
     """What is to change of a subject; what is absent stays. A quota of -1 is unlimited, null is the plan's again."""
 
     plan: Annotated[str, Meta(pattern=_NO_NUL)] | None = None
@@ -170,7 +174,7 @@ class SubjectBody(Struct, frozen=True):
     parent: SubjectName | None = None
 
 
-class AdjustBody(Struct, frozen=True):
+class AdjustBody(Struct, frozen=True, forbid_unknown_fields=True):
     """A correction of committed use: what is added to it or, below 0, taken away, and why."""
 
     subject: SubjectName

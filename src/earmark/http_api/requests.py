@@ -26,7 +26,7 @@ _SEQ = re.compile("[0-9]{1,18}")
 _KEY = re.compile(KEY_PATTERN)
 _ESCAPED = re.compile(r"\\(.)")
 _FIELD = re.compile(r" - at `(?:key in )?\$\.?(.*)`$")
-_MISSING = re.compile("missing required field `([^`]*)`")
+_NAMED = re.compile("(?:missing required|unknown) field `([^`]*)`")
 
 
 async def read_body(request: Request) -> bytes:
@@ -51,18 +51,18 @@ async def read_body(request: Request) -> bytes:
 
 
 def decoded(body: bytes, kind: type[T]) -> T:
-    """The body as a value of this kind: strictly typed; fields that the kind does not know are ignored.
+    """The body as a value of this kind, strictly typed.
 
     Raises:
         MalformedBody: It is not JSON.
-        InvalidRequest: A value is missing or of another kind; `field` says where.
+        InvalidRequest: A value is missing, of another kind, or in a field that the kind forbids; `field` says where.
     """
     try:
         return msgspec.json.decode(body, type=kind)
     except msgspec.ValidationError as error:
         message = str(error)
-        where, missing = _FIELD.search(message), _MISSING.search(message)
-        place = [part for part in (where and where[1], missing and missing[1]) if part]
+        where, named = _FIELD.search(message), _NAMED.search(message)
+        place = [part for part in (where and where[1], named and named[1]) if part]
         raise InvalidRequest(_FIELD.sub("", message) + ".", {"field": ".".join(place)}) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise MalformedBody(f"The body is not JSON that can be read: {error}.") from error
