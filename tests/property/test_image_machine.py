@@ -1,4 +1,4 @@
-"""The whole flow over HTTP, driven by random steps of two users and a worker, against a model that is one list of images."""
+"""The whole flow over HTTP by random steps of two users and a worker, against a model that is one list of images."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -366,7 +366,7 @@ class ImageMachine(RuleBasedStateMachine):
             assert self.run(self.api.services.ledger.verify(user)) == ()
 
     def teardown(self) -> None:
-        """When all is at its end, the store holds what the books say, and the next example meets nothing of this one."""
+        """When all is at its end the store holds what the books say; the next example meets nothing of this one."""
         self.run(self.at_rest())
         self.run(self.stack.aclose())
         self.runner.close()
