@@ -69,7 +69,8 @@ def metrics_page() -> str:
         metrics.ROLLBACKS_FAILED, metrics.REQUESTS, metrics.DUTIES, metrics.DUTY_DONE_AT,
     ]  # fmt: skip
     of_process = [_described(next(iter(one.collect())), one._labelnames) for one in process]  # noqa: SLF001 - no other way
-    families = [metrics.database_up(up=True), *metrics.of_database(UNWELL), *metrics.of_queue(0, 0, 0)]
+    answering = [metrics.database_up(up=True), metrics.clock_ahead(0)]
+    families = [*answering, *metrics.of_database(UNWELL), *metrics.of_queue(0, 0, 0)]
     of_database = [_described(one, getattr(one, "_labelnames", ())) for one in families]
     heads = ("metric", "kind", "labels", "what it says")
     return _page(
@@ -83,7 +84,7 @@ def metrics_page() -> str:
         "those of its processes; where you run several behind one address by other means, give them an empty folder in "
         "`PROMETHEUS_MULTIPROC_DIR`. Beside them are Prometheus' own `process_…`, where it is a single one.",
         _table(heads, of_process),
-        "## Of the database\n\nThe same in every instance: take the maximum over instances. What has happened is "
+        "## Of the database\n\nThe same in every instance, but for its clock: take the maximum over instances. What has happened is "
         "counted from "
         "the journal by the worker, whoever did it, and survives restarts.",
         _table(heads, of_database),

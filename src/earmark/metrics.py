@@ -103,6 +103,15 @@ def database_up(*, up: bool) -> Metric:
     return GaugeMetricFamily("earmark_database_up", "Whether the database answered this scrape.", value=up)
 
 
+def clock_ahead(seconds: float) -> Metric:
+    """How this process's clock differs from the database's."""
+    return GaugeMetricFamily(
+        "earmark_clock_ahead_seconds",
+        "By how much this process's clock is ahead of the database's; below 0, behind it.",
+        value=seconds,
+    )
+
+
 def of_queue(waiting: int, working: int, oldest_waiting_seconds: float) -> Iterator[Metric]:
     """What the processing queue says."""
     yield GaugeMetricFamily("earmark_queue_waiting", "Jobs that no worker has started on.", value=waiting)

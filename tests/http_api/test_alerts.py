@@ -12,6 +12,7 @@ ALERTS = Path(__file__).parents[2] / "docs/operations/alerts.yml"
 DAY = 24 * 60
 WELL = {
     "earmark_database_up": "1+0x9000",
+    "earmark_clock_ahead_seconds": "0+0x9000",
     "earmark_holds_overdue_seconds": "30+0x9000",
     'earmark_duty_done_timestamp_seconds{duty="sweep"}': "0+60x9000",
     "earmark_images_overdue_seconds": "0+0x9000",
@@ -34,6 +35,7 @@ TROUBLES: dict[str, tuple[dict[str, str | None], int]] = {
     "EarmarkHoldsOverdue": ({"earmark_holds_overdue_seconds": "601+0x9000"}, 6),
     "EarmarkSweepStopped": ({'earmark_duty_done_timestamp_seconds{duty="sweep"}': "0+0x9000"}, 8),
     "EarmarkImagesOverdue": ({"earmark_images_overdue_seconds": "601+0x9000"}, 6),
+    "EarmarkClockWrong": ({"earmark_clock_ahead_seconds": "-31+0x9000"}, 6),
     "EarmarkDutyFails": (
         {
             'earmark_duty_seconds_count{duty="prune_ledger",outcome="done"}': "9+0x9000",

@@ -78,6 +78,7 @@ async def test_what_is_open_is_told(api, alice):
     await api.queued(alice)
     scrape = await scraped(api)
     assert scrape.of("earmark_database_up") == 1
+    assert -5 < scrape.of("earmark_clock_ahead_seconds") < 5
     assert scrape.of("earmark_holds_open") == 4
     assert scrape.of("earmark_holds_overdue_seconds") == 0
     assert scrape.of("earmark_images_open", state="reserved") == 1

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator
 from dataclasses import replace
+from time import time
 from uuid import uuid4
 
 import httpx
@@ -26,6 +27,7 @@ from earmark.http_api.bodies import (
 )
 from earmark.http_api.problems import problem_of
 from earmark.http_api.requests import BODY_BYTES_MAX, decoded
+from earmark.http_api.routes import operations
 from earmark.ledger import AsyncLedger
 from earmark.uploads.storage import StorageFull, StorageUnavailable
 from http_api.harness import ADDRESS, JPEG, SECRET, Api, described
@@ -173,8 +175,18 @@ async def test_ready(alice: httpx.AsyncClient):
     response = await alice.get("/readyz")
     assert (response.status_code, response.json()) == (
         200,
-        {"status": "ok", "checks": {"database": "ok", "storage": "ok", "sign_in": "ok", "service": "ok"}},
+        {"status": "ok", "checks": dict.fromkeys(("database", "storage", "sign_in", "clock", "service"), "ok")},
     )
+
+
+@pytest.mark.parametrize(("ahead", "status"), [(440, 200), (-440, 200), (460, 503), (-460, 503)])
+async def test_a_clock_that_is_wrong(
+    alice: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, ahead: int, status: int
+):
+    monkeypatch.setattr(operations, "time", lambda: time() + ahead)
+    ready = await alice.get("/readyz")
+    told = f"this service's clock is 460 s {'ahead of' if ahead > 0 else 'behind'} the database's"
+    assert (ready.status_code, told in ready.json()["checks"]["clock"]) == (status, status == 503)
 
 
 async def test_without_the_store(api: Api, alice: httpx.AsyncClient):

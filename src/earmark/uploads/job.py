@@ -9,7 +9,7 @@ import logging
 import random
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from uuid import UUID
 
@@ -233,7 +233,7 @@ class ImageJobs:
             extra={"image": str(image.image), "attempt": image.attempt, "error": f"{type(error).__name__}: {error}"},
         )
         settings = self._uploads.settings
-        too_old = image.created_at + timedelta(seconds=settings.abandon_after_seconds) < datetime.now(UTC)
+        too_old = image.updated_at - image.created_at > timedelta(seconds=settings.abandon_after_seconds)
         if isinstance(error, StorageError) and not too_old:
             delay = backoff_seconds(settings, image.attempt)
             return await self._wait_for_another(image, _STORE_AWAY, delay_seconds=delay, interrupted=True)

@@ -7,7 +7,7 @@ Re-driven work takes the same paths as the first time.
 import logging
 from collections import Counter
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from uuid import UUID
 
 import psycopg
@@ -85,8 +85,8 @@ async def recover(uploads: Uploads) -> tuple[Counter[str], Counter[str]]:
 async def _recover_one(uploads: Uploads, image: Image) -> str:
     if image.state in {State.RESERVED, State.UPLOADING}:
         return await _adopt_or_expire(uploads, image)
-    too_old = image.created_at + timedelta(seconds=uploads.settings.abandon_after_seconds) < datetime.now(UTC)
-    if image.state is State.UPLOADED and too_old:
+    abandoned_at = image.created_at + timedelta(seconds=uploads.settings.abandon_after_seconds)
+    if image.state is State.UPLOADED and image.due_at is not None and image.due_at >= abandoned_at:
         return await _end(uploads, image, Cause.EXPIRED, "No worker took the image in time.")
     if image.state is State.PROCESSING and image.tries >= uploads.settings.processing_attempts:
         return await _end(uploads, image, Cause.PROCESSING_FAILED, "Processing failed.")

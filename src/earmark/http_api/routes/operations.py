@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Awaitable, Callable
+from time import time
 
 import anyio
 from prometheus_client.core import Metric
@@ -45,13 +46,15 @@ class Operations:
 
     @operation(answers={200: ReadyAnswer, 503: ReadyAnswer}, access=Access.OPEN)
     async def ready(self, _: Request) -> Response:
-        """Whether database and store can be used, and tokens be verified, each by name; 503 unless all can."""
+        """Whether database and store can be used, tokens be verified, and the clock is right; 503 unless all is so."""
         needed: dict[str, Callable[[], Awaitable[object]]] = {
             "database": self._services.ledger.plans,
             "storage": self._services.storage.ready,
             "sign_in": self._services.sign_in.ready,
         }
         checks = {name: await _checked(check) for name, check in needed.items()}
+        if checks["database"] == "ok":
+            checks["clock"] = await _checked(self._clock_agrees)
         checks["service"] = "stopping" if self._services.stopping.is_set() else "ok"
         fine = all(check == "ok" for check in checks.values())
         return answer(ReadyAnswer("ok" if fine else "unavailable", checks), 200 if fine else 503)
@@ -73,9 +76,26 @@ class Operations:
             queue = await queue_health(connection)
         return [
             metrics.database_up(up=True),
+            metrics.clock_ahead(await self._clock_ahead()),
             *metrics.of_database(health),
             *metrics.of_queue(queue.waiting, queue.working, queue.oldest_waiting_seconds),
         ]
+
+    async def _clock_agrees(self) -> None:
+        """Deadlines are set by the database's clock, and links are signed, and their ends seen, by ours."""
+        ahead = await self._clock_ahead()
+        if abs(ahead) > self._services.settings.upload_ttl_seconds / 2:
+            raise EarmarkError(
+                f"this service's clock is {abs(ahead):,.0f} s {'ahead of' if ahead > 0 else 'behind'} the database's, "
+                "so that upload links end at the wrong time; let NTP set both"
+            )
+
+    async def _clock_ahead(self) -> float:
+        async with self._services.uploads.pool.connection() as connection:
+            cursor = await connection.execute("SELECT extract(epoch FROM clock_timestamp())::float8")
+            found = await cursor.fetchone()
+        assert found is not None  # noqa: S101 - it always answers one row
+        return time() - float(found[0])
 
 
 async def _checked(check: Callable[[], Awaitable[object]]) -> str:
