@@ -84,9 +84,8 @@ def metrics_page() -> str:
         "those of its processes; where you run several behind one address by other means, give them an empty folder in "
         "`PROMETHEUS_MULTIPROC_DIR`. Beside them are Prometheus' own `process_…`, where it is a single one.",
         _table(heads, of_process),
-        "## Of the database\n\nThe same in every instance, but for its clock: take the maximum over instances. What has happened is "
-        "counted from "
-        "the journal by the worker, whoever did it, and survives restarts.",
+        "## Of the database\n\nThe same in every instance, but for its clock: take the maximum over instances. What "
+        "has happened is counted from the journal by the worker, whoever did it, and survives restarts.",
         _table(heads, of_database),
     )
 

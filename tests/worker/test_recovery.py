@@ -85,6 +85,23 @@ def test_a_job_that_was_lost_is_driven_again(flow_of, clock, connection):
     asyncio.run(run())
 
 
+@pytest.mark.parametrize("days_behind", [0, 2])
+def test_an_image_that_no_worker_takes_is_given_up_after_a_day_by_the_databases_clock(flow_of, clock, days_behind):
+    async def run():
+        clock.advance(-86_400 * days_behind)
+        async with flow_of(abandon_after_seconds=3 * 3600) as flow:
+            image = await flow.uploaded(JPEG)
+            seen = []
+            for _ in range(3):
+                clock.advance(QUEUE_TTL)
+                seen.append(dict((await sweep(flow.uploads)).images))
+            assert seen == [{"driven": 1}, {"driven": 1}, {"expired": 1}]
+            assert await flow.state(image) == "expired"
+            assert await flow.used() == (0, 0, 0, 0)
+
+    asyncio.run(run())
+
+
 def test_a_dead_worker_is_succeeded_and_a_poisonous_image_is_given_up(flow_of, clock):
     async def run():
         async with flow_of(processing_attempts=3) as flow:
