@@ -4,10 +4,12 @@ import asyncio
 import gc
 import socket
 from contextlib import asynccontextmanager
+from itertools import count
 
 import httpx
 import pytest
 
+from earmark.cli import web_server
 from earmark.cli.serve import listen
 from earmark.cli.web_server import MOST_WAITING_BYTES, Gathering, WebServer
 from earmark.http_api.app import create_app
@@ -107,6 +109,39 @@ async def test_a_head_has_a_bound(database, tmp_path):
             headers = {"X-Long": "v" * 30_000}
             assert (await client.get("/healthz", headers=headers)).status_code == 200
             assert (await client.put("/healthz", headers=headers, content=b"b" * 500_000)).status_code == 405
+
+
+@pytest.mark.parametrize("begun", [b"", b"GET /healthz HTTP/1.1\r\nHost: x\r\n"], ids=["nothing", "a part"])
+async def test_a_head_that_does_not_come_is_not_waited_for(database, tmp_path, monkeypatch, begun):
+    monkeypatch.setattr(web_server, "HEAD_SECONDS_MAX", 0.2)
+    async with opened(database, tmp_path) as services, serving(services) as url:
+        for before in (b"", b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"):
+            reader, writer = await asyncio.open_connection(url.host, url.port)
+            writer.write(before)
+            if before:
+                assert (await reader.readuntil(b"}")).startswith(b"HTTP/1.1 200")
+            writer.write(begun)
+            assert await asyncio.wait_for(reader.read(), 10) == b""
+            writer.close()
+
+
+async def test_a_request_that_is_under_way_is_not_cut_off_for_the_next_ones_head(database, tmp_path, monkeypatch):
+    monkeypatch.setattr(web_server, "HEAD_SECONDS_MAX", 0.05)
+    patience, waits, given = web_server._Protocol._wait_for_head, count(1), asyncio.Event()
+
+    def wait_for_head(protocol):
+        patience(protocol)
+        if next(waits) == 6:  # the connection, two heads, and three times while the first is answered
+            given.set()
+
+    monkeypatch.setattr(web_server._Protocol, "_wait_for_head", wait_for_head)
+    async with opened(database, tmp_path) as services, serving(services) as url:
+        monkeypatch.setattr(services.storage, "ready", given.wait)
+        reader, writer = await asyncio.open_connection(url.host, url.port)
+        writer.write(b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\nGET /healthz HTTP/1.1\r\n")
+        answered = await asyncio.wait_for(reader.read(), 10)
+        assert (answered.startswith(b"HTTP/1.1 200"), answered.count(b"HTTP/1.1")) == (True, 1)
+        writer.close()
 
 
 async def test_what_is_made_is_where_clients_reach_the_service(database, tmp_path):

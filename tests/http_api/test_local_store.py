@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -73,6 +74,22 @@ async def test_an_upload_that_is_under_way_when_its_link_ends_is_accepted(
 
     assert (await put(alice, upload, body(), **{"Content-Length": str(len(JPEG))})).status_code == 201
     assert (await alice.post("/api/images/complete", json={"imageId": upload["imageId"]})).status_code == 202
+
+
+async def test_an_upload_that_never_ends_is_ended_with_its_reservation(api: Api, alice: httpx.AsyncClient):
+    (upload,) = await api.reserved(alice)
+    image = await api.services.uploads.image(UUID(upload["imageId"]))
+    api.services.uploads.settings = api.services.settings.model_copy(update={"upload_grace_seconds": 0})
+    soon = datetime.now(UTC) + timedelta(seconds=2)  # a link has whole seconds
+    link = api.services.storage.sign_upload(image.key, content_type="image/jpeg", size=len(JPEG), expires_at=soon)
+
+    async def body() -> AsyncIterator[bytes]:
+        yield JPEG[:100]
+        await asyncio.Event().wait()
+
+    response = await put(alice, {**upload, "uploadUrl": link.url}, body(), **{"Content-Length": str(len(JPEG))})
+    assert (response.status_code, response.json()["type"]) == (410, "/problems/reservation-over")
+    assert api.objects == []
 
 
 async def test_q57_a_link_is_good_once(api: Api, alice: httpx.AsyncClient):

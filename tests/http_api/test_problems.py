@@ -1,7 +1,8 @@
 """Every form of error, what stands around every answer, and what is logged."""
 
+import asyncio
 import logging
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from time import time
 from uuid import uuid4
@@ -14,6 +15,7 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 
 from earmark.errors import ALL_ERRORS, InvalidRequest
+from earmark.http_api import requests
 from earmark.http_api.app import create_app
 from earmark.http_api.bodies import (
     AdjustBody,
@@ -117,6 +119,16 @@ async def test_a_body_that_is_too_large(alice: httpx.AsyncClient):
     body = b'{"count": 1, "x": "' + b"x" * BODY_BYTES_MAX + b'"}'
     problem = is_problem(await alice.post("/api/quota/rollback", content=body), 413, "body-too-large")
     assert problem["limit"] == BODY_BYTES_MAX
+
+
+async def test_a_body_that_never_ends(alice: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(requests, "BODY_SECONDS_MAX", 0.05)
+
+    async def body() -> AsyncIterator[bytes]:
+        yield b'{"count": 1'
+        await asyncio.Event().wait()
+
+    is_problem(await alice.post("/api/quota/rollback", content=body()), 408, "body-too-slow")
 
 
 async def test_the_request_id_is_the_callers_when_it_is_sane(alice: httpx.AsyncClient):

@@ -21,6 +21,8 @@ YOUNG_OBJECTS = 10_000
 """Made before the collector looks at them: some hundred requests; by default it would be at every few of them."""
 HEAD_BYTES_MAX = 65_536
 """Of a request's line and headers, which nothing else bounds: whoever sends more is refused, and cut off."""
+HEAD_SECONDS_MAX = 30.0
+"""Within which they are to come, once a connection was opened or they have begun."""
 MOST_WAITING_BYTES = 65_536
 """Of an answer that are held back until the end of the turn."""
 
@@ -63,14 +65,20 @@ _TOO_LARGE = (
 
 
 class _Protocol(HttpToolsProtocol):
-    """uvicorn's, which writes head and body apart, two packets, and takes a head of any size."""
+    """uvicorn's, which writes head and body apart, two packets, and takes a head of any size, however slow."""
 
     _head_bytes: int | None = None
     """What has come of a head that is not complete, but for the piece that it began in: that may hold much else."""
     _piece_bytes = 0
+    _patience: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(cast("asyncio.Transport", Gathering(cast("asyncio.Transport", transport))))
+        self._wait_for_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._wait_no_more()
+        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         self._piece_bytes = len(data)
@@ -87,10 +95,27 @@ class _Protocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._head_bytes = -self._piece_bytes
+        self._wait_for_head()
 
     def on_headers_complete(self) -> None:
+        self._wait_no_more()
         super().on_headers_complete()
         self._head_bytes = None
+
+    def _wait_for_head(self) -> None:
+        self._wait_no_more()
+        self._patience = self.loop.call_later(HEAD_SECONDS_MAX, self._give_up)
+
+    def _wait_no_more(self) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+
+    def _give_up(self) -> None:
+        latest = cast("RequestResponseCycle | None", self.cycle)
+        if latest is None or latest.response_complete:
+            self.transport.close()
+        else:  # it is still being answered: the next head has time
+            self._wait_for_head()
 
 
 class WebServer(uvicorn.Server):

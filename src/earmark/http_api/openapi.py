@@ -12,7 +12,7 @@ import msgspec
 
 from earmark.config import Settings
 from earmark.errors import EarmarkError, Forbidden, InvalidRequest, KeyConflict, NotFound, NotSignedIn, QuotaExceeded
-from earmark.http_api.problems import BodyTooLarge, DatabaseUnavailable, MalformedBody, title_of
+from earmark.http_api.problems import BodyTooLarge, BodyTooSlow, DatabaseUnavailable, MalformedBody, title_of
 from earmark.http_api.requests import KEY_LENGTH_MAX, KEY_PATTERN
 from earmark.http_api.routing import SUBJECT, Access, Endpoint, Media, Operation, Parameter, Resource
 
@@ -133,7 +133,8 @@ def problems_of(one: Operation, path: str) -> list[type[EarmarkError]]:
     found += [KeyConflict] if one.keyed else []
     found += [NotFound] if "{id}" in path else []
     if one.body is not None and not isinstance(one.body, Media):
-        found += [MalformedBody, BodyTooLarge, InvalidRequest, *([Forbidden] if one.access is Access.USER else [])]
+        found += [MalformedBody, BodyTooLarge, BodyTooSlow, InvalidRequest]
+        found += [Forbidden] if one.access is Access.USER else []
     return sorted(dict.fromkeys(found), key=lambda kind: (kind.status, kind.slug))
 
 

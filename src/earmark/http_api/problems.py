@@ -50,6 +50,14 @@ class BodyTooLarge(EarmarkError):  # noqa: N818 - named for what is wrong
     members = ("limit",)
 
 
+class BodyTooSlow(EarmarkError):  # noqa: N818 - named for what is wrong
+    """A body that did not come in time."""
+
+    status = 408
+    slug = "body-too-slow"
+    remedy = "Send the whole body at once; then try again."
+
+
 class ReservationOver(EarmarkError):  # noqa: N818 - named for what is wrong
     """Bytes for an image whose quota was given back; none of them were kept."""
 

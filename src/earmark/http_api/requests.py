@@ -6,14 +6,16 @@ import re
 from typing import TypeVar
 from uuid import UUID
 
+import anyio
 import msgspec
 from starlette.requests import ClientDisconnect, Request
 
 from earmark.errors import InvalidRequest, NotFound
 from earmark.http_api.caller import subject_name
-from earmark.http_api.problems import BodyTooLarge, MalformedBody
+from earmark.http_api.problems import BodyTooLarge, BodyTooSlow, MalformedBody
 
 BODY_BYTES_MAX = 1_048_576
+BODY_SECONDS_MAX = 60.0
 PAGE_DEFAULT = 50
 PAGE_MAX = 200
 KEY_LENGTH_MAX = 255
@@ -34,8 +36,17 @@ async def read_body(request: Request) -> bytes:
 
     Raises:
         BodyTooLarge: It is, or says it is, longer than 1 MiB; read no further than that.
+        BodyTooSlow: It was not all there after a minute.
         ClientDisconnect: The client has gone.
     """
+    try:
+        with anyio.fail_after(BODY_SECONDS_MAX):
+            return await _read_body(request)
+    except TimeoutError:
+        raise BodyTooSlow(f"A body is waited for {BODY_SECONDS_MAX:g} seconds at most.") from None
+
+
+async def _read_body(request: Request) -> bytes:
     declared = request.headers.get("content-length", "0")
     fits = declared.isdigit() and int(declared) <= BODY_BYTES_MAX
     body = bytearray()
@@ -72,7 +83,7 @@ async def read(request: Request, kind: type[T]) -> T:
     """The request's body as a value of this kind.
 
     Raises:
-        BodyTooLarge, MalformedBody, InvalidRequest: As `read_body` and `decoded`.
+        BodyTooLarge, BodyTooSlow, MalformedBody, InvalidRequest: As `read_body` and `decoded`.
     """
     return decoded(await read_body(request), kind)
 

@@ -1,9 +1,11 @@
 """The local store's links: an upload is taken in, an object shown. With any other store there is nothing here."""
 
 import re
+from collections.abc import Awaitable
 from datetime import UTC, datetime
 from uuid import UUID
 
+import anyio
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import Route
@@ -22,9 +24,11 @@ from earmark.uploads.storage import (
     LinkExpired,
     LocalStorage,
     ObjectMissing,
+    PartGrant,
     StorageFull,
     StorageUnavailable,
     TooLong,
+    UploadGrant,
     WrongLength,
     WrongType,
 )
@@ -97,7 +101,7 @@ class Objects:
             return await self._take_in_part(request, key)
         grant = self._storage.verify_upload(key, request.query_params, dict(request.headers), datetime.now(UTC))
         image_id = await self._expected(key)
-        await self._storage.receive(grant, request.stream())
+        await self._in_time(grant, self._storage.receive(grant, request.stream()))
         reached("stored")
         if await self._is_over(image_id):
             await self._storage.delete([key])
@@ -107,12 +111,21 @@ class Objects:
     async def _take_in_part(self, request: Request, key: str) -> Response:
         grant = self._storage.verify_part(key, request.query_params, dict(request.headers), datetime.now(UTC))
         image_id = await self._expected(key)
-        await self._storage.receive_part(grant, request.stream())
+        await self._in_time(grant, self._storage.receive_part(grant, request.stream()))
         reached("stored")
         if await self._is_over(image_id):
             await self._storage.abort_parts(key, grant.upload_id)
             raise ReservationOver("The reservation ended while the bytes arrived; they were not kept.")
         return answer(StoredAnswer(image_id, grant.size), 201)
+
+    async def _in_time(self, grant: UploadGrant | PartGrant, receiving: Awaitable[object]) -> None:
+        """What began in time is waited for as long as its reservation is, however slowly it comes."""
+        seconds = (grant.expires_at - datetime.now(UTC)).total_seconds()
+        try:
+            with anyio.fail_after(seconds + self._uploads.settings.upload_grace_seconds):
+                await receiving
+        except TimeoutError:
+            raise ReservationOver("The time for this upload is over; its bytes were not kept.") from None
 
     async def _expected(self, key: str) -> UUID:
         """The image whose bytes may come now."""

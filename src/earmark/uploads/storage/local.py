@@ -60,6 +60,7 @@ class PartGrant:
     upload_id: str
     number: int
     size: int
+    expires_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,9 +139,7 @@ class LocalStorage:
                 WrongLength (400).
         """
         signed = self._verified(_UPLOAD, key, query, ("expires", "size", "type"), now)
-        grant = UploadGrant(
-            key, signed["type"], int(signed["size"]), datetime.fromtimestamp(int(signed["expires"]), UTC)
-        )
+        grant = UploadGrant(key, signed["type"], int(signed["size"]), _moment(signed["expires"]))
         _check_headers(grant, {name.lower(): value.strip() for name, value in headers.items()})
         return grant
 
@@ -190,7 +189,7 @@ class LocalStorage:
     def verify_part(self, key: str, query: Mapping[str, str], headers: Mapping[str, str], now: datetime) -> PartGrant:
         """What this PUT of a part may do, as `verify_upload`; a part has no type of its own."""
         signed = self._verified(_PART, key, query, ("expires", "size", "part", "upload"), now)
-        grant = PartGrant(key, signed["upload"], int(signed["part"]), int(signed["size"]))
+        grant = PartGrant(key, signed["upload"], int(signed["part"]), int(signed["size"]), _moment(signed["expires"]))
         _check_length_header(grant.size, {name.lower(): value.strip() for name, value in headers.items()})
         return grant
 
@@ -307,6 +306,10 @@ class LocalStorage:
         if now.timestamp() >= int(signed["expires"]):
             raise LinkExpired("this link is over; ask for a new one")
         return signed
+
+
+def _moment(seconds: str) -> datetime:
+    return datetime.fromtimestamp(int(seconds), UTC)
 
 
 def _check_headers(grant: UploadGrant, headers: Mapping[str, str]) -> None:
