@@ -1,7 +1,9 @@
 import asyncio
 import base64
+import errno
 import io
 import json
+import os
 import random
 import resource
 import struct
@@ -16,6 +18,7 @@ import pytest
 from PIL import Image
 
 from earmark.config import DEFAULT_TYPES, Settings
+from earmark.uploads import inspection
 from earmark.uploads.decoder_memory import limited_memory
 from earmark.uploads.inspection import (
     FORMATS,
@@ -657,6 +660,18 @@ def test_damage_never_raises(name: str, tmp_path: Path):
         content_type = "image/jpeg" if name == "MPO" else f"image/{name.lower()}"
         verdict = inspect_bytes(tmp_path, bytes(damaged), content_type)
         assert isinstance(verdict, Inspected | Rejection)
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOENT, errno.ESTALE, errno.EACCES])
+def test_a_disk_that_cannot_be_read_says_nothing_about_the_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+):
+    def unreadable(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(inspection, "open_image", unreadable)
+    with pytest.raises(OSError, match=os.strerror(number)):
+        inspect_bytes(tmp_path, jpeg(), "image/jpeg")
 
 
 def test_pillow_is_left_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -1,5 +1,6 @@
 import base64
 import dataclasses
+import errno
 import io
 import json
 import pickle
@@ -13,11 +14,13 @@ from PIL import Image, ImageChops, ImageCms
 
 from earmark.config import Settings
 from earmark.errors import InvalidRequest
+from earmark.uploads import processing
 from earmark.uploads.inspection import Inspected, Limits, inspect
 from earmark.uploads.processing import (
     PermanentFailure,
     Processed,
     Source,
+    TransientFailure,
     dominant_colors,
     inspect_and_make_thumbnail,
     load_processor,
@@ -52,6 +55,17 @@ def process(folder: Path, image: Image.Image, name: str, **options: object) -> t
 def near(pixel: object, expected: tuple[int, ...], tolerance: int = 12) -> bool:
     assert isinstance(pixel, tuple)
     return all(abs(a - b) <= tolerance for a, b in zip(pixel, expected, strict=False))
+
+
+def test_a_file_that_cannot_be_read_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def unreadable(*_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    path = tmp_path / "picture"
+    Image.new("RGB", (9, 9)).save(path, "PNG")
+    monkeypatch.setattr(processing, "open_image", unreadable)
+    with pytest.raises(TransientFailure, match="could not be read"):
+        make_thumbnail(source(path))
 
 
 @pytest.mark.skipif(not MANIFEST, reason="the shared case files are not beside the project")

@@ -1,9 +1,11 @@
 """Says whether an upload is a picture that we take: by its declaration, by its first bytes, by decoding all of it.
 
-Every answer is a value: a `Rejection` holds a sentence for the user, and no file makes these functions raise.
+Every answer is a value: a `Rejection` holds a sentence for the user, and no file makes these functions raise; only a
+disk that cannot be read does.
 `inspect` decodes and belongs into a process of its own (`process_pool`); the others are cheap and never touch Pillow.
 """
 
+import errno
 import math
 import mimetypes
 import re
@@ -38,6 +40,7 @@ MAX_FRAMES = 10_000
 MAX_NAME_BYTES = 1024
 SHOWN_NAME_CHARACTERS = 200
 
+_OF_THE_DISK = frozenset({errno.EACCES, errno.EIO, errno.ENOENT, errno.ESTALE})
 _PROCESS_BYTES = 45_000_000
 """Resident memory of a pool process before it opens a picture."""
 _CONTENT_TYPE = re.compile(r"[\w.+-]{1,60}/[\w.+-]{1,60}", re.ASCII)
@@ -313,8 +316,15 @@ def _decode(
         return _too_many_pixels(limits)
     except MemoryError:
         return Rejection("too-costly", "The picture takes too much memory to decode.")
-    except Exception:  # noqa: BLE001 - decoders raise whatever they like: struct.error, SyntaxError, KeyError…
-        return _DAMAGED
+    except Exception as error:
+        if is_of_the_disk(error):
+            raise
+        return _DAMAGED  # decoders raise whatever they like: struct.error, SyntaxError, KeyError…
+
+
+def is_of_the_disk(error: Exception) -> bool:
+    """Whether the file could not be read, which says nothing about the picture in it."""
+    return isinstance(error, OSError) and error.errno in _OF_THE_DISK
 
 
 def _load_frames(

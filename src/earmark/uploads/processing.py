@@ -31,6 +31,7 @@ from earmark.uploads.inspection import (
     draft,
     frames_of,
     inspect_picture,
+    is_of_the_disk,
     open_image,
     orientation_of,
     strict_pillow,
@@ -276,6 +277,8 @@ def _failures() -> Iterator[None]:
     except MemoryError as error:
         raise TransientFailure("Too little memory to decode the picture.") from error
     except Exception as error:
+        if is_of_the_disk(error):
+            raise TransientFailure("The file could not be read.") from error
         raise PermanentFailure("The picture could not be decoded.") from error
 
 
