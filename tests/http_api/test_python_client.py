@@ -397,7 +397,7 @@ def told(status: int, slug: str, headers: dict[str, str] | None = None, **member
     return httpx.Response(status, headers=dict(response.headers), content=response.body, request=request)
 
 
-PASSING = {"request-in-flight", "too-early", "too-many-streams"}
+PASSING = {"body-too-slow", "request-in-flight", "too-early", "too-many-streams"}
 
 
 def test_every_problem_has_its_error():

@@ -182,6 +182,31 @@ def test_what_is_said_of_an_upload_that_broke_off_is_true_once_the_service_knows
     assert all("ERR_FAILED" in trouble for trouble in user.take_troubles())
 
 
+@pytest.mark.parametrize("attempts", [1, 5], ids=["late", "lost"])
+def test_what_an_event_has_told_outlives_the_answer_that_comes_later(user, attempts):
+    page = user.open()
+    page.clock.install()
+    asked, ended = [], []
+    page.route("**/api/images/complete", lambda route: asked.append(route))  # noqa: PLW0108 - no builtin
+    page.locator("#picker").set_input_files(files(1))
+    user.wait_until(page, lambda: asked)
+    answer = asked[0].fetch()
+    assert answer.json()["status"] == "uploaded"
+    expect_state(page, "01.png", "completed")
+    for event in ("requestfinished", "requestfailed"):
+        page.on(event, lambda request: ended.append(request) if "complete" in request.url else None)
+    for attempt in range(1, attempts + 1):
+        user.wait_until(page, lambda: len(asked) == attempt)  # noqa: B023 - called at once
+        if attempts == 1:
+            asked[0].fulfill(response=answer)
+        else:
+            asked[-1].abort()
+        user.wait_until(page, lambda: len(ended) == attempt)  # noqa: B023
+        page.clock.run_for(5_000)
+    expect_state(page, "01.png", "completed")
+    assert all("ERR_FAILED" in trouble for trouble in user.take_troubles())
+
+
 def test_uploads_go_on_by_themselves_after_a_time_without_a_network(user, slow_uploads):
     page = user.open()
     page.clock.install()

@@ -20,6 +20,7 @@ const NOT_ARRIVED = new Set(["reserved", "uploading", "interrupted"]);
 const TAKEN_UP = new Set([...NOT_ARRIVED, "checking"]);
 const LOST_WITH_THE_TAB = new Set([...UNASKED, ...TAKEN_UP, "reserving"]);
 const FOLLOWED = new Set(["uploaded", "processing"]);
+const MAY_END_ELSEWHERE = new Set(["reserved", "checking"]);
 const UNWANTED = new Set(["failed", "expired", "short", "unsent"]);
 const REPEATABLE = new Set([...UNWANTED, "cancelled"]);
 const DONE = new Set(["completed", "deleted"]);
@@ -117,7 +118,7 @@ export class Uploads {
       if (!row) continue;
       const ended = !OPEN_STATES.has(image.state);
       if (FOLLOWED.has(row.state) && (ended || FOLLOWED.has(image.state))) this.#settle(row, image);
-      else if (row.state === "reserved" && ended) this.#settle(row, image);
+      else if (MAY_END_ELSEWHERE.has(row.state) && ended) this.#settle(row, image);
       else if (row.state === "interrupted" && row.held && ended) {
         row.held = false;
         if (UNFINISHED_STATES.has(image.state)) this.#interrupt(row);
@@ -235,7 +236,8 @@ export class Uploads {
   }
 
   async #send(row) {
-    row.abort = new AbortController();
+    const abort = new AbortController();
+    row.abort = abort;
     row.speed = new Speed();
     this.#set(row, "uploading");
     const onProgress = (sent) => row.state === "uploading" && this.#progress(row, sent);
@@ -245,12 +247,13 @@ export class Uploads {
       remember(this.#subject, row);
     };
     const { storedBytes } = row;
-    const options = { onProgress, onPart, onStored, storedBytes, signal: row.abort.signal };
+    const options = { onProgress, onPart, onStored, storedBytes, signal: abort.signal };
+    const superseded = () => row.abort !== abort; // an event was faster than the answer, and told more
     try {
       const image = await this.#client.upload(row.target, row.file, options);
-      this.#settle(row, image);
+      if (!superseded()) this.#settle(row, image);
     } catch (error) {
-      this.#unreached(row, error, row.abort.signal.aborted ? "cancel" : "failed");
+      if (!superseded()) this.#unreached(row, error, abort.signal.aborted ? "cancel" : "failed");
     } finally {
       this.#events.changed();
       this.#pump();
@@ -329,6 +332,7 @@ export class Uploads {
 
   #end(row, state, reason) {
     const told = row.state === state;
+    row.abort = null;
     this.#set(row, state, reason);
     if (!told) this.#events.outcome(row.file.name, state);
   }
