@@ -347,6 +347,22 @@ async def test_early_and_stale_reports_do_nothing(external: Outside):
     assert (await external.result(image, 2)).json()["outcome"] == "completed"
 
 
+@pytest.mark.parametrize("end", ["cancelled", "expired", "deleted"])
+async def test_a_report_on_what_ended_while_its_job_was_told_need_not_come_again(external: Outside, connection, end):
+    image = await external.api.queued(external.alice)
+    if end == "cancelled":
+        await external.alice.post(f"/api/images/{image}/cancel")
+    elif end == "deleted":
+        await external.alice.delete(f"/api/images/{image}")
+    else:
+        connection.execute("UPDATE earmark._private_hold SET expires_at = clock_timestamp() WHERE state = 'held'")
+        await external.api.services.ledger.sweep()
+    for said in ({}, {"outcome": "failed", "permanent": True}, {"outcome": "failed"}):
+        answered = await external.result(image, **said)
+        assert (answered.status_code, answered.json()["state"]) == (409, end)
+    assert set((await external.api.used(external.alice)).values()) == {(0, 0)}
+
+
 async def test_a_failure_that_may_pass_is_tried_again_and_the_last_one_gives_back(external: Outside):
     image = await handed_over(external)
     waiting = await external.waiting()

@@ -106,9 +106,9 @@ async def _check_attempt(uploads: Uploads, connection: AsyncConnection[Any], ima
     """A report may overtake the note that its job was taken: then it is that note as well."""
     if image.state is State.UPLOADED and result.attempt == image.attempt + 1:
         await _calls.hand_over(connection, image.image, result.attempt, external_deadline(uploads))
-    elif result.attempt > image.attempt:
+    elif result.attempt > image.attempt and image.is_open:
         raise TooEarly(f"Attempt {result.attempt} has not begun.", {"attempt": image.attempt, "state": image.state})
-    elif result.attempt < image.attempt:
+    elif result.attempt != image.attempt:  # of the next one, where the image ended while its job was told
         raise _stale(image)
 
 
