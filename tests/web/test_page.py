@@ -1,9 +1,11 @@
 """The page itself: signing in, staying up to date, keyboard, accessibility, and its content security policy."""
 
 import httpx
+import psycopg
 import pytest
 from playwright.sync_api import expect
 
+from earmark.local_postgres import running_url
 from fixtures.pictures import picture
 
 pytestmark = pytest.mark.browser
@@ -206,6 +208,39 @@ def test_the_quota_movements_name_the_file(user):
     expect(row(page, "named.png")).to_have_attribute("data-state", "completed")
     assert all("item" in image for image in user.images())
     expect(page.locator("#history tbody tr").first).to_contain_text("named.png")
+
+
+def test_an_image_that_the_store_has_lost_is_not_said_to_have_cost_nothing(user):
+    page = user.open()
+    page.locator("#picker").set_input_files(file("lost.png"))
+    expect(row(page, "lost.png")).to_have_attribute("data-state", "completed")
+    (image,) = user.images()
+    for path in user.service.home.rglob(f"{image['imageId']}/original"):
+        path.unlink()
+    user.service.run("reconcile", "--repair")
+    expect(row(page, "lost.png")).to_have_attribute("data-state", "failed")
+    expect(row(page, "lost.png")).to_contain_text("Its file was lost from the store")
+    expect(row(page, "lost.png")).not_to_contain_text("cost nothing")
+    expect(page.locator("#images > li")).to_have_count(0)
+    page.reload()
+    expect(page.locator("#unfinished-count")).to_have_text("1 image lost from the store")
+
+
+def test_a_success_after_expiry_is_shown_as_one(user, gate):
+    page = user.open()
+    page.locator("#picker").set_input_files(file("late.png"))
+    user.wait_until(page, gate.with_name("begun-1").exists)
+    (image,) = user.images()
+    with psycopg.connect(running_url(user.service.home), autocommit=True) as connection:
+        with connection.transaction():  # so that no heartbeat comes between
+            overdue = "UPDATE earmark._private_hold SET expires_at = clock_timestamp() WHERE root = %s"
+            connection.execute(overdue, (user.subject,))
+            connection.execute("SELECT earmark.expire()")
+        expect(row(page, "late.png")).to_have_attribute("data-state", "expired")
+        late = "SELECT outcome FROM earmark.image_complete(%s, 1, 'image/png', '{}', '{}')"
+        assert connection.execute(late, (image["imageId"],)).fetchone() == ("completed",)
+    expect(row(page, "late.png")).to_have_attribute("data-state", "completed")
+    expect(row(page, "late.png")).not_to_contain_text("cost nothing")
 
 
 def test_an_image_behind_the_first_page_is_found_and_deleted(user):

@@ -60,8 +60,7 @@ export class ImagesView {
     const seen = JSON.stringify(images.map((image) => [image.imageId, image.state]));
     if (seen === this.#unfinishedSeen) return;
     this.#unfinishedSeen = seen;
-    const count = images.length === 1 ? "1 upload" : `${images.length} uploads`;
-    setText(find("unfinished-count"), `${count} did not finish, and cost nothing`);
+    setText(find("unfinished-count"), countOf(images));
     show(find("unfinished"), images.length > 0, find("images-heading"));
     find("unfinished-list").replaceChildren(
       ...images.map((image) => {
@@ -79,6 +78,17 @@ export class ImagesView {
     card.update(image);
     return card.root;
   }
+}
+
+/** What was lost after it had been completed has no cause: whether its use came back is for its plan to say. */
+function countOf(images) {
+  const unfinished = images.filter((image) => image.cause).length;
+  const lost = images.length - unfinished;
+  const counts = [
+    unfinished > 0 && `${unfinished} ${unfinished === 1 ? "upload" : "uploads"} did not finish, and cost nothing`,
+    lost > 0 && `${lost} ${lost === 1 ? "image" : "images"} lost from the store`,
+  ];
+  return counts.filter(Boolean).join("; ");
 }
 
 /** Those that were chosen together were reserved in one instant: they keep the order in which they were chosen. */

@@ -24,6 +24,11 @@ const MAY_END_ELSEWHERE = new Set(["reserved", "checking"]);
 const UNWANTED = new Set(["failed", "expired", "short", "unsent"]);
 const REPEATABLE = new Set([...UNWANTED, "cancelled"]);
 const DONE = new Set(["completed", "deleted"]);
+/** What may follow an end: a success that came late, an object that was lost. */
+const AFTER_THE_END = new Map([
+  ["expired", new Set(["completed", "deleted"])],
+  ["completed", new Set(["failed", "deleted"])],
+]);
 const heading = find("uploads-heading");
 
 export class Uploads {
@@ -124,7 +129,7 @@ export class Uploads {
         if (UNFINISHED_STATES.has(image.state)) this.#interrupt(row);
         else this.#settle(row, image);
       }
-      else if (row.state === "completed" && image.state === "deleted") this.#settle(row, image);
+      else if (AFTER_THE_END.get(row.state)?.has(image.state)) this.#settle(row, image);
       else if (row.state === "uploading" && ended) row.abort.abort();
       else if (row.untold) this.#reconcile(row, image, ended);
     }
@@ -326,7 +331,9 @@ export class Uploads {
     if (this.#closed) return;
     const tooLate = image.state === "completed" && row.state === "cancelling";
     if (OPEN_STATES.has(image.state)) this.#set(row, image.state);
-    else if (UNFINISHED_STATES.has(image.state)) this.#end(row, image.state, `${image.reason ?? ""} It cost nothing.`);
+    else if (UNFINISHED_STATES.has(image.state)) {
+      this.#end(row, image.state, `${image.reason ?? ""} ${image.cause ? "It cost nothing." : ""}`);
+    }
     else this.#end(row, image.state, tooLate ? "It was done before it could be cancelled." : "");
   }
 
