@@ -163,6 +163,23 @@ test("what is being worked on is asked for again", async () => {
   way.close();
 });
 
+test("what a busy gateway turns away is sent again, and what quota turns away is not", async () => {
+  const turnsAway = { preupload: 429, original: 503, complete: 408 };
+  const way = await badWay((request, response) => {
+    const step = Object.keys(turnsAway).find((one) => request.url.includes(one));
+    if (!step) return false;
+    response.writeHead(turnsAway[step], { "content-type": "text/html" }).end("<h1>Busy</h1>");
+    delete turnsAway[step];
+    return true;
+  });
+  const { images } = await way.client.reserve([file("a.png")]);
+  const target = { ...images[0], uploadUrl: images[0].uploadUrl.replace(baseUrl, way.url) };
+  assert.equal((await way.client.upload(target, file("a.png"))).state, "uploaded");
+  assert.deepEqual(turnsAway, {});
+  way.close();
+  assert.equal(isTransient(new Problem(429, { type: "/problems/quota-exceeded" })), false);
+});
+
 test("bytes that a connection lost are sent again", async () => {
   const way = await badWay(theFirst(/original/, (request) => request.socket.destroy()));
   const { images } = await client.reserve([file("a.png")]);

@@ -50,7 +50,7 @@ def test_problems_are_called_what_the_service_calls_them() -> None:
     named = {
         (page.name, slug)
         for page in PAGES
-        for slug in re.findall(r'(?:slug [!=]==|IN_FLIGHT =) "(.*?)"', page.read_text())
+        for slug in re.findall(r'(?:slug [!=]==|IN_FLIGHT =|SHORT =) "(.*?)"', page.read_text())
     }
     assert {slug for _, slug in named} >= {"request-in-flight", "quota-exceeded", "bulk-limit-exceeded"}
     assert [(page, slug) for page, slug in sorted(named) if slug not in catalogue()] == []

@@ -8,8 +8,9 @@
 
 const RETRY_DELAYS_MS = [500, 1000, 2000, 4000];
 const OFFLINE_LOOK_MS = 60_000;
-const UNAVAILABLE = new Set([502, 503, 504]);
+const UNAVAILABLE = new Set([408, 429, 502, 503, 504]); // of a gateway, too, that is too busy
 const IN_FLIGHT = "request-in-flight";
+const SHORT = "quota-exceeded";
 const STOPPABLE = new Set(["uploaded", "processing"]);
 const SET_BY_THE_BROWSER = /^(host|content-length)$/i;
 const RECONNECT_FIRST_MS = 500;
@@ -34,7 +35,8 @@ export class Unreachable extends Error {}
 
 /** Whether the same request may succeed later without any change. */
 export function isTransient(error) {
-  return error instanceof Unreachable || UNAVAILABLE.has(error.status) || error.slug === IN_FLIGHT;
+  const passes = UNAVAILABLE.has(error.status) && error.slug !== SHORT;
+  return error instanceof Unreachable || passes || error.slug === IN_FLIGHT;
 }
 
 export class EarmarkClient {
@@ -208,7 +210,7 @@ export class EarmarkClient {
         throw new Unreachable("The stream of events ended.");
       } catch (error) {
         if (signal?.aborted) return;
-        if (!isTransient(error) && error.status !== 429) throw error;
+        if (!isTransient(error)) throw error;
         yield { type: "lost", error };
       }
       const longest = Math.min(RECONNECT_FIRST_MS * 2 ** failures, RECONNECT_MAX_MS);
