@@ -344,6 +344,20 @@ def test_an_id_is_a_uuid(books: Any) -> None:
             call("upload-7")
 
 
+@pytest.mark.parametrize("word", ["no_such_word", "", None, 7, ["expired"]])
+def test_a_word_is_one_of_its_set(books: Any, word: Any) -> None:
+    held = books.reserve("a", {"images": 1})
+    calls = (
+        lambda: books.rollback(held.id, cause=word),
+        lambda: books.rollback_newest("a", "images", 1, cause=word),
+        lambda: books.commit(held.id, late=word),
+    )
+    for call in calls:
+        with pytest.raises(InvalidRequest, match=r"(cause|late) must be one of .*(expired|refuse)"):
+            call()
+    assert books.usage("a").resources["images"].held == 1
+
+
 def test_a_sweep_of_less_than_nothing_is_refused_in_sql_too(scratch: psycopg.Connection) -> None:
     with pytest.raises(psycopg.Error) as caught, scratch.transaction():
         scratch.execute("SELECT * FROM earmark.expire(-1)")

@@ -7,7 +7,7 @@ from typing import Any, Generic, LiteralString, TypeVar
 from uuid import UUID
 
 from earmark.errors import InvalidRequest, KeyConflict
-from earmark.ledger._parameters import check_parameters, count_of, document, id_of
+from earmark.ledger._parameters import check_parameters, count_of, document, id_of, word_of
 from earmark.model import (
     AdjustedLevel,
     Adjustment,
@@ -122,7 +122,7 @@ def commit(
             items,
             actor,
             reason,
-            late=Late(late).value,
+            late=word_of("late", Late, late),
             amounts=amounts and dict(amounts),
             grow=grow or None,
         ),
@@ -140,7 +140,7 @@ def rollback(
     reason: str | None,
 ) -> Batched[Settlement]:
     """A request to roll back."""
-    request = _settle(reservation, subject, items, actor, reason, cause=Cause(cause).value)
+    request = _settle(reservation, subject, items, actor, reason, cause=word_of("cause", Cause, cause))
     return _batched("rollback", request, _settlement)
 
 
@@ -180,7 +180,7 @@ def rollback_newest(
     """The count form of rollback."""
     return Query(
         "SELECT reservation, item, returned FROM earmark.rollback_newest(%s, %s, %s, %s, %s, %s)",
-        (subject, resource, max_amount, Cause(cause).value, actor, reason),
+        (subject, resource, max_amount, word_of("cause", Cause, cause), actor, reason),
         lambda rows: tuple(Returned(*row) for row in rows),
     )
 

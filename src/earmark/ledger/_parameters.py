@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Sequence
 from datetime import datetime
+from enum import StrEnum
 from uuid import UUID
 
 from earmark.errors import InvalidRequest
@@ -51,6 +52,18 @@ def id_of(field: str, value: UUID) -> UUID:
         return UUID(str(value))
     except ValueError:
         raise InvalidRequest(f"{field} must be a UUID.", {"field": field}) from None
+
+
+def word_of(field: str, words: type[StrEnum], value: str) -> str:
+    """One of a closed set of words, which may be a text.
+
+    Raises:
+        InvalidRequest: It is none of them.
+    """
+    try:
+        return words(value).value
+    except ValueError:
+        raise InvalidRequest(f"{field} must be one of {', '.join(words)}, not {value}.", {"field": field}) from None
 
 
 def check_parameters(parameters: Sequence[object]) -> None:
