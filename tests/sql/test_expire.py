@@ -1,6 +1,6 @@
 """The sweeper: bounded, shared, and stopped by nobody."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import psycopg
 import pytest
@@ -106,3 +106,12 @@ def test_it_goes_on_from_a_deadline(ledger: Ledger, connection: psycopg.Connecti
     assert swept == [("b",)]
     swept = connection.execute("SELECT subject FROM earmark.expire(5, after => %s)", first).fetchall()
     assert sorted(swept) == [("a",), ("c",)]
+
+
+def test_what_became_overdue_after_a_moment_may_be_left_alone(ledger: Ledger, connection: psycopg.Connection) -> None:
+    overdue(ledger, connection, *"abc")
+    deadlines = connection.execute("SELECT expires_at FROM earmark._private_hold ORDER BY 1").fetchall()
+    assert [hold.subject for hold in ledger.sweep(before=deadlines[1][0])] == ["a", "b"]
+    assert [hold.subject for hold in ledger.sweep(before=datetime.now(UTC) + timedelta(days=1))] == ["c"]
+    ledger.reserve("a", {"images": 1})
+    assert ledger.sweep(before=datetime.now(UTC) + timedelta(days=1000)) == (), "nothing is due before its time"

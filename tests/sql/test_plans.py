@@ -45,7 +45,7 @@ SELECT h.root, h.reservation, h.subject, h.reservation, '1', 'a.png', 'image/png
     h.settled_at, h.settled_at FROM earmark._private_hold h WHERE h.state = 'committed' AND h.subject LIKE 'o%';
 """
 COLD = {
-    "adopt", "configure_plan", "configure_retention", "health", "journal_export", "plans", "prune_deliveries",
+    "adopt", "configure_plan", "configure_retention", "health", "journal_export", "moment", "plans", "prune_deliveries",
     "prune_journal", "prune_settled", "record_check", "record_duty", "record_failed_rollback", "repair",
     "rollbacks_over_time", "schema_files", "set_aside", "status", "subjects_like", "verify",
 }  # fmt: skip
@@ -331,6 +331,7 @@ def image_duties(look: Onlooker) -> None:
     look.connection.execute("UPDATE earmark._private_image SET due_at = now() WHERE image = %s", (image,))
     look.plans.clear()
     assert str(image) in [document["image"] for (document,) in look.call("SELECT * FROM earmark.images_due()")]
+    look.call("SELECT * FROM earmark.images_due(100, now(), %s)", image)
     look.call("SELECT * FROM earmark.image_roll_back(%s, 'upload_failed', only_overdue => true)", image)
     look.call("SELECT * FROM earmark.image_roll_back(%s, 'cancelled')", other)
     removable = [document["image"] for (document,) in look.call("SELECT * FROM earmark.images_to_remove()")]

@@ -8,7 +8,7 @@ import pytest
 from earmark.model import Cause
 from earmark.uploads import _calls, recovery
 from earmark.uploads.model import State
-from earmark.uploads.recovery import REMOVALS_FAILED_MAX, recover, remove_objects, sweep
+from earmark.uploads.recovery import STORE_FAILURES_MAX, recover, remove_objects, sweep
 from earmark.uploads.storage import StorageUnavailable
 from earmark.worker.duties import Duty, run_duties
 from earmark.worker.job_rescuer import rescue_once
@@ -204,22 +204,73 @@ def test_an_upload_whose_hold_was_committed_by_hand_is_not_waited_for_for_ever(f
     asyncio.run(run())
 
 
-def test_what_cannot_be_looked_at_is_left_to_the_next_sweep(flow_of, clock, monkeypatch):
-    """Overdue still, it would be the first of every further batch."""
-    monkeypatch.setattr(recovery, "BATCH", 1)
-    monkeypatch.setattr(recovery, "MAX_BATCHES", 3)
+def test_what_cannot_be_looked_at_is_left_to_the_next_sweep_and_keeps_no_other_waiting(flow_of, clock, monkeypatch):
+    """Of all, also those behind the first batch: the holds are given back next."""
+    monkeypatch.setattr(recovery, "BATCH", 2)
 
     async def run():
         async with flow_of() as flow:
-            await flow.reserve(JPEG)
-            clock.advance(UPLOAD_TTL)
+            images = [await flow.reserve(JPEG) for _ in range(6)]
+            for image in images:
+                await flow.put(image, JPEG)
+            clock.advance(UPLOAD_TTL + 120)
+            head = flow.storage.head
+
+            async def broken(key):
+                if key in {images[0].key, images[3].key}:
+                    raise StorageUnavailable("it does not answer")
+                return await head(key)
+
+            monkeypatch.setattr(flow.storage, "head", broken)
+            done, failed = await recover(flow.uploads)
+            assert (dict(done), dict(failed)) == ({"adopted": 4}, {"StorageUnavailable": 2})
+            monkeypatch.undo()
+            assert (await recover(flow.uploads))[0] == {"adopted": 2}
+            assert await flow.used() == (0, 6, 0, 6 * len(JPEG))
+
+    asyncio.run(run())
+
+
+def test_a_store_that_is_away_is_asked_a_few_times_and_what_needs_no_store_goes_on(flow_of, clock, monkeypatch):
+    asked = []
+
+    async def run():
+        async with flow_of() as flow:
+            arrived = await flow.uploaded(JPEG)
+            for _ in range(STORE_FAILURES_MAX + 3):
+                await flow.reserve(JPEG)
+            clock.advance(QUEUE_TTL)
 
             async def away(key):
+                asked.append(key)
                 raise StorageUnavailable("it does not answer")
 
             monkeypatch.setattr(flow.storage, "head", away)
             done, failed = await recover(flow.uploads)
-            assert (dict(done), dict(failed)) == ({}, {"StorageUnavailable": 1})
+            assert (dict(done), dict(failed)) == ({"driven": 1}, {"StorageUnavailable": STORE_FAILURES_MAX + 3})
+            assert len(asked) == STORE_FAILURES_MAX
+            assert await flow.state(arrived) == "uploaded"
+
+    asyncio.run(run())
+
+
+def test_a_hold_that_became_overdue_during_the_sweep_is_left_to_the_next_which_looks_first(flow_of, clock, monkeypatch):
+    """As after an outage that began between the looking and the giving back."""
+
+    async def run():
+        async with flow_of() as flow:
+            image = await flow.uploaded(JPEG)
+
+            async def overtaken(uploads):
+                done = await recover(uploads)
+                clock.advance(QUEUE_TTL + 120)
+                return done
+
+            monkeypatch.setattr(recovery, "recover", overtaken)
+            assert (await sweep(flow.uploads)).expired_holds == 0
+            monkeypatch.undo()
+            assert dict((await sweep(flow.uploads)).images) == {"driven": 1}
+            assert await flow.jobs().run(image.image) == "completed"
 
     asyncio.run(run())
 
@@ -263,7 +314,7 @@ def test_a_store_that_lets_nothing_go_is_asked_a_few_times_and_again_by_the_next
             for image in images:
                 await flow.uploads.cancel(image.image, subject="alice")
             assert (await sweep(flow.uploads)).removed == 0
-            assert len(asked) == REMOVALS_FAILED_MAX
+            assert len(asked) == STORE_FAILURES_MAX
             monkeypatch.undo()
             assert (await sweep(flow.uploads)).removed == 8
 

@@ -37,9 +37,12 @@ class AsyncOperations:
         *,
         max_holds: int = 100,
         max_batches: int = 10_000,
+        before: datetime | None = None,
         connection: AsyncConnection[Any] | None = None,
     ) -> tuple[Expired, ...]:
         """Rolls back what is overdue, batch by batch, until nothing is left or `max_batches` were done.
+
+        `before`, an aware moment of the database's clock, leaves alone what became overdue after it.
 
         Any number of sweepers may run: each passes over the subjects another one has locked. A larger batch of
         `max_holds` is hardly faster, and others wait for its commit to reach the disk.
@@ -47,7 +50,7 @@ class AsyncOperations:
         expired: list[Expired] = []
         reached: datetime | None = None
         for _ in range(max_batches):
-            batch = await self._transport.run(_calls.expire(max_holds, reached), connection)
+            batch = await self._transport.run(_calls.expire(max_holds, reached, before), connection)
             for hold in batch:
                 log_rollback(
                     hold.subject,

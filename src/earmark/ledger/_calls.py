@@ -267,11 +267,11 @@ def reservation(reservation: UUID, *, subject: str | None) -> Query[ReservationS
     )
 
 
-def expire(max_holds: int, after: datetime | None) -> Query[tuple[Expired, ...]]:
-    """One batch of the sweeper, of deadlines from `after` on."""
+def expire(max_holds: int, after: datetime | None, before: datetime | None) -> Query[tuple[Expired, ...]]:
+    """One batch of the sweeper, of deadlines from `after` to `before`."""
     return Query(
-        "SELECT subject, reservation, item, resource, amount, expired_at FROM earmark.expire(%s, %s)",
-        (count_of("max_holds", max_holds), after),
+        "SELECT subject, reservation, item, resource, amount, expired_at FROM earmark.expire(%s, %s, %s)",
+        (count_of("max_holds", max_holds), after, before),
         lambda rows: tuple(Expired(*row) for row in rows),
     )
 

@@ -274,9 +274,16 @@ async def images(connection: Connection, subject: str, *, before: UUID | None, l
     return await _images(connection, "SELECT earmark.images(%s, %s, %s)", subject, before, limit)
 
 
-async def due(connection: Connection, limit: int) -> tuple[Image, ...]:
-    """Open images whose stage is overdue."""
-    return await _images(connection, "SELECT earmark.images_due(%s)", limit)
+async def moment(connection: Connection) -> datetime:
+    """The database's clock."""
+    now: datetime = (await _one(connection, "SELECT earmark.moment()"))[0]
+    return now
+
+
+async def due(connection: Connection, limit: int, *, after: Image | None) -> tuple[Image, ...]:
+    """A page of the open images whose stage is overdue, longest first; `after` is the last of the page before."""
+    place = (after.due_at, after.image) if after else (None, None)
+    return await _images(connection, "SELECT earmark.images_due(%s, %s, %s)", limit, *place)
 
 
 async def to_remove(connection: Connection, limit: int) -> tuple[Image, ...]:

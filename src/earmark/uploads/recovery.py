@@ -1,5 +1,7 @@
 """What the sweeper does about images whose stage is overdue: it looks at the evidence before quota is given back.
 
+Of all of them, and of a hold that became overdue meanwhile the next sweep: after an outage, everything is overdue.
+
 The object is there: the upload is adopted. A worker may still come: the job is driven again. Neither: expired.
 Re-driven work takes the same paths as the first time.
 """
@@ -24,10 +26,11 @@ from earmark.uploads.storage import StorageError
 
 BATCH = 100
 MAX_BATCHES = 1000
-"""Bound of one sweep; what is left is for the next."""
-REMOVALS_FAILED_MAX = 5
+"""Of images whose objects are removed in one sweep; what is left is for the next."""
+STORE_FAILURES_MAX = 5
 """So many are the store's fault, not theirs, and each may take its time: the next sweep tries again."""
 
+_NOT_ARRIVED = frozenset({State.RESERVED, State.UPLOADING})
 _logger = logging.getLogger("earmark.recovery")
 
 
@@ -50,24 +53,38 @@ class SweepReport:
 
 async def sweep(uploads: Uploads) -> SweepReport:
     """Looks after every overdue image, gives back every overdue hold, and removes what is left in the store."""
+    async with uploads.pool.connection() as connection:
+        began = await _calls.moment(connection)
     images, failed = await recover(uploads)
-    expired = await uploads.ledger.sweep()
+    expired = await uploads.ledger.sweep(before=began)
     reached("holds_swept")
     removed, kept = await remove_objects(uploads)
     return SweepReport(images, len(expired), removed, failed + kept)
 
 
 async def recover(uploads: Uploads) -> tuple[Counter[str], Counter[str]]:
-    """Looks after overdue images, batch by batch; what became of them, and what could not be dealt with."""
+    """Looks after all overdue images; what became of them, and what could not be dealt with.
+
+    A store that has not answered a few times in a row is not asked about the others.
+    """
     done: Counter[str] = Counter()
     failed: Counter[str] = Counter()
-    for _ in range(MAX_BATCHES):
+    silences: list[StorageError] = []
+    last: Image | None = None
+    while True:
         async with uploads.pool.connection() as connection:
-            overdue = await _calls.due(connection, BATCH)
+            overdue = await _calls.due(connection, BATCH, after=last)
         for image in overdue:
+            last = image
+            if image.state in _NOT_ARRIVED and len(silences) >= STORE_FAILURES_MAX:
+                failed[type(silences[-1]).__name__] += 1
+                continue
             try:
                 done[await _recover_one(uploads, image)] += 1
+                if image.state in _NOT_ARRIVED:
+                    silences.clear()
             except StorageError as error:  # the store does not answer: no evidence either way, so wait for it
+                silences.append(error)
                 failed[type(error).__name__] += 1
                 _logger.warning("recovery_postponed", extra={"image": str(image.image), "error": str(error)})
             except UNREACHABLE:
@@ -77,13 +94,12 @@ async def recover(uploads: Uploads) -> tuple[Counter[str], Counter[str]]:
                 _logger.error(  # noqa: TRY400 - the next sweep says it again
                     "recovery_failed", extra={"image": str(image.image), "error": str(error)}
                 )
-        if len(overdue) < BATCH or failed:
-            break
-    return done, failed
+        if len(overdue) < BATCH:
+            return done, failed
 
 
 async def _recover_one(uploads: Uploads, image: Image) -> str:
-    if image.state in {State.RESERVED, State.UPLOADING}:
+    if image.state in _NOT_ARRIVED:
         return await _adopt_or_expire(uploads, image)
     abandoned_at = image.created_at + timedelta(seconds=uploads.settings.abandon_after_seconds)
     if image.state is State.UPLOADED and image.due_at is not None and image.due_at >= abandoned_at:
@@ -146,7 +162,7 @@ async def remove_objects(uploads: Uploads) -> tuple[int, Counter[str]]:
             except StorageError as error:
                 failed[type(error).__name__] += 1
                 _logger.warning("removal_postponed", extra={"image": str(image.image), "error": str(error)})
-                if failed.total() == REMOVALS_FAILED_MAX:
+                if failed.total() == STORE_FAILURES_MAX:
                     break
             else:
                 done.append(image.image)

@@ -1,10 +1,11 @@
-CREATE OR REPLACE FUNCTION earmark.expire(max_holds int DEFAULT 100, after timestamptz DEFAULT NULL)
+CREATE OR REPLACE FUNCTION earmark.expire(max_holds int DEFAULT 100, after timestamptz DEFAULT NULL, before timestamptz DEFAULT NULL)
 RETURNS TABLE (subject text, reservation uuid, item text, resource text, amount bigint, expired_at timestamptz)
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = earmark, pg_temp
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_bitmapscan = off AS $$
 #variable_conflict use_column
 DECLARE
     moment timestamptz := _private_now();
+    latest timestamptz := least(moment, before);
     roots text[];
     reservations uuid[];
     items text[];
@@ -23,7 +24,7 @@ BEGIN
             SELECT h.root, h.reservation, h.item
             FROM (
                 SELECT o.root, o.reservation, o.item FROM _private_hold o
-                WHERE o.state = 'held' AND o.expires_at BETWEEN coalesce(expire.after, '-infinity') AND moment ORDER BY o.expires_at
+                WHERE o.state = 'held' AND o.expires_at BETWEEN coalesce(expire.after, '-infinity') AND latest ORDER BY o.expires_at
             ) h
             JOIN _private_reservation p ON (p.root, p.reservation) = (h.root, h.reservation)
             CROSS JOIN LATERAL (
@@ -38,7 +39,7 @@ BEGIN
             SELECT h.reservation, array_agg(DISTINCT h.item) AS items
             FROM unnest(roots, reservations, items) f (root, reservation, item)
             JOIN _private_hold h ON (h.root, h.reservation, h.item) = (f.root, f.reservation, f.item)
-            WHERE h.state = 'held' AND h.expires_at <= moment
+            WHERE h.state = 'held' AND h.expires_at <= latest
             GROUP BY h.reservation
         ) d;
         IF overdue IS NULL THEN
@@ -58,5 +59,6 @@ END $$;
 COMMENT ON FUNCTION earmark.expire IS
 'Rolls back overdue holds with cause expired, at most about max_holds in one call, oldest first; call again while it returns rows,
 with the latest expired_at as after: without it, each call reads past what those before it swept, for as long as an old snapshot needs that.
+before: only what was overdue by then.
 Trees locked by others are skipped, so any number of sweepers may run. An item that cannot be rolled back is set aside (see set_aside),
 with a WARNING, and stops nothing else. Returns the holds given back. Errors: QT001, QT005.';
