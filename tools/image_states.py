@@ -60,11 +60,14 @@ CALLS: dict[str, tuple[LiteralString, ...]] = {
         "SELECT outcome FROM earmark.image_complete(%(image)s, %(attempt)s - 1, 'image/png', '{}', '{}')",
     ),
     "image_roll_back: upload_failed": ("SELECT outcome FROM earmark.image_roll_back(%(image)s, 'upload_failed')",),
+    "image_roll_back: upload_failed, attempt 0": (
+        "SELECT outcome FROM earmark.image_roll_back(%(image)s, 'upload_failed', attempt => 0)",
+    ),
     "image_roll_back: validation_failed": (
         "SELECT outcome FROM earmark.image_roll_back(%(image)s, 'validation_failed')",
     ),
     "image_roll_back: processing_failed": (
-        "SELECT outcome FROM earmark.image_roll_back(%(image)s, 'processing_failed', attempt => %(attempt)s)",
+        "SELECT outcome FROM earmark.image_roll_back(%(image)s, 'processing_failed', attempt => 1)",
     ),
     "image_roll_back: processing_failed, old attempt": (
         "SELECT outcome FROM earmark.image_roll_back(%(image)s, 'processing_failed', attempt => %(attempt)s - 1)",

@@ -85,6 +85,26 @@ def uses_more(source: Source) -> Processed:
     )
 
 
+def test_an_upload_that_arrives_while_it_is_looked_for_is_not_given_back(flow_of, monkeypatch):
+    """Said to be complete too early, and again when it is: the first call has seen nothing, and rolls back last."""
+
+    async def run():
+        async with flow_of() as flow:
+            image = await flow.reserve(JPEG)
+
+            async def overtaken(key):
+                monkeypatch.undo()
+                await flow.put(image, JPEG)
+                assert (await flow.uploads.complete(image.image)).state == "uploaded"
+
+            monkeypatch.setattr(flow.storage, "head", overtaken)
+            assert (await flow.uploads.complete(image.image)).state == "uploaded"
+            assert await flow.used() == (0, 1, 0, len(JPEG))
+            assert await flow.jobs().run(image.image) == "completed"
+
+    asyncio.run(run())
+
+
 def test_completes_and_commits(flow_of):
     async def run():
         async with flow_of() as flow:

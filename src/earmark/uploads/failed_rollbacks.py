@@ -89,14 +89,12 @@ class FailedRollbacks:
         try:
             return await attempt(connection=connection)
         except psycopg.Error as error:
-            self.keep(reservation, cause, error, attempt, items)
+            self.keep(reservation, cause, error, attempt, *(items or ()))
             raise
 
-    def keep(
-        self, target: UUID, cause: Cause, error: Exception, again: Again, items: Sequence[str] | None = None
-    ) -> None:
-        """Takes over a rollback whose caller was told that it failed."""
-        key = (target, *(items or ()))
+    def keep(self, target: UUID, cause: Cause, error: Exception, again: Again, *part: object) -> None:
+        """Takes over a rollback whose caller was told that it failed; once for the same part of the target."""
+        key = (target, *part)
         if key in self._kept or len(self._kept) >= MAX_KEPT:
             return
         self._kept[key] = FailedRollback(target, cause, _text(error), again)

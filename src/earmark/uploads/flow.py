@@ -213,7 +213,9 @@ class Uploads:
         problem = await self._first_look(image)
         if problem is not None:
             cause, reason = problem
-            ended = await self.roll_back(image_id, cause, reason=reason, actor="service")
+            ended = await self.roll_back(image_id, cause, attempt=0, reason=reason, actor="service")
+            if ended.outcome == "stale":  # it arrived while we looked, and another call has seen it
+                return _found(ended, image_id)
             if ended.outcome != "rolled_back":
                 raise _settled(_found(ended, image_id))  # it ended in another way while we looked
             failure = UploadFailed if cause is Cause.UPLOAD_FAILED else ValidationFailed
@@ -264,12 +266,14 @@ class Uploads:
         cause: Cause,
         *,
         subject: str | None = None,
+        attempt: int | None = None,
         reason: str | None = None,
         actor: str | None = None,
     ) -> Transition:
-        """Ends an open image and gives back what it holds, in one transaction.
+        """Ends an open image and gives back what it holds, in one transaction; with `attempt`, only during that one.
 
-        Repeated while the database is away: for a moment before the caller hears of it, and then until it has ended.
+        Attempt 0 is the upload. Repeated while the database is away: for a moment before the caller hears of it, and
+        then until it has ended.
 
         Raises:
             NotFound: No such image, or somebody else's.
@@ -277,8 +281,10 @@ class Uploads:
             psycopg.Error: The database stayed away, or could not do it; it is tried again, and the quota returns at
                 its deadline at the latest.
         """
-        attempt = self._rollback_of(image_id, cause, subject=subject, reason=reason, actor=actor)
-        moved = await self._insist(attempt, [image_id], cause, subject=subject, reason=reason, actor=actor)
+        call = self._rollback_of(image_id, cause, subject=subject, attempt=attempt, reason=reason, actor=actor)
+        moved = await self._insist(
+            call, [image_id], cause, subject=subject, attempt=attempt, reason=reason, actor=actor
+        )
         image = _found(moved, image_id)
         if moved.outcome in {"already_committed", "already_refunded"}:
             raise await self._completed(image)
@@ -286,11 +292,12 @@ class Uploads:
 
     async def _insist(
         self,
-        attempt: Callable[[], Awaitable[T]],
+        call: Callable[[], Awaitable[T]],
         image_ids: Sequence[UUID],
         cause: Cause,
         *,
         subject: str | None,
+        attempt: int | None = None,
         reason: str | None,
         actor: str | None,
     ) -> T:
@@ -299,29 +306,38 @@ class Uploads:
 
         async def persist() -> T:
             try:
-                return await (insist(attempt) if home is self else attempt())
+                return await (insist(call) if home is self else call())
             except psycopg.Error as error:
                 for image_id in image_ids:
                     log_failed_rollback(image_id, cause, error, subject=subject, items=None, actor=actor)
                     again = home._rollback_of(  # noqa: SLF001 - our own
-                        image_id, cause, subject=subject, reason=reason, actor=actor
+                        image_id, cause, subject=subject, attempt=attempt, reason=reason, actor=actor
                     )
-                    home.failed_rollbacks.keep(image_id, cause, error, again)
+                    home.failed_rollbacks.keep(image_id, cause, error, again, attempt)
                 raise
 
         return await finish(persist())
 
     def _rollback_of(
-        self, image_id: UUID, cause: Cause, *, subject: str | None, reason: str | None, actor: str | None
+        self,
+        image_id: UUID,
+        cause: Cause,
+        *,
+        subject: str | None,
+        attempt: int | None,
+        reason: str | None,
+        actor: str | None,
     ) -> Callable[[], Awaitable[Transition]]:
-        async def attempt() -> Transition:
+        async def call() -> Transition:
             async with self.pool.connection() as connection:
-                moved = await _calls.roll_back(connection, image_id, cause, subject=subject, reason=reason, actor=actor)
+                moved = await _calls.roll_back(
+                    connection, image_id, cause, subject=subject, attempt=attempt, reason=reason, actor=actor
+                )
             reached("rolled_back")
             log_transition(moved, cause, actor, reason)
             return moved
 
-        return attempt
+        return call
 
     async def roll_back_many(
         self,

@@ -13,8 +13,11 @@ BEGIN
     PERFORM _private_authorize(found.subject, image_roll_back.cause);
     IF found.image IS NULL THEN
         answer := 'not_found';
-    ELSIF found.due_at IS NOT NULL AND image_roll_back.attempt IS NOT NULL
-        AND (found.state, found.attempt) IS DISTINCT FROM ('processing', image_roll_back.attempt) THEN
+    ELSIF found.due_at IS NOT NULL AND NOT (
+        image_roll_back.attempt IS NULL
+        OR image_roll_back.attempt = 0 AND found.state IN ('reserved', 'uploading')
+        OR (found.state, found.attempt) = ('processing', image_roll_back.attempt)
+    ) THEN
         answer := 'stale';
     ELSIF only_overdue AND found.due_at > _private_now() THEN
         answer := 'alive';
@@ -35,6 +38,6 @@ BEGIN
     RETURN QUERY SELECT answer, amounts, _private_image_document(found.image);
 END $$;
 COMMENT ON FUNCTION earmark.image_roll_back IS
-'Any open state -> failed, rejected, cancelled or expired, by the cause; the hold is rolled back in the same transaction. With an attempt, only if it is the current one; only_overdue, only if its stage is overdue; then it ends
+'Any open state -> failed, rejected, cancelled or expired, by the cause; the hold is rolled back in the same transaction. With an attempt, only if it is the current one, and with 0 only while the upload is waited for; only_overdue, only if its stage is overdue; then it ends
 also where its hold was settled by hand.
 outcome: rolled_back, already_rolled_back, already_committed, already_refunded, stale, alive, not_found. Errors: QT001, QT005.';
