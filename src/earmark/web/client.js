@@ -166,7 +166,7 @@ export class EarmarkClient {
       return { imageId, state: answer.status };
     } catch (error) {
       if (error.status !== 409 && error.status !== 422) throw error;
-      const image = await this.image(imageId);
+      const image = await this.#imageAsItEnded(imageId, signal);
       return { ...image, reason: image.reason ?? error.members.reason ?? error.message };
     }
   }
@@ -261,8 +261,12 @@ export class EarmarkClient {
       return (await this.#post(`${imagePath(imageId)}/${verb}`, body, { keepalive: true })).image;
     } catch (error) {
       if (error.status !== 409 || error.slug === IN_FLIGHT) throw error;
-      return this.image(imageId);
+      return this.#imageAsItEnded(imageId);
     }
+  }
+
+  #imageAsItEnded(imageId, signal) {
+    return repeated(() => this.image(imageId), RETRY_DELAYS_MS, signal);
   }
 
   /** Every POST carries a key, so repeating it after a lost answer changes nothing twice. */

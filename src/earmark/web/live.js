@@ -41,9 +41,10 @@ export class Live {
     this.#connected = false;
   }
 
-  /** Something was changed here. The events will tell, unless there are none. */
-  nudge() {
+  /** Something was changed here. The events will tell, unless there are none, or, `doubtful`, it may be known already. */
+  nudge({ doubtful = false } = {}) {
     if (!this.#connected) this.refresh();
+    else if (doubtful) this.#later(() => this.refresh());
   }
 
   /** One at a time; asked for meanwhile, once more afterwards. */

@@ -62,7 +62,7 @@ async function refresh() {
 /** An image whose event came before the answer that made it an upload of this tab has two places until now. */
 function uploadsChanged() {
   imagesView.show([], (imageId) => uploads.has(imageId));
-  live.nudge();
+  live.nudge({ doubtful: uploads.doubtful });
 }
 
 function takeUsage(usage) {

@@ -63,7 +63,12 @@ export class Uploads {
 
   /** Ids whose outcome only the service knows. */
   get followed() {
-    return this.#rows.filter((row) => FOLLOWED.has(row.state)).map((row) => row.target.imageId);
+    return this.#rows.filter((row) => FOLLOWED.has(row.state) || row.untold).map((row) => row.target.imageId);
+  }
+
+  /** Whether the service could not be told how something ended, so that what is shown of it may be wrong. */
+  get doubtful() {
+    return this.#rows.some((row) => row.untold);
   }
 
   add(files) {
