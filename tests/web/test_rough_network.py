@@ -23,9 +23,13 @@ WEATHER = """(() => {
   const random = () => (seed = (seed * 1103515245 + 12345) % 2147483648) / 2147483648;
   const pause = () => new Promise((done) => setTimeout(done, random() * (random() < 0.2 ? 1500 : 30)));
   const lost = () => random() < 0.04;
+  const cutOff = ({ body, status, headers }) => {
+    const start = (events) => setTimeout(() => events.error(new TypeError("cut off")), 300 + 3000 * random());
+    return new Response(body.pipeThrough(new TransformStream({ start })), { status, headers });
+  };
   const ask = window.fetch;
   window.fetch = async (address, options) => {
-    if (String(address).includes("/api/events")) return ask(address, options);
+    if (String(address).includes("/api/events")) return cutOff(await ask(address, options));
     await pause();
     if (lost()) throw new TypeError("lost on the way there");
     const response = await ask(address, options);
