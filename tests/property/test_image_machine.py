@@ -12,7 +12,6 @@ from uuid import UUID
 
 import httpx
 import psycopg
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -20,7 +19,6 @@ from hypothesis.stateful import (
     invariant,
     precondition,
     rule,
-    run_state_machine_as_test,
 )
 
 from earmark.errors import (
@@ -39,6 +37,7 @@ from earmark.uploads.processing import make_thumbnail
 from earmark.uploads.reconcile import reconcile
 from earmark.uploads.recovery import sweep
 from earmark.uploads.storage import AlreadyUploaded, WrongLength
+from fixtures.machines import run_machine
 from fixtures.pictures import picture
 from http_api.harness import JPEG, Api, described, opened
 
@@ -386,16 +385,4 @@ class ImageMachine(RuleBasedStateMachine):
 def test_the_service_behaves_as_the_model(
     database: str, tmp_path: Path, connection: psycopg.Connection, clock: Any
 ) -> None:
-    pool = ImagePool(1, 30)
-    try:
-        run_state_machine_as_test(
-            lambda: ImageMachine(database, tmp_path, connection, clock, pool),
-            settings=settings(
-                max_examples=25,
-                stateful_step_count=30,
-                deadline=None,
-                suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
-            ),
-        )
-    finally:
-        pool.close()
+    run_machine(lambda pool: ImageMachine(database, tmp_path, connection, clock, pool), examples=25)

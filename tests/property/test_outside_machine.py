@@ -14,7 +14,6 @@ from uuid import UUID
 
 import httpx
 import psycopg
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -22,13 +21,13 @@ from hypothesis.stateful import (
     invariant,
     precondition,
     rule,
-    run_state_machine_as_test,
 )
 
 from earmark.faults import FaultInjected, arm
 from earmark.uploads.process_pool import ImagePool
 from earmark.uploads.processing import make_thumbnail
 from earmark.uploads.recovery import sweep
+from fixtures.machines import run_machine
 from http_api.harness import JPEG
 from http_api.outside_harness import EXTERNAL, outside
 
@@ -205,16 +204,4 @@ def test_whatever_a_processor_outside_reports_ends_right(
     database: str, tmp_path: Path, connection: psycopg.Connection, clock: Any
 ) -> None:
     connection.execute("SELECT earmark.configure_plan('pro', NULL, '{\"credits\": {\"quota\": 100}}')")
-    pool = ImagePool(1, 30)
-    try:
-        run_state_machine_as_test(
-            lambda: OutsideMachine(database, tmp_path, connection, clock, pool),
-            settings=settings(
-                max_examples=20,
-                stateful_step_count=30,
-                deadline=None,
-                suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
-            ),
-        )
-    finally:
-        pool.close()
+    run_machine(lambda pool: OutsideMachine(database, tmp_path, connection, clock, pool), examples=20)
