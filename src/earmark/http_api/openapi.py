@@ -3,12 +3,14 @@
 import inspect
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from http import HTTPStatus
 from importlib.metadata import version
 from typing import Any
 
 import msgspec
+from msgspec.inspect import DataclassType, DateTimeType, StructType, UnionType
+from msgspec.inspect import multi_type_info as inspect_types
 
 from earmark.config import Settings
 from earmark.errors import EarmarkError, Forbidden, InvalidRequest, KeyConflict, NotFound, NotSignedIn, QuotaExceeded
@@ -17,6 +19,7 @@ from earmark.http_api.requests import KEY_LENGTH_MAX, KEY_PATTERN
 from earmark.http_api.routing import SUBJECT, Access, Endpoint, Media, Operation, Parameter, Resource
 
 Json = dict[str, Any]
+Composed = StructType | DataclassType
 _REFERENCE = "#/components/schemas/{name}"
 _PROBLEM = {"$ref": "#/components/schemas/Problem"}
 _KEYED = {"$ref": "#/components/parameters/IdempotencyKey"}
@@ -257,7 +260,10 @@ def _problem_response(status: int, problems: Sequence[type[EarmarkError]], *, ke
         headers["WWW-Authenticate"] = "Authenticate"
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         headers["Retry-After"] = "RetryAfter"
-    kinds = {"type": {"enum": [f"/problems/{problem.slug}" for problem in problems]}, "status": {"const": status}}
+    kinds = {
+        "type": {"enum": [f"/problems/{problem.slug}" for problem in problems]},
+        "status": {"type": "integer", "enum": [status]},  # a constant, but generators of clients cannot merge those
+    }
     return {
         "description": " Or: ".join(f"{title_of(problem.slug)}: {first_line(problem)}" for problem in problems),
         "headers": _refer(headers),
@@ -300,4 +306,31 @@ def _schemas(operations: Sequence[Operation]) -> tuple[dict[int, Json], Json]:
             if kind is not None and not isinstance(kind, Media):
                 kinds[id(kind)] = kind
     schemas, components = msgspec.json.schema_components(kinds.values(), ref_template=_REFERENCE)
+    for composed in _composed(inspect_types(kinds.values())):
+        _tell_moments(composed, components[composed.cls.__name__]["properties"])
     return dict(zip(kinds, schemas, strict=True)), components
+
+
+def _composed(found: Iterable[Any]) -> Iterator[Composed]:
+    """Every type with fields among these and in them, once."""
+    waiting, seen = list(found), set()
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, StructType | DataclassType):
+            if one.cls not in seen:
+                yield one
+                waiting += [field.type for field in one.fields]
+            seen.add(one.cls)
+        inside = (getattr(one, name, None) for name in ("type", "item_type", "key_type", "value_type"))
+        waiting += [*getattr(one, "types", ()), *filter(None, inside)]
+
+
+def _tell_moments(composed: Composed, properties: Json) -> None:
+    """All our moments have a time zone, which is what the format asks for, and msgspec cannot know."""
+    for field in composed.fields:
+        kinds = field.type.types if isinstance(field.type, UnionType) else (field.type,)
+        if any(isinstance(kind, DateTimeType) for kind in kinds):
+            told = properties[field.encode_name]
+            for schema in told.get("anyOf", [told]):
+                if schema.get("type") == "string":
+                    schema["format"] = "date-time"
