@@ -223,7 +223,7 @@ def test_an_image_that_the_store_has_lost_is_not_said_to_have_cost_nothing(user)
     expect(row(page, "lost.png")).not_to_contain_text("cost nothing")
     expect(page.locator("#images > li")).to_have_count(0)
     page.reload()
-    expect(page.locator("#unfinished-count")).to_have_text("1 image lost from the store")
+    expect(page.locator("#unfinished-count")).to_have_text("1 image was lost from the store")
 
 
 def test_a_success_after_expiry_is_shown_as_one(user, gate):

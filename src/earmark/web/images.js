@@ -86,7 +86,7 @@ function countOf(images) {
   const lost = images.length - unfinished;
   const counts = [
     unfinished > 0 && `${unfinished} ${unfinished === 1 ? "upload" : "uploads"} did not finish, and cost nothing`,
-    lost > 0 && `${lost} ${lost === 1 ? "image" : "images"} lost from the store`,
+    lost > 0 && `${lost} ${lost === 1 ? "image was" : "images were"} lost from the store`,
   ];
   return counts.filter(Boolean).join("; ");
 }
