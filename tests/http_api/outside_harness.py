@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -56,7 +56,6 @@ class Outside:
     answers: list[int]
     alice: httpx.AsyncClient
     nobody: httpx.AsyncClient
-    ids: list[str] = field(default_factory=list)
 
     def signed(self, body: bytes, message_id: str | None = None, secret: str = SECRET) -> dict[str, str]:
         message_id, now = message_id or str(uuid4()), datetime.now(UTC)

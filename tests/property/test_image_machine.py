@@ -1,25 +1,16 @@
 """The whole flow over HTTP by random steps of two users and a worker, against a model that is one list of images."""
 
-import asyncio
-from collections.abc import Coroutine
-from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from uuid import UUID
 
 import httpx
 import psycopg
 from hypothesis import strategies as st
-from hypothesis.stateful import (
-    RuleBasedStateMachine,
-    initialize,
-    invariant,
-    precondition,
-    rule,
-)
+from hypothesis.stateful import initialize, invariant, precondition, rule
 
 from earmark.errors import (
     AlreadySettled,
@@ -37,11 +28,10 @@ from earmark.uploads.processing import make_thumbnail
 from earmark.uploads.reconcile import reconcile
 from earmark.uploads.recovery import sweep
 from earmark.uploads.storage import AlreadyUploaded, WrongLength
-from fixtures.machines import run_machine
+from fixtures.machines import ServiceMachine, assert_machine_holds
 from fixtures.pictures import picture
 from http_api.harness import JPEG, Api, described, opened
 
-T = TypeVar("T")
 QUOTA = 7
 CUT = JPEG[: len(JPEG) * 6 // 10]
 """What a first look takes for a picture, and a decoder refuses."""
@@ -93,27 +83,20 @@ class Model:
         }
 
 
-class ImageMachine(RuleBasedStateMachine):
+class ImageMachine(ServiceMachine):
     numbers = count()
 
     def __init__(
         self, database: str, folder: Path, connection: psycopg.Connection, clock: Any, pool: ImagePool
     ) -> None:
-        super().__init__()
-        self.runner = asyncio.Runner()
-        self.stack = AsyncExitStack()
+        super().__init__(connection, clock)
         self.model = Model()
-        self.connection = connection
-        self.clock = clock
         self.users = [f"user-{next(self.numbers)}" for _ in range(2)]
         services = self.run(self.stack.enter_async_context(opened(database, folder)))
         self.api = Api(services, create_app(services))
         self.jobs = ImageJobs(services.uploads, pool, make_thumbnail)
         self.clients = {user: self.api.client(user) for user in self.users}
         self.service = self.api.client("backend", Role.SERVICE)
-
-    def run(self, call: Coroutine[Any, Any, T]) -> T:
-        return self.runner.run(call)
 
     def ask(self, method: str, path: str, user: str, **options: Any) -> httpx.Response:
         return self.run(self.clients[user].request(method, path, **options))
@@ -367,8 +350,7 @@ class ImageMachine(RuleBasedStateMachine):
     def teardown(self) -> None:
         """When all is at its end the store holds what the books say; the next example meets nothing of this one."""
         self.run(self.at_rest())
-        self.run(self.stack.aclose())
-        self.runner.close()
+        super().teardown()
 
     async def at_rest(self) -> None:
         for image in self.model.images:
@@ -385,4 +367,4 @@ class ImageMachine(RuleBasedStateMachine):
 def test_the_service_behaves_as_the_model(
     database: str, tmp_path: Path, connection: psycopg.Connection, clock: Any
 ) -> None:
-    run_machine(lambda pool: ImageMachine(database, tmp_path, connection, clock, pool), examples=25)
+    assert_machine_holds(lambda pool: ImageMachine(database, tmp_path, connection, clock, pool), examples=25)

@@ -3,35 +3,25 @@
 What a report may be answered follows from the image as it was, and what the books say from what was answered.
 """
 
-import asyncio
-from collections.abc import Coroutine
-from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from uuid import UUID
 
 import httpx
 import psycopg
 from hypothesis import strategies as st
-from hypothesis.stateful import (
-    RuleBasedStateMachine,
-    initialize,
-    invariant,
-    precondition,
-    rule,
-)
+from hypothesis.stateful import initialize, invariant, precondition, rule
 
 from earmark.faults import FaultInjected, arm
 from earmark.uploads.process_pool import ImagePool
 from earmark.uploads.processing import make_thumbnail
 from earmark.uploads.recovery import sweep
-from fixtures.machines import run_machine
+from fixtures.machines import ServiceMachine, assert_machine_holds
 from http_api.harness import JPEG
 from http_api.outside_harness import EXTERNAL, outside
 
-T = TypeVar("T")
 OPEN = {"reserved", "uploading", "uploaded", "processing"}
 HELD_CREDITS = 5
 JUMP_SECONDS = 7200
@@ -56,24 +46,17 @@ class Followed:
     answered: dict[str, httpx.Response] = field(default_factory=dict)
 
 
-class OutsideMachine(RuleBasedStateMachine):
+class OutsideMachine(ServiceMachine):
     subjects = count()
 
     def __init__(
         self, database: str, folder: Path, connection: psycopg.Connection, clock: Any, pool: ImagePool
     ) -> None:
-        super().__init__()
-        self.runner = asyncio.Runner()
-        self.stack = AsyncExitStack()
-        self.connection = connection
-        self.clock = clock
+        super().__init__(connection, clock)
         self.images: list[Followed] = []
         self.subject = f"outside-{next(self.subjects)}"
         self.found = self.run(self.stack.enter_async_context(outside(database, folder, pool, EXTERNAL, make_thumbnail)))
         self.user = self.found.api.client(self.subject)
-
-    def run(self, call: Coroutine[Any, Any, T]) -> T:
-        return self.runner.run(call)
 
     @initialize()
     def there_is_room(self) -> None:
@@ -96,10 +79,13 @@ class OutsideMachine(RuleBasedStateMachine):
         """And where the service dies before that is noted, nobody knows."""
         followed = data.draw(st.sampled_from(self.images))
         arm("posted:error" if dies else None)
-        with suppress(FaultInjected):
+        try:
             outcome = self.run(self.found.jobs.run(UUID(followed.image)))
             assert outcome == ("told" if followed.state == "uploaded" else "stale")
-        arm(None)
+        except FaultInjected:
+            assert dies
+        finally:
+            arm(None)
         self.look(followed)
 
     @precondition(lambda self: self.images)
@@ -195,13 +181,9 @@ class OutsideMachine(RuleBasedStateMachine):
     def the_books_agree(self) -> None:
         assert self.run(self.found.api.services.ledger.verify(self.subject)) == ()
 
-    def teardown(self) -> None:
-        self.run(self.stack.aclose())
-        self.runner.close()
-
 
 def test_whatever_a_processor_outside_reports_ends_right(
     database: str, tmp_path: Path, connection: psycopg.Connection, clock: Any
 ) -> None:
     connection.execute("SELECT earmark.configure_plan('pro', NULL, '{\"credits\": {\"quota\": 100}}')")
-    run_machine(lambda pool: OutsideMachine(database, tmp_path, connection, clock, pool), examples=20)
+    assert_machine_holds(lambda pool: OutsideMachine(database, tmp_path, connection, clock, pool), examples=20)
