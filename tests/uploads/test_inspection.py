@@ -4,6 +4,7 @@ import errno
 import io
 import json
 import os
+import platform
 import random
 import resource
 import struct
@@ -377,7 +378,7 @@ def test_what_a_header_does_not_show_takes_no_memory_either(name: str, tmp_path:
 def limits_and_what_fits() -> tuple[tuple[int, int], tuple[int, int], list[int]]:
     before = resource.getrlimit(resource.RLIMIT_DATA)
     fitted = []
-    with limited_memory(50_000_000):
+    with limited_memory(50_000_000, expected_bytes=50_000_000):
         for size in (20_000_000, 80_000_000):
             with suppress(MemoryError):
                 fitted.append(len(bytes(size)))
@@ -397,6 +398,62 @@ def test_a_decoder_gets_what_it_may_have_and_its_process_keeps_its_own_limit(own
     before, after, fitted = asyncio.run(main())
     assert after == before
     assert fitted == [20_000_000]
+
+
+def what_is_asked_for_anew(path: Path, content_type: str) -> tuple[list[int], object]:
+    """Pages that the system gave for each of some looks at the same picture, and what the last one said."""
+    pages = []
+    for _ in range(5):
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        found = inspect(path, content_type=content_type, filename=path.name, limits=LIMITS)
+        pages.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+    return pages, found
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="no other C library can be told to keep memory")
+def test_a_decoder_uses_its_memory_again(tmp_path: Path):
+    path = tmp_path / "photo.png"
+    Image.new("RGB", (2000, 1500), (1, 2, 3)).save(path)
+
+    async def main() -> tuple[list[int], object]:
+        pool = ImagePool(1, 60)
+        try:
+            return await pool.run(what_is_asked_for_anew, path, "image/png")
+        finally:
+            pool.close()
+
+    pages, found = asyncio.run(main())
+    assert found == Inspected("png", "image/png", 2000, 1500, 1)
+    assert pages[0] > 2000 * 1500 * 4 / resource.getpagesize() / 2
+    assert max(pages[1:]) < pages[0] / 10
+
+
+def what_fits_beside_what_is_free(further: int, size: int, kept: int) -> bool:
+    """Whether a block of that size can be had within the limit, after another was freed but for an end that pins it."""
+    blocks = [bytes(1_000_000) for _ in range(kept // 1_000_000)]
+    pin = bytes(100_000)
+    del blocks
+    try:
+        with limited_memory(further, expected_bytes=size):
+            return len(bytes(size)) + len(pin) > 0
+    except MemoryError:
+        return False
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="no other system can bound a process's memory")
+@pytest.mark.parametrize("kept", [0, 40_000_000, 120_000_000])
+def test_what_a_picture_is_expected_to_take_it_gets_whatever_was_before(kept: int):
+    async def main() -> list[bool]:
+        pool = ImagePool(1, 60)
+        try:
+            return [
+                await pool.run(what_fits_beside_what_is_free, 60_000_000, size, kept)
+                for size in (30_000_000, 58_000_000)
+            ]
+        finally:
+            pool.close()
+
+    assert asyncio.run(main()) == [True, True]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the unit of ru_maxrss is Linux's")

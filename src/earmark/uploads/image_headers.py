@@ -60,6 +60,11 @@ class Header:
     bytes_per_pixel: float = _OTHER_BYTES_PER_PIXEL
     ends: bool = True
 
+    @property
+    def decoder_bytes(self) -> int:
+        """Peak memory of a decoder, as far as the canvas is known."""
+        return int((self.width or 0) * (self.height or 0) * self.bytes_per_pixel)
+
 
 def read_header(data: Bytes) -> Header | None:
     """The header of a file or of its beginning; None where the bytes are no format that we know."""

@@ -43,6 +43,8 @@ SHOWN_NAME_CHARACTERS = 200
 _OF_THE_DISK = frozenset({errno.EACCES, errno.EIO, errno.ENOENT, errno.ESTALE})
 _PROCESS_BYTES = 45_000_000
 """Resident memory of a pool process before it opens a picture."""
+_FRACTION_BYTES = 32_000_000
+"""More than a JPEG takes that is decoded at a fraction of its size."""
 _CONTENT_TYPE = re.compile(r"[\w.+-]{1,60}/[\w.+-]{1,60}", re.ASCII)
 _SHOWN_RANGES = {"jpeg": jpeg_scans.shown_ranges, "png": png_stream.shown_ranges}
 _TURNED_ORIENTATIONS = frozenset({5, 6, 7, 8})
@@ -308,7 +310,7 @@ def _decode(
         # The header may lie, and pixels are not all that a decoder keeps.
         with (
             strict_pillow(limits.max_frame_pixels),
-            limited_memory(memory_bytes),
+            limited_memory(memory_bytes, expected_bytes=header.decoder_bytes + _FRACTION_BYTES),
             open_image(path, header.format) as image,
         ):
             return _load_frames(path, image, header, pictures, limits, side)
@@ -451,7 +453,7 @@ def _check_size(header: Header, limits: Limits) -> Rejection | None:
         return Rejection("too-many-frames", f"The animation has more than {MAX_FRAMES:,} frames.")
     if pixels > limits.max_frame_pixels or pixels * header.frames > limits.max_total_pixels:
         return _too_many_pixels(limits)
-    if pixels * header.bytes_per_pixel > limits.decoder_memory_bytes - _PROCESS_BYTES:
+    if header.decoder_bytes > limits.decoder_memory_bytes - _PROCESS_BYTES:
         return _too_costly(header, limits)
     return None
 

@@ -21,6 +21,8 @@ from typing import Any, ParamSpec, TypeVar, cast
 
 from pebble import ProcessExpired, ProcessFuture, ProcessPool
 
+from earmark.uploads.decoder_memory import keep_freed_memory
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -190,6 +192,7 @@ def _prepare(memory_bytes: int | None) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # Python's own handlers wait until native code returns
     if hasattr(os, "nice"):  # not on Windows
         os.nice(_NICENESS)
+    keep_freed_memory()
     service = multiprocessing.parent_process()
     if service is None:
         return
