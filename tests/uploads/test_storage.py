@@ -244,17 +244,18 @@ async def test_the_permission_never_outlives_what_was_asked(storage: Storage):
 async def test_the_head_of_an_object(storage: Storage):
     await storage.put("a/b", b"0123456789", content_type="image/png")
     await storage.put("a/empty", b"", content_type="image/png")
-    assert await storage.read_head("a/b", 4) == b"0123"
-    assert await storage.read_head("a/b", 400) == b"0123456789"
-    assert await storage.read_head("a/empty", 4) == b""
+    stored = await storage.head("a/b")
+    assert await storage.peek("a/b", 4) == (stored, b"0123")
+    assert await storage.peek("a/b", 10) == (stored, b"0123456789")
+    assert await storage.peek("a/b", 400) == (stored, b"0123456789")
+    assert await storage.peek("a/empty", 4) == (await storage.head("a/empty"), b"")
 
 
 async def test_what_is_missing(storage: Storage, tmp_path: Path):
     await storage.put("folder/object", b"1", content_type="image/png")
     for key in ("nothing", "folder", "folder/object/below"):
         assert await storage.head(key) is None
-        with pytest.raises(ObjectMissing):
-            await storage.read_head(key, 10)
+        assert await storage.peek(key, 10) is None
         with pytest.raises(ObjectMissing):
             await storage.download(key, tmp_path / "target")
         assert not (tmp_path / "target").exists()
@@ -267,14 +268,14 @@ async def test_an_object_is_read_as_a_file(storage: Storage):
     await storage.put("a/b", b"0123456789", content_type="image/png")
     async with storage.as_file("a/b") as path:
         assert path.read_bytes() == b"0123456789"
-    assert await storage.read_head("a/b", 400) == b"0123456789"
+    assert await storage.peek("a/b", 400) == (await storage.head("a/b"), b"0123456789")
 
 
 async def test_who_spoils_a_copy_spoils_no_object(storage: Storage):
     await storage.put("a/b", b"0123456789", content_type="image/png")
     async with copied(storage, "a/b") as path:
         path.write_bytes(b"spoilt")
-    assert await storage.read_head("a/b", 400) == b"0123456789"
+    assert await storage.peek("a/b", 400) == (await storage.head("a/b"), b"0123456789")
     assert not path.parent.exists()
 
 
@@ -329,7 +330,7 @@ async def test_a_key_that_is_not_ours_is_refused_everywhere(storage: Storage, ke
     with pytest.raises(InvalidKey):
         await storage.head(key)
     with pytest.raises(InvalidKey):
-        await storage.read_head(key, 1)
+        await storage.peek(key, 1)
     with pytest.raises(InvalidKey):
         await storage.download(key, tmp_path / "target")
     with pytest.raises(InvalidKey):

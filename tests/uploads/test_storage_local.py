@@ -259,7 +259,7 @@ async def test_no_file_is_touched_from_the_event_loop(storage: LocalStorage, roo
         await storage.ready()
         await storage.receive(granted(), pieces(b"hello"))
         await storage.put("other", b"1", content_type="image/png")
-        await storage.read_head(KEY, 5)
+        await storage.peek(KEY, 5)
         await storage.download(KEY, tmp_path / "copy")
         async with storage.as_file(KEY):
             pass
@@ -293,7 +293,7 @@ async def test_symbolic_links_lead_nowhere(storage: LocalStorage, root: Path, tm
         grant = UploadGrant(key, "image/png", 1, LATER)
         for attempt in (
             storage.head(key),
-            storage.read_head(key, 6),
+            storage.peek(key, 6),
             storage.download(key, tmp_path / "target"),
             storage.as_file(key).__aenter__(),
             storage.put(key, b"1", content_type="image/png"),

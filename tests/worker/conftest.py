@@ -44,6 +44,11 @@ class Flow:
     async def state(self, image: Image) -> str:
         return (await self.uploads.image(image.image)).state
 
+    async def content(self, key: str) -> bytes:
+        found = await self.storage.peek(key, 100_000)
+        assert found is not None
+        return found[1]
+
     async def used(self) -> tuple[int, int, int, int]:
         """Committed and held images, committed and held bytes."""
         resources = (await self.uploads.ledger.usage("alice")).resources

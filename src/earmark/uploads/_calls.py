@@ -17,8 +17,10 @@ from earmark.errors import translated
 from earmark.model import Amounts, Cause
 from earmark.observing import observed
 from earmark.uploads.model import File, Image, StoredOutput
+from earmark.uploads.queue import with_job
 
 Connection = AsyncConnection[Any]
+_UPLOADED = with_job("SELECT outcome, document FROM earmark.image_uploaded(%s, %s, %s, %s)", "uploaded")
 
 
 class Connections(Protocol):
@@ -128,9 +130,8 @@ async def uploading(connection: Connection, image: UUID) -> Transition:
 
 @observed("image_uploaded", _about)
 async def uploaded(connection: Connection, image: UUID, subject: str | None, deadline: Deadline) -> Transition:
-    """The object is there and passed the first look."""
-    query = "SELECT outcome, document FROM earmark.image_uploaded(%s, %s, %s, %s)"
-    return _moved(await _one(connection, query, image, subject, deadline.ttl_seconds, deadline.evidence_seconds))
+    """The object is there and passed the first look: its job is on the queue."""
+    return _moved(await _one(connection, _UPLOADED, image, subject, deadline.ttl_seconds, deadline.evidence_seconds))
 
 
 @observed("image_start", _about)

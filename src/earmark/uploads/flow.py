@@ -39,7 +39,6 @@ from earmark.uploads.failed_rollbacks import FailedRollbacks
 from earmark.uploads.inspection import Limits, display_name, first_invalid, inspect_head
 from earmark.uploads.model import File, Image, Preupload, State, in_one_line
 from earmark.uploads.permits import Permits
-from earmark.uploads.queue import enqueue
 from earmark.uploads.storage import Storage, StoredObject
 
 T = TypeVar("T")
@@ -175,9 +174,12 @@ class Uploads:
 
     async def arrived(self, image: Image) -> StoredObject | None:
         """The image's object as far as it has arrived; the parts of a large file are joined when all are there."""
+        await self._join_parts(image)
+        return await self.storage.head(image.key)
+
+    async def _join_parts(self, image: Image) -> None:
         if image.upload_id is not None:
             await self.storage.join_parts(image.key, image.upload_id, image.size)
-        return await self.storage.head(image.key)
 
     async def receiving(self, image_id: UUID) -> None:
         """Notes that the first byte of an upload has come; to be asked before bytes are taken in.
@@ -220,10 +222,8 @@ class Uploads:
                 raise _settled(_found(ended, image_id))  # it ended in another way while we looked
             failure = UploadFailed if cause is Cause.UPLOAD_FAILED else ValidationFailed
             raise failure(reason, {"imageId": str(image_id), "reason": reason})
-        async with self.pool.connection() as connection, connection.transaction():
+        async with self.pool.connection() as connection:
             moved = await _calls.uploaded(connection, image_id, subject, self.deadline(State.UPLOADED))
-            if moved.outcome == "uploaded":
-                await enqueue(connection, image_id)
         reached("uploaded")
         image = _found(moved, image_id)
         if moved.outcome == "over":
@@ -231,13 +231,14 @@ class Uploads:
         return image
 
     async def _first_look(self, image: Image) -> tuple[Cause, str] | None:
-        stored = await self.arrived(image)
-        if stored is None:
+        await self._join_parts(image)
+        found = await self.storage.peek(image.key, HEAD_BYTES)
+        if found is None:
             what = "The file did not arrive." if image.upload_id is None else "Not all parts of the file arrived."
             return Cause.UPLOAD_FAILED, what
+        stored, head = found
         if stored.size != image.size:
             return Cause.UPLOAD_FAILED, f"{stored.size} bytes arrived instead of {image.size}."
-        head = await self.storage.read_head(image.key, HEAD_BYTES)
         rejection = inspect_head(head, content_type=image.content_type, filename=image.filename, limits=self.limits)
         return None if rejection is None else (Cause.VALIDATION_FAILED, rejection.reason)
 

@@ -17,19 +17,24 @@ from psycopg_pool import AsyncConnectionPool
 QUEUE = "images"
 TASK = "earmark.process_image"
 SCHEMA = "procrastinate"
-_ENQUEUE = f"""
-WITH outside AS MATERIALIZED (SELECT current_setting('search_path') AS path),
-inside AS MATERIALIZED (SELECT path, set_config('search_path', '{SCHEMA}', true) FROM outside),
+_JOB = f"""
+outside AS MATERIALIZED (SELECT image, delay, current_setting('search_path') AS path FROM waiting),
+inside AS MATERIALIZED (SELECT image, delay, path, set_config('search_path', '{SCHEMA}', true) FROM outside),
 deferred AS MATERIALIZED (
     SELECT path, {SCHEMA}.procrastinate_defer_jobs_v1(ARRAY[(
-        %(queue)s, %(task)s, 0, NULL, NULL, jsonb_build_object('image', %(image)s::text),
-        clock_timestamp() + nullif(%(delay)s::float8, 0) * interval '1 second'
+        '{QUEUE}', '{TASK}', 0, NULL, NULL, jsonb_build_object('image', image),
+        clock_timestamp() + nullif(delay, 0) * interval '1 second'
     )::{SCHEMA}.procrastinate_job_to_defer_v1])
     FROM inside
-)
-SELECT set_config('search_path', path, true) FROM deferred
+),
+queued AS MATERIALIZED (SELECT set_config('search_path', path, true) FROM deferred)
 """  # noqa: S608 - our own schema's name
-"""Its function names its tables without a schema. One statement, so one trip: each step waits for the one before."""
+"""Adds a job for each row of `waiting`, when `queued` is read. Its function names its tables without a schema. One
+statement, so one trip: each step waits for the one before."""
+_ENQUEUE = f"""
+WITH waiting AS (SELECT %s::uuid AS image, %s::float8 AS delay), {_JOB}
+SELECT count(*) FROM queued
+"""  # noqa: S608 - our own text
 _LOCK = 0x6561726D71756575  # "earmqueu" in ASCII
 
 
@@ -129,5 +134,20 @@ async def _refuse_closed(connection: AsyncConnection[Any]) -> None:
 
 async def enqueue(connection: AsyncConnection[Any], image: UUID, *, delay_seconds: float = 0) -> None:
     """Adds the image's job within the caller's transaction; no worker starts on it before `delay_seconds`."""
-    asked = {"queue": QUEUE, "task": TASK, "image": image, "delay": delay_seconds}
-    await connection.execute(_ENQUEUE, asked)
+    await connection.execute(_ENQUEUE, (image, delay_seconds))
+
+
+def with_job(transition: str, outcome: str) -> str:
+    """SQL that makes a transition and, where this is its outcome, adds the image's job: one trip, one transaction.
+
+    Args:
+        transition: A query that answers `outcome` and `document`, as this one does.
+        outcome: After which the image waits for a worker.
+    """
+    return f"""
+        WITH moved AS MATERIALIZED ({transition}),
+        waiting AS (
+            SELECT (document ->> 'image')::uuid AS image, 0::float8 AS delay FROM moved WHERE outcome = '{outcome}'
+        ), {_JOB}
+        SELECT outcome, document FROM moved WHERE (SELECT count(*) FROM queued) >= 0
+    """  # noqa: S608 - our own text

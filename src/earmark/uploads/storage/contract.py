@@ -114,12 +114,8 @@ class Storage(Protocol):
         """The object without its bytes, or None when there is none."""
         ...
 
-    async def read_head(self, key: str, length: int) -> bytes:
-        """The object's first `length` bytes, or all of a shorter one.
-
-        Raises:
-            ObjectMissing: There is no such object.
-        """
+    async def peek(self, key: str, length: int) -> tuple[StoredObject, bytes] | None:
+        """The object with its first `length` bytes, or all of a shorter one; None when there is none. One trip."""
         ...
 
     async def download(self, key: str, path: Path) -> None:

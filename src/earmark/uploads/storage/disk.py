@@ -26,7 +26,7 @@ from earmark.uploads.storage.contract import (
     check_key,
 )
 
-BATCH_BYTES = 256 * 1024
+BATCH_BYTES = 1024 * 1024
 """How much is handed to a thread at once."""
 
 _INCOMING = ".incoming"  # no key begins with a dot, so no key reaches into it
@@ -138,10 +138,11 @@ class Folder:
             return None
         return _stored(key, found) if stat.S_ISREG(found.st_mode) else None
 
-    def read_head(self, key: str, length: int) -> bytes:
-        """The first `length` bytes."""
-        with self._open(key) as file:
-            return file.read(length)
+    def peek(self, key: str, length: int) -> tuple[StoredObject, bytes] | None:
+        """The object and its first `length` bytes, or None when there is none."""
+        with suppress(ObjectMissing), self._open(key) as file:
+            return _stored(key, os.fstat(file.fileno())), file.read(length)
+        return None
 
     def readable(self, key: str) -> Path:
         """The path of an object that we can read."""
@@ -254,14 +255,15 @@ class Folder:
         stored = _stored(key, new.path.lstat())
         path = self.locate(key)
         for _ in range(_PLACE_ATTEMPTS):
+            made = [folder for folder in self._folders_of(path) if not folder.exists()]
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
             except (FileNotFoundError, FileExistsError, NotADirectoryError):
                 continue
             with suppress(FileNotFoundError):  # a delete may remove the emptied folder in between
                 place(new.path, path)
-                for folder in (*self._folders_of(path), self.root):
-                    _sync_folder(folder)
+                for folder in dict.fromkeys((path.parent, *(folder.parent for folder in made))):
+                    _sync_folder(folder)  # what has a new entry; who made the others did so for them
                 return stored
         raise StorageError(f"no folder for {key}: an object stands in its way, or it keeps disappearing")
 

@@ -243,9 +243,9 @@ class LocalStorage:
         """See Storage."""
         return await in_thread(self._folder.stat, key)
 
-    async def read_head(self, key: str, length: int) -> bytes:
+    async def peek(self, key: str, length: int) -> tuple[StoredObject, bytes] | None:
         """See Storage."""
-        return await in_thread(self._folder.read_head, key, length)
+        return await in_thread(self._folder.peek, key, length)
 
     async def download(self, key: str, path: Path) -> None:
         """See Storage."""

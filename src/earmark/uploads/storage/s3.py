@@ -191,15 +191,19 @@ class S3Storage:
         except ObjectMissing:
             return None
 
-    async def read_head(self, key: str, length: int) -> bytes:
+    async def peek(self, key: str, length: int) -> tuple[StoredObject, bytes] | None:
         """See Storage."""
-        stored = await self.head(key)
-        if stored is None:
-            raise ObjectMissing(f"there is no object {key}")
-        if not min(stored.size, length):
-            return b""  # an empty range is an error in HTTP
-        with self._errors(key):
-            return bytes(await obstore.get_range_async(self._store, key, start=0, length=min(stored.size, length)))
+        try:
+            with self._errors(check_key(key)):
+                found = await obstore.get_async(self._store, key, options={"range": (0, length)})
+                return _stored(key, found.meta), bytes(await found.bytes_async())
+        except ObjectMissing:
+            return None
+        except StorageError:
+            stored = await self.head(key)
+            if stored is None or stored.size:
+                raise
+            return stored, b""  # of which HTTP has no range
 
     async def download(self, key: str, path: Path) -> None:
         """See Storage."""
