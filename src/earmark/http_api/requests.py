@@ -1,12 +1,12 @@
 """Reading what a request carries: its JSON body, ids, pages, key."""
 
+import asyncio
 import base64
 import binascii
 import re
 from typing import TypeVar
 from uuid import UUID
 
-import anyio
 import msgspec
 from starlette.requests import ClientDisconnect, Request
 
@@ -40,7 +40,7 @@ async def read_body(request: Request) -> bytes:
         ClientDisconnect: The client has gone.
     """
     try:
-        with anyio.fail_after(BODY_SECONDS_MAX):
+        async with asyncio.timeout(BODY_SECONDS_MAX):
             return await _read_body(request)
     except TimeoutError:
         raise BodyTooSlow(f"A body is waited for {BODY_SECONDS_MAX:g} seconds at most.") from None

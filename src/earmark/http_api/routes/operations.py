@@ -1,10 +1,10 @@
 """For whoever runs the service: alive, ready, and its metrics."""
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from time import time
 
-import anyio
 from prometheus_client.core import Metric
 from starlette.requests import Request
 from starlette.responses import Response
@@ -64,7 +64,7 @@ class Operations:
         """Prometheus' text format; while the database is away, without what only the database knows."""
         families = [metrics.database_up(up=False)]
         try:
-            with anyio.fail_after(CHECK_SECONDS):
+            async with asyncio.timeout(CHECK_SECONDS):
                 families = await self._of_database()
         except Exception as error:  # noqa: BLE001 - whatever it is, the rest is told all the same
             _logger.warning("metrics_without_database", extra={"error": type(error).__name__})
@@ -100,7 +100,7 @@ class Operations:
 
 async def _checked(check: Callable[[], Awaitable[object]]) -> str:
     try:
-        with anyio.fail_after(CHECK_SECONDS):
+        async with asyncio.timeout(CHECK_SECONDS):
             await check()
     except TimeoutError:
         return f"no answer within {CHECK_SECONDS:g} seconds"

@@ -1,11 +1,11 @@
 """The local store's links: an upload is taken in, an object shown. With any other store there is nothing here."""
 
+import asyncio
 import re
 from collections.abc import Awaitable
 from datetime import UTC, datetime
 from uuid import UUID
 
-import anyio
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import Route
@@ -122,7 +122,7 @@ class Objects:
         """What began in time is waited for as long as its reservation is, however slowly it comes."""
         seconds = (grant.expires_at - datetime.now(UTC)).total_seconds()
         try:
-            with anyio.fail_after(seconds + self._uploads.settings.upload_grace_seconds):
+            async with asyncio.timeout(seconds + self._uploads.settings.upload_grace_seconds):
                 await receiving
         except TimeoutError:
             raise ReservationOver("The time for this upload is over; its bytes were not kept.") from None
