@@ -1,14 +1,15 @@
 """The pipeline's benchmark: pictures through the whole flow, against the same Pillow work in a bare process pool.
 
-    python bench/pipeline.py [--images 500] [--processes 2] [--json FILE]
+    python bench/pipeline.py [--images 500] [--processes 2] [--bare-keeps-memory] [--json FILE]
 
 Both work on the same generated 12-megapixel JPEGs with as many processes, one after the other on the same machine.
 The flow is what `earmark serve` does behind HTTP: reserve, PUT, complete, inspect, process, store, commit. Its clients,
-its database and the service itself share the machine's cores with the processes, as they do where it is run.
+its database and the service itself share the machine's cores with the processes, as they do where it is run. The
+flow's processes keep the memory that they have freed; those of the bare pool do only where that is asked for.
 """
 
 import argparse
-import asyncio
+import http.client
 import json
 import multiprocessing
 import os
@@ -20,12 +21,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import closing
 from datetime import timedelta
 from importlib.metadata import version
 from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
 
-import httpx
 import psutil
 import psycopg
 from PIL import Image
@@ -33,6 +35,7 @@ from PIL import Image
 from earmark.cli.token import local_token
 from earmark.config import Settings
 from earmark.local_postgres import LocalPostgres
+from earmark.uploads.decoder_memory import keep_freed_memory
 from earmark.uploads.inspection import Limits, Rejection
 from earmark.uploads.processing import Source, inspect_and_make_thumbnail
 
@@ -41,7 +44,7 @@ DISTINCT = 12
 """Pictures that are really different; the others are repeats of them, which no part of the flow notices."""
 CLIENTS = 4
 BATCH = 20
-POLL_SECONDS = 0.25
+POLL_SECONDS = 0.05
 STATES = """
 SELECT count(*) FILTER (WHERE state = 'completed'),
     count(*) FILTER (WHERE state IN ('reserved', 'uploading', 'uploaded', 'processing')) FROM earmark._private_image
@@ -83,11 +86,17 @@ def work(path: Path) -> float:
     return time.process_time() - begun
 
 
-def bare(paths: list[Path], processes: int) -> tuple[float, float]:
+def prepare(keeps_memory: bool) -> None:
+    """Begins a process of the bare pool."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is for its parent, which ends it
+    if keeps_memory:
+        keep_freed_memory()
+
+
+def bare(paths: list[Path], processes: int, *, keeps_memory: bool) -> tuple[float, float]:
     """Seconds of the work alone, in processes that are warm, and processor seconds."""
     context = multiprocessing.get_context("forkserver")
-    deaf = (signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is for this process, which ends them
-    with ProcessPoolExecutor(processes, mp_context=context, initializer=signal.signal, initargs=deaf) as pool:
+    with ProcessPoolExecutor(processes, mp_context=context, initializer=prepare, initargs=(keeps_memory,)) as pool:
         list(pool.map(work, paths[: 2 * processes]))
         begun = time.perf_counter()
         used = sum(pool.map(work, paths))
@@ -148,32 +157,53 @@ def cpu_of(pids: list[int]) -> float:
 
 def run(service: Service, database: psycopg.Connection, paths: list[Path]) -> None:
     """Returns when the last image is at its end."""
-    asyncio.run(upload(service, paths))
+    upload(service, paths)
     while states(database)[1]:
         time.sleep(POLL_SECONDS)
 
 
-async def upload(service: Service, paths: list[Path]) -> None:
-    """Clients that send everything, as fast as it is taken.
+def upload(service: Service, paths: list[Path]) -> None:
+    """Clients that send everything, as fast as it is taken, and take little of the processors for themselves.
 
     Each is a user of his own, as they would be: what one user does is done in turn, under his lock.
     """
     contents = {path: path.read_bytes() for path in set(paths)}
-    batches = [paths[at : at + BATCH] for at in range(0, len(paths), BATCH)]
+    batches = iter([paths[at : at + BATCH] for at in range(0, len(paths), BATCH)])
 
-    async def client(number: int) -> None:
-        headers = {"Authorization": f"Bearer {service.token_of(f'user-{number}')}"}
-        async with httpx.AsyncClient(base_url=service.url, headers=headers, timeout=120) as api:
-            while batches:
-                batch = batches.pop()
+    def client(number: int) -> None:
+        with closing(Client(service.url, service.token_of(f"user-{number}"))) as api:
+            for batch in batches:  # what one has taken the others do not see
                 files = [{"filename": p.name, "contentType": "image/jpeg", "size": len(contents[p])} for p in batch]
-                reserved = (await api.post("/api/images/preupload", json={"files": files})).raise_for_status().json()
+                reserved = api.post("/api/images/preupload", {"files": files})
                 for path, image in zip(batch, reserved["images"], strict=True):
-                    put = await api.put(image["uploadUrl"], content=contents[path], headers=image["headers"])
-                    put.raise_for_status()
-                    (await api.post("/api/images/complete", json={"imageId": image["imageId"]})).raise_for_status()
+                    api.send("PUT", image["uploadUrl"], contents[path], image["headers"])
+                    api.post("/api/images/complete", {"imageId": image["imageId"]})
 
-    await asyncio.gather(*(client(number) for number in range(CLIENTS)))
+    with ThreadPoolExecutor(CLIENTS) as clients:
+        list(clients.map(client, range(CLIENTS)))
+
+
+class Client:
+    """One user's connection to the service."""
+
+    def __init__(self, url: str, token: str) -> None:
+        self._connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=120)
+        self._headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+
+    def post(self, path: str, body: object) -> dict:
+        return json.loads(self.send("POST", path, json.dumps(body).encode(), self._headers))
+
+    def send(self, method: str, url: str, body: bytes, headers: dict[str, str]) -> bytes:
+        parts = urlsplit(url)
+        self._connection.request(method, urlunsplit(("", "", parts.path, parts.query, "")), body, headers)
+        with self._connection.getresponse() as answer:
+            read = answer.read()
+            if answer.status >= 400:
+                raise RuntimeError(f"{method} {parts.path}: {answer.status} {read.decode()}")
+            return read
+
+    def close(self) -> None:
+        self._connection.close()
 
 
 def states(database: psycopg.Connection) -> tuple[int, int]:
@@ -243,17 +273,19 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=500)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--bare-keeps-memory", action="store_true", help="the bare pool's processes, too")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="earmark-bench-") as name:
         folder = Path(name)
         made = pictures(folder, arguments.seed)
         paths = [made[number % len(made)] for number in range(arguments.images)]
-        alone, used = bare(paths, arguments.processes)
+        alone, used = bare(paths, arguments.processes, keeps_memory=arguments.bare_keeps_memory)
         found = {
             "seed": arguments.seed,
             "images": arguments.images,
             "processes": arguments.processes,
+            "bare_keeps_memory": arguments.bare_keeps_memory,
             "megabytes": sum(path.stat().st_size for path in made) / len(made) / 1e6,
             "bare_seconds": alone,
             "bare_cpu_ms": 1000 * used / len(paths),
