@@ -44,6 +44,31 @@ INSERT INTO earmark._private_image (root, image, subject, reservation, item, fil
 SELECT h.root, h.reservation, h.subject, h.reservation, '1', 'a.png', 'image/png', 9, 'k', 'completed', h.settled_at,
     h.settled_at, h.settled_at FROM earmark._private_hold h WHERE h.state = 'committed' AND h.subject LIKE 'o%';
 """
+OLD = """
+INSERT INTO earmark._private_subject (root, subject, ancestors, plan, entries, changes)
+VALUES ('old', 'old', '{old}', 'pro', 3000, 3000);
+INSERT INTO earmark._private_reservation (root, reservation, subject, request, outcome, expires_at, created_at)
+SELECT 'old', lpad(to_hex(n + 1000000), 32, '0')::uuid, 'old', '{}', 'granted', clock_timestamp(), clock_timestamp()
+FROM generate_series(1, 3000) n;
+INSERT INTO earmark._private_journal (root, subject, seq, at, kind, resource, period_start, reservation, item,
+    committed, held, actor, hash)
+SELECT 'old', 'old', n, clock_timestamp(), 'adjust', 'images', '-infinity', NULL, NULL, 1, 0, 'o', ''
+FROM generate_series(1, 3000) n;
+INSERT INTO earmark._private_image (root, image, subject, reservation, item, filename, content_type, size, key, state,
+    created_at, updated_at, upload_expires_at, change)
+SELECT 'old', r.reservation, 'old', r.reservation, '1', 'a.png', 'image/png', 9, 'k', 'completed', r.created_at,
+    r.created_at, r.created_at, row_number() OVER (ORDER BY r.reservation)
+FROM earmark._private_reservation r WHERE r.root = 'old';
+"""
+PAGES = (
+    "SELECT seq FROM earmark.history('old')",
+    "SELECT seq FROM earmark.history('old', 1500)",
+    "SELECT earmark.images('old')",
+    "SELECT earmark.images('old', '00000000-0000-0000-0000-0000000f4700')",
+    "SELECT change FROM earmark.images_changed('old', 0, 50)",
+    "SELECT change FROM earmark.images_changed('old', 1500, 50)",
+    "SELECT earmark.images_completed(NULL, 50)",
+)
 COLD = {
     "adopt", "configure_plan", "configure_retention", "health", "journal_export", "moment", "plans", "prune_deliveries",
     "prune_journal", "prune_settled", "record_check", "record_duty", "record_failed_rollback", "repair",
@@ -97,6 +122,17 @@ class Onlooker:
         self.plans.clear()
         return found
 
+    def rows_read(self) -> int:
+        """How many rows of large tables were looked at since the last look."""
+        read = 0
+        for plan in self.plans:
+            for node in nodes(plan["Plan"]):
+                if node.get("Relation Name") in LARGE:
+                    each = node["Actual Rows"] + node.get("Rows Removed by Filter", 0)
+                    read += round(each * node["Actual Loops"])
+        self.plans.clear()
+        return read
+
 
 def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """The nodes of a plan, but for what stands under a condition that was false before anything was read."""
@@ -122,6 +158,7 @@ def onlooker(server: str, template: str, request: pytest.FixtureRequest) -> Iter
                 everything(Onlooker(connection))
                 connection.execute("ANALYZE")
             connection.execute(CROWD)
+            connection.execute(OLD)
             if request.param == "fresh":
                 connection.execute("ANALYZE")
         with psycopg.connect(make_conninfo(server, dbname=name), autocommit=True) as connection:
@@ -376,6 +413,14 @@ def test_nothing_large_is_read_from_end_to_end(onlooker: Onlooker, name: str) ->
         seen += len(onlooker.plans)
         assert onlooker.scans() == set()
     assert seen >= ROUNDS
+
+
+@pytest.mark.parametrize("query", PAGES)
+def test_a_page_is_read_and_not_all_that_he_ever_did(onlooker: Onlooker, query: str) -> None:
+    for _ in range(ROUNDS):
+        onlooker.rows_read()
+        assert len(onlooker.call(query)) == 50
+        assert 50 <= onlooker.rows_read() <= 250
 
 
 def test_the_onlooker_sees_what_functions_read(onlooker: Onlooker) -> None:

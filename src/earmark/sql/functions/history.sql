@@ -8,9 +8,9 @@ BEGIN
     RETURN QUERY
     SELECT j.seq, j.at, j.kind, j.resource, nullif(j.period_start, '-infinity'), j.reservation, j.item, j.committed, j.held,
         j.cause, j.actor, j.reason
-    FROM _private_subject s
-    JOIN _private_journal j ON (j.root, j.subject) = (s.root, s.subject)
-    WHERE s.subject = history.subject AND (history.before_seq IS NULL OR j.seq < history.before_seq)
+    FROM _private_journal j
+    WHERE j.root = (SELECT s.root FROM _private_subject s WHERE s.subject = history.subject) AND j.subject = history.subject
+        AND j.seq < coalesce(history.before_seq, 9223372036854775807)
     ORDER BY j.seq DESC
     LIMIT greatest(least(history.max_entries, 1000), 0);
 END $$;

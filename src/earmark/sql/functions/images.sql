@@ -5,8 +5,9 @@ BEGIN
     PERFORM _private_authorize(images.subject);
     RETURN QUERY
     SELECT _private_image_document(i.image)
-    FROM _private_subject s JOIN _private_image i ON (i.root, i.subject) = (s.root, s.subject)
-    WHERE s.subject = images.subject AND i.state <> 'deleted' AND (images.before IS NULL OR i.image < images.before)
+    FROM _private_image i
+    WHERE i.root = (SELECT s.root FROM _private_subject s WHERE s.subject = images.subject) AND i.subject = images.subject
+        AND i.state <> 'deleted' AND i.image < coalesce(images.before, 'ffffffff-ffff-ffff-ffff-ffffffffffff')
     ORDER BY i.image DESC
     LIMIT greatest(least(images.max_images, 1000), 0);
 END $$;
