@@ -32,7 +32,8 @@ _numbers = count()
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """URL of a server's own database, from which others are made. Its disk is not synchronised: no test needs it."""
     home: Path = tmp_path_factory.mktemp("postgres")
-    with LocalPostgres(home, settings={"fsync": "off", "synchronous_commit": "off", "max_connections": "150"}) as local:
+    settings = {"fsync": "off", "synchronous_commit": "off", "max_connections": "150", "autovacuum": "off"}
+    with LocalPostgres(home, settings=settings) as local:
         yield local.url
 
 

@@ -34,6 +34,20 @@ def test_every_function_pins_its_search_path(scratch: psycopg.Connection) -> Non
     assert unpinned == []
 
 
+def test_plans_are_kept(scratch: psycopg.Connection) -> None:
+    """Before PostgreSQL 18 a function in SQL was planned anew by each call that is not at the top."""
+    assert names(scratch, f"SELECT proname {FUNCTIONS} AND proname LIKE '\\_private\\_%' AND prolang = 14") == []
+
+
+def test_what_pins_its_plans_is_not_compiled(scratch: psycopg.Connection) -> None:
+    """Before PostgreSQL 18 a plan that it is told not to make costs so much that each call of it would be compiled."""
+    compiled = names(
+        scratch,
+        f"SELECT proname {FUNCTIONS} AND 'enable_seqscan=off' = ANY (proconfig) AND 'jit=off' <> ALL (proconfig)",
+    )
+    assert compiled == []
+
+
 def test_no_function_is_overloaded(scratch: psycopg.Connection) -> None:
     assert names(scratch, f"SELECT proname {FUNCTIONS} GROUP BY proname HAVING count(*) > 1") == []
 

@@ -15,12 +15,8 @@ from earmark.model import Drift
 @pytest.fixture
 def kept(ledger: Ledger) -> Ledger:
     """`a` has in all states something, `b` a little."""
-    for number in range(4):
-        ledger.reserve("a", {"images": 2, "storage_bytes": 100}, key=f"k{number}")
-    first, second, third, _ = [row.entry.reservation for row in ledger.follow() if row.entry.resource == "images"]
-    assert first is not None
-    assert second is not None
-    assert third is not None
+    amounts = {"images": 2, "storage_bytes": 100}
+    first, second, third, _ = [ledger.reserve("a", amounts, key=f"k{number}").id for number in range(4)]
     ledger.commit(first)
     ledger.commit(second)
     ledger.refund(second)

@@ -1,6 +1,6 @@
 CREATE OR REPLACE FUNCTION earmark._private_extended(requests jsonb, moment timestamptz)
 RETURNS void LANGUAGE plpgsql VOLATILE SET search_path = earmark, pg_temp
-SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $$
 DECLARE
     entries _private_entry[];
 BEGIN

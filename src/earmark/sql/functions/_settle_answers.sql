@@ -1,7 +1,9 @@
 CREATE OR REPLACE FUNCTION earmark._private_settle_answers(requests int, done text, seen earmark._private_seen[])
 RETURNS TABLE (ordinal int, outcome text, subject text, detail jsonb)
-LANGUAGE sql STABLE SET search_path = earmark, pg_temp SET enable_hashjoin = on AS $$
-    SELECT r.ordinal, coalesce(a.outcome, 'not_found'), a.owner, coalesce(a.detail, '{"items": {}, "done": []}')
+LANGUAGE plpgsql STABLE SET search_path = earmark, pg_temp SET enable_hashjoin = on AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY SELECT r.ordinal, coalesce(a.outcome, 'not_found'), a.owner, coalesce(a.detail, '{"items": {}, "done": []}')
     FROM generate_series(1, requests) r (ordinal)
     LEFT JOIN (
         SELECT i.ordinal, i.owner, CASE
@@ -25,8 +27,8 @@ LANGUAGE sql STABLE SET search_path = earmark, pg_temp SET enable_hashjoin = on 
         ) i
         GROUP BY i.ordinal, i.owner
     ) a USING (ordinal)
-    ORDER BY r.ordinal
-$$;
+    ORDER BY r.ordinal;
+END $$;
 COMMENT ON FUNCTION earmark._private_settle_answers IS
 'What became of each of a number of requests to settle, from the holds they name as they are now; `mine`: this request settled it.
 detail: `done`, the items this request settled; `items`, per item what happened, by whom, when and why, and what it returned.';

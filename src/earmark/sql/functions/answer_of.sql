@@ -1,7 +1,7 @@
 CREATE OR REPLACE FUNCTION earmark.answer_of(subject text, key text, request jsonb)
 RETURNS TABLE (outcome text, answer jsonb)
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = earmark, pg_temp
-SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $$
 #variable_conflict use_column
 DECLARE
     earlier _private_answer;

@@ -1,7 +1,7 @@
 CREATE OR REPLACE FUNCTION earmark.delivery(image uuid, delivery text)
 RETURNS TABLE (document jsonb, answer jsonb)
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = earmark, pg_temp
-SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $$
 #variable_conflict use_column
 DECLARE
     found _private_image := _private_lock_image(delivery.image, NULL);

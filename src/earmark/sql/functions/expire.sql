@@ -1,7 +1,7 @@
 CREATE OR REPLACE FUNCTION earmark.expire(max_holds int DEFAULT 100, after timestamptz DEFAULT NULL, before timestamptz DEFAULT NULL)
 RETURNS TABLE (subject text, reservation uuid, item text, resource text, amount bigint, expired_at timestamptz)
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = earmark, pg_temp
-SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_bitmapscan = off AS $$
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off SET enable_bitmapscan = off AS $$
 #variable_conflict use_column
 DECLARE
     moment timestamptz := _private_now();

@@ -2,7 +2,7 @@ CREATE OR REPLACE FUNCTION earmark.image_complete(
     image uuid, attempt int, content_type text, metadata jsonb, outputs jsonb, actual jsonb DEFAULT '{}', actor text DEFAULT 'worker'
 ) RETURNS TABLE (outcome text, document jsonb)
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = earmark, pg_temp
-SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $$
 #variable_conflict use_column
 DECLARE
     found _private_image := _private_lock_image(image_complete.image, NULL);

@@ -1,7 +1,7 @@
 CREATE OR REPLACE FUNCTION earmark.image_in_parts(image uuid, upload_id text)
 RETURNS TABLE (outcome text, document jsonb)
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = earmark, pg_temp
-SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $$
 #variable_conflict use_column
 DECLARE
     found _private_image := _private_lock_image(image_in_parts.image, NULL);

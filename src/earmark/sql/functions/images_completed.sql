@@ -1,6 +1,6 @@
 CREATE OR REPLACE FUNCTION earmark.images_completed(after uuid DEFAULT NULL, max_images int DEFAULT 200)
 RETURNS SETOF jsonb LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = earmark, pg_temp
-SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $$
 BEGIN
     PERFORM _private_authorize(NULL);
     RETURN QUERY

@@ -3,7 +3,7 @@ CREATE OR REPLACE FUNCTION earmark.images_reserve(
     grace_seconds float8 DEFAULT 0, only_replay boolean DEFAULT false
 ) RETURNS TABLE (outcome text, reservation uuid, replayed boolean, detail jsonb, images jsonb)
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = earmark, pg_temp
-SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $$
 #variable_conflict use_column
 DECLARE
     bulk_limit bigint;

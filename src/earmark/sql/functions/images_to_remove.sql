@@ -1,6 +1,6 @@
 CREATE OR REPLACE FUNCTION earmark.images_to_remove(max_images int DEFAULT 100)
 RETURNS SETOF jsonb LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = earmark, pg_temp
-SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $$
 DECLARE
     moment timestamptz := _private_now();
 BEGIN

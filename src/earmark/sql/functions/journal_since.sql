@@ -2,7 +2,7 @@ CREATE OR REPLACE FUNCTION earmark.journal_since(cursor text DEFAULT NULL, max_e
 RETURNS TABLE (next_cursor text, subject text, seq bigint, at timestamptz, kind text, resource text, period_start timestamptz, reservation uuid,
     item text, committed bigint, held bigint, cause text, actor text, reason text)
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = earmark, pg_temp
-SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $$
 #variable_conflict use_column
 DECLARE
     behind _private_position;

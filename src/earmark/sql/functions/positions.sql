@@ -1,7 +1,7 @@
 CREATE OR REPLACE FUNCTION earmark.positions(subjects text[])
 RETURNS TABLE (subject text, entries bigint, changes bigint, plan_changes bigint)
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = earmark, pg_temp
-SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $$
 #variable_conflict use_column
 BEGIN
     PERFORM _private_authorize(NULL);

@@ -1,7 +1,7 @@
 CREATE OR REPLACE FUNCTION earmark.prune_journal(before timestamptz DEFAULT NULL, max_entries int DEFAULT 10000, after text DEFAULT NULL)
 RETURNS TABLE (entries bigint, next_after text)
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = earmark, pg_temp
-SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $$
 #variable_conflict use_column
 DECLARE
     moment timestamptz := coalesce(prune_journal.before, _private_retention('journal'));

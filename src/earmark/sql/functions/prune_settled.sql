@@ -1,7 +1,7 @@
 CREATE OR REPLACE FUNCTION earmark.prune_settled(before timestamptz DEFAULT NULL, max_reservations int DEFAULT 1000, after uuid DEFAULT NULL)
 RETURNS TABLE (reservations bigint, holds bigint, next_after uuid)
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = earmark, pg_temp
-SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $$
 #variable_conflict use_column
 DECLARE
     moment timestamptz := coalesce(prune_settled.before, _private_retention('reservation'));

@@ -1,7 +1,7 @@
 CREATE OR REPLACE FUNCTION earmark.rollback(requests jsonb)
 RETURNS TABLE (ordinal int, outcome text, subject text, detail jsonb)
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = earmark, pg_temp
-SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $$
 BEGIN
     PERFORM _private_check_settle(requests, needs_cause => true);
     PERFORM _private_lock_reservations(requests);

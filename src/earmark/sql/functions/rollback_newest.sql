@@ -2,7 +2,7 @@ CREATE OR REPLACE FUNCTION earmark.rollback_newest(
     subject text, resource text, max_amount bigint, cause text DEFAULT 'cancelled', actor text DEFAULT NULL, reason text DEFAULT NULL
 ) RETURNS TABLE (reservation uuid, item text, returned jsonb)
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = earmark, pg_temp
-SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $$
 #variable_conflict use_column
 DECLARE
     reservations uuid[];

@@ -2,7 +2,7 @@ CREATE OR REPLACE FUNCTION earmark.usages(subjects text[])
 RETURNS TABLE (subject text, plan text, features jsonb, resource text, quota_limit bigint, committed bigint, held bigint, used bigint,
     remaining bigint, over_by bigint, period text, period_start timestamptz, period_end timestamptz)
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = earmark, pg_temp
-SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $$
 #variable_conflict use_column
 DECLARE
     moment timestamptz := _private_now();
