@@ -7,7 +7,7 @@ BEGIN
     IF cursor IS NOT NULL THEN
         parts := cursor::jsonb;
         behind := ROW((parts->>0)::xid8, parts->>1, parts->>2, (parts->>3)::bigint);
-        IF jsonb_array_length(parts) <> 4 OR NOT behind IS NOT NULL THEN
+        IF jsonb_array_length(parts) <> 4 OR NOT behind IS NOT NULL OR parts->>0 !~ '^[0-9]+$' THEN -- PostgreSQL 15 takes "x" for 0
             RAISE invalid_text_representation;
         END IF;
     END IF;
