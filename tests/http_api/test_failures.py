@@ -165,9 +165,9 @@ class Meddled(LocalStorage):
 
     meddle: Deliver
 
-    async def head(self, key: str) -> StoredObject | None:
+    async def peek(self, key: str, length: int) -> tuple[StoredObject, bytes] | None:
         await self.meddle()
-        return await super().head(key)
+        return await super().peek(key, length)
 
 
 async def test_cancelled_while_the_object_is_looked_at(api: Api, alice: httpx.AsyncClient):

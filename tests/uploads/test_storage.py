@@ -1,5 +1,6 @@
 """What every store must do, asked of the local one and of a real S3 server (SeaweedFS)."""
 
+import asyncio
 import os
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -418,6 +419,23 @@ async def test_s3_says_what_to_do_when_it_cannot_be_used(monkeypatch: pytest.Mon
         closed.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_ports(1)[0]}")
         with pytest.raises(StorageUnavailable, match="AWS_ENDPOINT_URL"):
             await opened("s3://objects").ready()
+
+
+async def test_s3_that_cannot_be_used_is_not_asked_in_another_way_too(aws: pytest.MonkeyPatch):
+    methods: list[bytes] = []
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        methods.append((await reader.readuntil(b"\r\n\r\n")).split()[0])
+        writer.write(b"HTTP/1.1 501 Not Implemented\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(refuse, "127.0.0.1", 0) as server:
+        aws.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        for name, value in ACCESS.items():
+            aws.setenv(name, value)
+        with pytest.raises(StorageUnavailable):
+            await S3Storage("s3://objects").peek("a", 1)
+    assert set(methods) == {b"GET"}
 
 
 @pytest.mark.usefixtures("s3")

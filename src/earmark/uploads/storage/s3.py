@@ -199,11 +199,9 @@ class S3Storage:
                 return _stored(key, found.meta), bytes(await found.bytes_async())
         except ObjectMissing:
             return None
-        except StorageError:
+        except _NoSuchRange:
             stored = await self.head(key)
-            if stored is None or stored.size:
-                raise
-            return stored, b""  # of which HTTP has no range
+            return None if stored is None else (stored, b"")
 
     async def download(self, key: str, path: Path) -> None:
         """See Storage."""
@@ -330,6 +328,8 @@ class S3Storage:
         text = str(error)
         summary = text.partition("\n")[0]
         code = found[1] if (found := _CODE.search(text)) else ""
+        if code == "InvalidRange":
+            return _NoSuchRange(summary)
         if isinstance(error, PermissionDeniedError | UnauthenticatedError):
             code = code or "AccessDenied"
         if isinstance(error, GenericError) and code not in _REFUSALS and code != "NoSuchBucket":
@@ -354,6 +354,10 @@ class S3Storage:
 
     def _no_bucket(self) -> StorageUnavailable:
         return StorageUnavailable(f"there is no bucket {self._bucket}; create it, or correct the URL")
+
+
+class _NoSuchRange(StorageError):  # noqa: N818 - named for what happened
+    """An empty object has no first byte."""
 
 
 def _address(bucket: str, region: str, endpoint: str | None) -> str:
