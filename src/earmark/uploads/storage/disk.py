@@ -26,7 +26,7 @@ from earmark.uploads.storage.contract import (
     check_key,
 )
 
-BATCH_BYTES = 1024 * 1024
+BATCH_BYTES = 256 * 1024
 """How much is handed to a thread at once."""
 
 _INCOMING = ".incoming"  # no key begins with a dot, so no key reaches into it
