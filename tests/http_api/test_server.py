@@ -91,9 +91,10 @@ def test_q56_more_behind_the_length_is_not_read_as_the_file(running: Server):
         upload = reserved(client)
     connection = begun(running, upload, **{"Content-Length": str(len(JPEG))})
     connection.sendall(JPEG + b"x" * 50_000)
-    # What follows the body is no request: depending on how the segments fall, the server says so first.
+    # What follows the body is no request: depending on how the segments fall, the server says so first, and what has
+    # begun to come may be removed a moment later.
     assert answered(connection).split()[1] in {b"201", b"400"}
-    assert [path.read_bytes() for path in running.objects] in ([], [JPEG])
+    assert [path.read_bytes() for path in running.objects if path.suffix != ".part"] in ([], [JPEG])
 
 
 def test_what_is_refused_is_not_read_to_the_end(running: Server):
