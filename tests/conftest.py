@@ -30,7 +30,11 @@ _numbers = count()
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """URL of a server's own database, from which others are made. Its disk is not synchronised: no test needs it."""
+    """URL of a server's own database, from which others are made.
+
+    Its disk is not synchronised: no test needs it. Nor does it vacuum by
+    itself, in transactions that followers wait for.
+    """
     home: Path = tmp_path_factory.mktemp("postgres")
     settings = {"fsync": "off", "synchronous_commit": "off", "max_connections": "150", "autovacuum": "off"}
     with LocalPostgres(home, settings=settings) as local:

@@ -9,7 +9,7 @@ from earmark.http_api.sign_in import SignIn
 from http_api.harness import SECRET, Server
 
 CONFIG = Path(__file__).with_name("schemathesis.toml")
-EXAMPLES = 4
+EXAMPLES = 5
 SEED = 1
 
 

@@ -10,7 +10,7 @@ from fixtures.pictures import picture
 pytestmark = pytest.mark.browser
 
 FIRST = int(os.environ.get("EARMARK_ROUGH_SEED", "1"))
-RUNS = int(os.environ.get("EARMARK_ROUGH_RUNS", "1"))
+RUNS = int(os.environ.get("EARMARK_ROUGH_RUNS", "2"))
 PNG = picture(32, 24, "PNG")
 CUT = picture()[:-200]
 FILES = [

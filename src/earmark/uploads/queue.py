@@ -144,6 +144,7 @@ def with_job(transition: str, outcome: str) -> str:
         transition: A query that answers `outcome` and `document`, as this one does.
         outcome: After which the image waits for a worker.
     """
+    # Its last condition is always true: what nobody asks about is not carried out.
     return f"""
         WITH moved AS MATERIALIZED ({transition}),
         waiting AS (

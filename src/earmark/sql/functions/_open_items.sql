@@ -4,7 +4,8 @@ RETURNS TABLE (reservation uuid, item text, owner text, amounts jsonb, key text,
 LANGUAGE plpgsql STABLE SET search_path = earmark, pg_temp AS $$
 #variable_conflict use_column
 BEGIN
-    RETURN QUERY SELECT o.reservation, o.item, p.subject, o.amounts, p.key, p.created_at, j.actor, o.expires_at, o.expires_at <= o.moment, o.earlier_period,
+    RETURN QUERY
+    SELECT o.reservation, o.item, p.subject, o.amounts, p.key, p.created_at, j.actor, o.expires_at, o.expires_at <= o.moment, o.earlier_period,
         i.image, i.filename, i.state, o.total
     FROM (
         SELECT h.root, h.reservation, h.item, jsonb_object_agg(h.resource, h.amount) AS amounts, min(h.expires_at) AS expires_at,

@@ -4,7 +4,8 @@ RETURNS TABLE (root text, subject text, level smallint, holder text, resource te
 LANGUAGE plpgsql STABLE SET search_path = earmark, pg_temp SET enable_hashjoin = off AS $$
 #variable_conflict use_column
 BEGIN
-    RETURN QUERY SELECT s.root, s.subject, (h.ordinality - 1)::smallint, h.name, q.resource, CASE WHEN o.subject IS NULL THEN q.quota ELSE o.quota END,
+    RETURN QUERY
+    SELECT s.root, s.subject, (h.ordinality - 1)::smallint, h.name, q.resource, CASE WHEN o.subject IS NULL THEN q.quota ELSE o.quota END,
         q.period, q.refundable, p.period_start, p.period_end, coalesce(b.committed, 0), coalesce(b.held, 0)
     FROM _private_subject s
     CROSS JOIN LATERAL unnest(s.ancestors) WITH ORDINALITY h (name)

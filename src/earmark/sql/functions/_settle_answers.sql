@@ -3,7 +3,8 @@ RETURNS TABLE (ordinal int, outcome text, subject text, detail jsonb)
 LANGUAGE plpgsql STABLE SET search_path = earmark, pg_temp SET enable_hashjoin = on AS $$
 #variable_conflict use_column
 BEGIN
-    RETURN QUERY SELECT r.ordinal, coalesce(a.outcome, 'not_found'), a.owner, coalesce(a.detail, '{"items": {}, "done": []}')
+    RETURN QUERY
+    SELECT r.ordinal, coalesce(a.outcome, 'not_found'), a.owner, coalesce(a.detail, '{"items": {}, "done": []}')
     FROM generate_series(1, requests) r (ordinal)
     LEFT JOIN (
         SELECT i.ordinal, i.owner, CASE

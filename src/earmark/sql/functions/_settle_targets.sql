@@ -5,7 +5,8 @@ RETURNS TABLE (ordinal int, owner text, root text, reservation uuid, item text, 
 LANGUAGE plpgsql STABLE SET search_path = earmark, pg_temp AS $$
 #variable_conflict use_column
 BEGIN
-    RETURN QUERY SELECT r.ordinality::int, p.subject, h.root, h.reservation, h.item, h.resource, h.subject, h.level,
+    RETURN QUERY
+    SELECT r.ordinality::int, p.subject, h.root, h.reservation, h.item, h.resource, h.subject, h.level,
         h.period_start, h.amount, h.committed, h.state, r.value->>'cause', h.cause, h.settled_at, h.settled_by, h.expires_at,
         coalesce((coalesce(r.value->'amounts', r.value->'items'->h.item)->>h.resource)::numeric::bigint, h.amount),
         coalesce(r.value->>'actor', p.subject), r.value->>'reason', coalesce(r.value->>'late', 'reacquire')

@@ -2,7 +2,8 @@ CREATE OR REPLACE FUNCTION earmark._private_shortage(lines earmark._private_line
 RETURNS TABLE (ordinal int, short jsonb) LANGUAGE plpgsql IMMUTABLE SET search_path = earmark, pg_temp AS $$
 #variable_conflict use_column
 BEGIN
-    RETURN QUERY WITH wanted AS (
+    RETURN QUERY
+    WITH wanted AS (
         SELECT l.ordinal, l.balance, l.subject, l.level, l.resource, l.quota, l.used, sum(l.amount) AS requested
         FROM unnest(lines) l GROUP BY l.ordinal, l.balance, l.subject, l.level, l.resource, l.quota, l.used
     ), met AS (
