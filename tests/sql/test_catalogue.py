@@ -49,6 +49,19 @@ def test_what_pins_its_plans_is_not_compiled(scratch: psycopg.Connection) -> Non
     assert compiled == []
 
 
+def test_the_busiest_tables_are_checked_by_compiled_functions(scratch: psycopg.Connection) -> None:
+    """The text of a CHECK is read and planned anew by each statement that writes to its table."""
+    checks = scratch.execute(
+        "SELECT conrelid::regclass::text, pg_get_constraintdef(oid) FROM pg_constraint WHERE contype = 'c' "
+        "AND conrelid IN ('earmark._private_hold'::regclass, 'earmark._private_image'::regclass, "
+        "'earmark._private_subject'::regclass) ORDER BY 1"
+    ).fetchall()
+    assert checks == [
+        (f"earmark._private_{table}", f"CHECK (earmark._private_{table}_is_sound(_private_{table}.*))")
+        for table in ("hold", "image", "subject")
+    ]
+
+
 def test_no_function_is_overloaded(scratch: psycopg.Connection) -> None:
     assert names(scratch, f"SELECT proname {FUNCTIONS} GROUP BY proname HAVING count(*) > 1") == []
 

@@ -7,10 +7,14 @@ import pytest
 
 
 @pytest.fixture
-def used(books: Any) -> None:
-    """`a` has one image held of a quota of 10."""
+def used(scratch: psycopg.Connection, books: Any) -> None:
+    """`a` has two images held of a quota of 10, one of them in the flow."""
     books.configure_subject("a", quotas={"images": 10})
     books.reserve("a", {"images": 1})
+    scratch.execute(
+        "SELECT * FROM earmark.images_reserve('a', %s, 60, 60)",
+        ('[{"filename": "a.jpg", "content_type": "image/jpeg", "size": 10}]',),
+    )
 
 
 @pytest.mark.usefixtures("used")
@@ -45,13 +49,40 @@ def test_the_journal_refuses_change(scratch: psycopg.Connection, statement: str)
         "UPDATE earmark._private_hold SET state = 'committed', settled_at = now(), settled_by = 'x', cause = 'admin'",
         "UPDATE earmark._private_hold SET state = 'rolled_back', settled_at = now(), settled_by = 'x', cause = 'mood'",
         "UPDATE earmark._private_hold SET committed = 1",
+        "UPDATE earmark._private_hold SET state = 'committed', settled_at = now(), settled_by = 'x', committed = -1",
+        "UPDATE earmark._private_hold SET state = 'committed', settled_at = now()",
+        "UPDATE earmark._private_hold SET state = 'committed', settled_by = 'x'",
+        "UPDATE earmark._private_hold SET settled_at = now(), settled_by = 'x'",
+        "UPDATE earmark._private_hold SET level = -1",
         "UPDATE earmark._private_subject SET entries = -1",
+        "UPDATE earmark._private_subject SET pruned_seq = -1",
+        "UPDATE earmark._private_subject SET pruned_seq = entries + 1",
+        "UPDATE earmark._private_subject SET changes = -1",
+        "UPDATE earmark._private_subject SET ancestors = '{b,a}'",
+        "UPDATE earmark._private_subject SET ancestors = '{a,b}'",
+        "INSERT INTO earmark._private_subject (root, subject, ancestors, plan) VALUES ('', '', '{\"\"}', 'free')",
+        "UPDATE earmark._private_image SET size = 0",
+        "UPDATE earmark._private_image SET attempt = -1",
+        "UPDATE earmark._private_image SET state = 'lost'",
+        "UPDATE earmark._private_image SET state = 'completed'",
+        "UPDATE earmark._private_image SET due_at = NULL",
         "UPDATE earmark._private_subject_quota SET quota = -1",
     ],
 )
 def test_the_tables_refuse_an_impossible_state(scratch: psycopg.Connection, statement: str) -> None:
     with pytest.raises(psycopg.errors.CheckViolation), scratch.transaction():
         scratch.execute(statement)  # type: ignore[arg-type]
+
+
+@pytest.mark.usefixtures("used")
+def test_an_impossible_state_is_all_that_they_refuse(scratch: psycopg.Connection) -> None:
+    with scratch.transaction(force_rollback=True):
+        scratch.execute(
+            "UPDATE earmark._private_hold "
+            "SET state = 'rolled_back', settled_at = now(), settled_by = 'x', cause = 'admin'"
+        )
+        scratch.execute("UPDATE earmark._private_image SET state = 'completed', due_at = NULL")
+        scratch.execute("UPDATE earmark._private_subject SET pruned_seq = entries")
 
 
 @pytest.mark.usefixtures("used")
