@@ -43,7 +43,7 @@ _OVERDUE: LiteralString = (
 )
 
 CALLS: dict[str, tuple[LiteralString, ...]] = {
-    "image_in_parts": ("SELECT outcome FROM earmark.image_in_parts(%(image)s, 'u')",),
+    "image_in_parts": ("SELECT outcome FROM earmark.image_in_parts(%(image)s, 'u', 5)",),
     "image_uploading": ("SELECT outcome FROM earmark.image_uploading(%(image)s)",),
     "image_uploaded": ("SELECT outcome FROM earmark.image_uploaded(%(image)s, 'alice', 60, 60)",),
     "image_start": ("SELECT outcome FROM earmark.image_start(%(image)s, 60, 60)",),

@@ -338,7 +338,7 @@ def image_to_the_end(look: Onlooker) -> None:
     subject = someone()
     good, bad = opened(look, subject)
     for image in (good, bad):
-        look.call("SELECT * FROM earmark.image_in_parts(%s, 'u')", image)
+        look.call("SELECT * FROM earmark.image_in_parts(%s, 'u', 5)", image)
         look.call("SELECT * FROM earmark.image_uploading(%s)", image)
         look.call("SELECT * FROM earmark.image_uploaded(%s, %s, 60, 60)", image, subject)
         look.call("SELECT * FROM earmark.image_start(%s, 60, 60)", image)

@@ -73,6 +73,28 @@ def test_a_large_file_comes_in_parts_and_completes(flow_of, storage, tmp_path):
     asyncio.run(run())
 
 
+@pytest.mark.parametrize("noted", [True, False], ids=["noted", "begun before sizes were noted"])
+def test_an_upload_goes_on_in_the_parts_it_began_with(flow_of, storage, connection, noted):
+    """A client that comes back has sent some of them."""
+
+    async def run():
+        async with flow_of(storage=storage, **SETTINGS) as flow:
+            before = await reserved(flow, key="k")
+            assert await send(storage, before.parts[0], PNG) < 300
+        if not noted:
+            connection.execute("UPDATE earmark._private_image SET part_bytes = NULL")
+        larger = SETTINGS | {"part_bytes": 2 * PART}
+        async with flow_of(storage=storage, **(larger if noted else SETTINGS)) as flow:
+            after = await reserved(flow, key="k")
+            assert [(part.offset, part.size) for part in after.parts] == [
+                (part.offset, part.size) for part in before.parts
+            ]
+            assert await send(storage, after.parts[1], PNG) < 300
+            assert (await flow.uploads.complete(after.image.image, subject="alice")).state == "uploaded"
+
+    asyncio.run(run())
+
+
 def test_a_file_that_is_not_larger_comes_whole(flow_of):
     async def run():
         async with flow_of(parts_over_bytes=len(PNG), part_bytes=PART) as flow:

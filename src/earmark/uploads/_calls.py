@@ -116,10 +116,10 @@ async def reserve(
 
 
 @observed("image_in_parts", _about)
-async def in_parts(connection: Connection, image: UUID, upload_id: str) -> Transition:
-    """The file comes in parts, under this name of the store's."""
-    query = "SELECT outcome, document FROM earmark.image_in_parts(%s, %s)"
-    return _moved(await _one(connection, query, image, upload_id))
+async def in_parts(connection: Connection, image: UUID, upload_id: str, part_bytes: int) -> Transition:
+    """The file comes in parts of this size, under this name of the store's."""
+    query = "SELECT outcome, document FROM earmark.image_in_parts(%s, %s, %s)"
+    return _moved(await _one(connection, query, image, upload_id, part_bytes))
 
 
 @observed("image_uploading", _about)

@@ -63,6 +63,7 @@ class Image:
         key: Of its object in the store.
         due_at: When the current stage is overdue; None when final.
         upload_id: The store's name of its upload in parts; None where the file comes whole.
+        part_bytes: Size of these parts, but for the last.
         attempt: Fencing number of the latest processing attempt.
         interrupted: How many attempts ended because their worker was shut down or the store was away.
         cause: Why its quota was given back, None when it was not.
@@ -90,6 +91,7 @@ class Image:
     due_at: datetime | None
     upload_expires_at: datetime
     upload_id: str | None = None
+    part_bytes: int | None = None
     interrupted: int = 0
 
     @property

@@ -66,7 +66,7 @@ class Permits:
     async def _begin_parts(self, image: Image) -> Image:
         upload_id = await self._storage.begin_parts(image.key, content_type=image.content_type)
         async with self._pool.connection() as connection:
-            moved = await _calls.in_parts(connection, image.image, upload_id)
+            moved = await _calls.in_parts(connection, image.image, upload_id, self._part_bytes(image))
         if moved.outcome != "begun":
             await self._storage.abort_parts(image.key, upload_id)
         if moved.image is None:
@@ -74,7 +74,7 @@ class Permits:
         return moved.image
 
     def _parts(self, image: Image, upload_id: str) -> tuple[Part, ...]:
-        step = max(self._settings.part_bytes, math.ceil(image.size / PARTS_MAX))
+        step = image.part_bytes or self._part_bytes(image)
         return tuple(
             Part(
                 number,
@@ -85,3 +85,6 @@ class Permits:
             for number, offset in enumerate(range(0, image.size, step), 1)
             for size in (min(step, image.size - offset),)
         )
+
+    def _part_bytes(self, image: Image) -> int:
+        return max(self._settings.part_bytes, math.ceil(image.size / PARTS_MAX))
