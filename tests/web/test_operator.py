@@ -386,6 +386,15 @@ def test_a_service_that_is_away_is_waited_for(operator: Operator) -> None:
     operator.take_troubles()
 
 
+def test_the_end_of_a_session_moves_the_focus_to_what_is_shown(operator: Operator) -> None:
+    page = operator.open()
+    expect(page.locator("#content")).to_be_visible()
+    page.route("**/api/**", lambda route: route.fulfill(status=401, json={}))
+    page.locator("#part").fill("some")
+    expect(page.locator("#sign-in-heading")).to_be_focused()
+    expect(page.locator("#content")).to_be_hidden()
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing(operator: Operator, scheme: str) -> None:
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-playwright-python").Axe()

@@ -71,13 +71,48 @@ def test_a_session_that_ends_in_the_middle_goes_on_after_signing_in_anew(user):
     expect(row(page, "late.png")).to_have_attribute("data-state", "completed")
 
 
-def test_the_end_of_a_session_moves_the_focus_to_what_is_shown(user):
+@pytest.mark.parametrize("place", ["control", "nowhere", "dialog"])
+def test_the_end_of_a_session_moves_the_focus_to_what_is_shown(user, place):
     page = user.open()
-    expect(page.locator("#meters")).to_contain_text("0 of 500 images used")
-    page.locator("#picker").focus()
+    page.locator("#picker").set_input_files(file("done.png"))
+    expect(row(page, "done.png")).to_have_attribute("data-state", "completed")
+    delete = page.get_by_role("button", name="Delete done.png")
+    if place == "dialog":
+        delete.click()
+        expect(page.get_by_role("dialog")).to_be_visible()
+    elif place == "control":
+        delete.focus()
+    else:
+        page.evaluate("document.activeElement.blur()")
     page.route("**/api/**", lambda route: route.fulfill(status=401, json={}))
     page.locator("#picker").set_input_files(file("late.png"))
     expect(page.locator("#sign-in-heading")).to_be_focused()
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    page.unroute("**/api/**")
+    page.goto(user.link)
+    expect(page.locator("#picker")).to_be_focused()
+    assert [image["state"] for image in user.images()] == ["completed"]
+
+
+def test_an_answer_from_before_the_end_of_a_session_shows_nothing_anew(user):
+    page = user.open()
+    expect(page.locator("#content")).to_be_visible()
+    late = []
+    page.route("**/api/usage", lambda route: late.append(route))  # noqa: PLW0108 - no builtin
+    with page.expect_response("**/api/images?*"):  # the other half of what a refresh reads
+        page.evaluate("window.dispatchEvent(new Event('online'))")
+    user.wait_until(page, lambda: late)
+    page.route("**/api/**", lambda route: route.fulfill(status=401, json={}))
+    page.locator("#picker").set_input_files(file("late.png"))
+    expect(page.locator("#sign-in")).to_be_visible()
+    histories = []
+    page.on("request", lambda request: histories.append(request.url) if "history" in request.url else None)
+    with page.expect_response(lambda answer: answer.url.endswith("/api/usage") and answer.status == 200) as answer:
+        late[0].fulfill(response=late[0].fetch())
+    answer.value.finished()
+    page.evaluate("fetch('./').then((answer) => answer.text())")  # what the answer set off has begun by now
+    expect(page.locator("#content")).to_be_hidden()
+    assert histories == []
 
 
 def test_what_could_not_be_done_is_said_where_it_is_seen(user):

@@ -6,7 +6,7 @@ import { element, find, setText, show } from "./dom.js";
 import { showStatus } from "./health.js";
 import { HistoryView } from "./history.js";
 import { HoldsView, nameOf } from "./holds.js";
-import { SERVICE, currentToken, takeToken } from "./session.js";
+import { SERVICE, currentToken, showContent, showSignIn, takeToken, whyNotSignedIn } from "./session.js";
 import { Meters } from "./usage.js";
 import { amounts, CAUSE_ORDER, causeWord, moment, number, resourceName } from "./words.js";
 
@@ -48,10 +48,7 @@ async function refresh() {
       charts && refreshRollbacks(),
       subject !== null && refreshSubject(subject, { chart: charts }),
     ]);
-    show(find("loading"), false);
-    show(find("content"), true);
-    show(find("sign-in"), false);
-    setText(find("connection"), "");
+    showContent(find("part"));
   } catch (error) {
     showTrouble(error);
   }
@@ -268,15 +265,9 @@ async function act(action) {
 }
 
 function showTrouble(error) {
+  if (error.status === 401) return showSignIn(whyNotSignedIn());
+  if (error.status === 403) return showSignIn("You are signed in as a user.");
   show(find("loading"), false);
-  if (error.status === 401 || error.status === 403) {
-    show(find("content"), false);
-    show(find("sign-in"), true);
-    setText(find("connection"), "");
-    const expired = client.token ? "This sign-in has expired or is not valid." : "You are not signed in.";
-    setText(find("sign-in-reason"), error.status === 403 ? "You are signed in as a user." : expired);
-    return;
-  }
   if (error.status === 404 && subject !== null) open(null);
   setText(find("connection"), isTransient(error) ? "The service is not answering. Trying again…" : error.message);
 }

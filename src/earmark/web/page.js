@@ -6,7 +6,7 @@ import { HistoryView } from "./history.js";
 import { ImagesView } from "./images.js";
 import { find, setText, show } from "./dom.js";
 import { Live } from "./live.js";
-import { SERVICE, currentToken, isService, takeToken } from "./session.js";
+import { SERVICE, currentToken, isService, showContent, showSignIn, takeToken, whyNotSignedIn } from "./session.js";
 import { Uploads } from "./uploads.js";
 import { UsageView } from "./usage.js";
 import { isolated, stateWord } from "./words.js";
@@ -31,22 +31,21 @@ const live = new Live(client, {
 const cursors = { images: undefined, history: undefined };
 let subject = null;
 let usageEvents = 0;
+let ends = 0;
 let historyTimer = null;
 let outcomes = [];
 
-/** Reads everything anew; whether that was possible. What an event has told meanwhile is newer and stays. */
+/** Reads everything anew; whether that was possible. What an event, or a refusal, has told meanwhile is newer and stays. */
 async function refresh() {
-  const before = { usageEvents, images: imagesView.ids };
+  const before = { usageEvents, ends, images: imagesView.ids };
   try {
     const [usage, page] = await Promise.all([client.usage(), client.images()]);
     if (subject && subject !== usage.subject) return location.reload();
     if (!subject) await uploads.takeUp(usage.subject);
     subject = usage.subject;
     const missing = await missingFrom(page.images);
-    show(find("loading"), false);
-    show(find("sign-in"), false);
-    show(find("content"), true);
-    setText(find("connection"), "");
+    if (before.ends !== ends) return false;
+    showContent(find("picker"));
     if (before.usageEvents === usageEvents) takeUsage(usage);
     imagesView.drop(page, before.images);
     takeImages([...page.images, ...missing]);
@@ -98,12 +97,16 @@ async function imageOrDeleted(imageId) {
 }
 
 async function showHistory(cursor = null) {
-  clearTimeout(historyTimer);
-  historyTimer = null;
+  stopHistoryTimer();
   const page = await client.history({ cursor });
   historyView.show(page.entries, (entry) => imagesView.nameOf(entry));
   if (cursor) cursors.history = undefined;
   setMore("history", page.nextCursor);
+}
+
+function stopHistoryTimer() {
+  clearTimeout(historyTimer);
+  historyTimer = null;
 }
 
 /** Only the first answer and "Show more" move a cursor: later answers are about the first page again. */
@@ -121,16 +124,13 @@ async function moreImages() {
 }
 
 function showTrouble(error) {
-  show(find("loading"), false);
   if (error.status === 401) {
+    ends += 1;
     live.stop();
-    show(find("sign-in"), true);
-    show(find("content"), false, find("sign-in-heading"));
-    setText(find("connection"), "");
-    const reason = client.token ? "This sign-in has expired or is not valid." : "You are not signed in.";
-    setText(find("sign-in-reason"), reason);
-    return;
+    stopHistoryTimer();
+    return showSignIn(whyNotSignedIn());
   }
+  show(find("loading"), false);
   const unreachable = navigator.onLine ? "The service is not answering." : "You are offline.";
   setText(find("connection"), `${isTransient(error) ? unreachable : error.message} Trying again…`);
 }

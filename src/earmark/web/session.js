@@ -1,4 +1,6 @@
-/** Who is signed in, in this tab. */
+/** Who is signed in, in this tab, and what is shown when nobody is. */
+
+import { find, setText, show } from "./dom.js";
 
 const TOKEN = "earmark.token";
 
@@ -27,4 +29,28 @@ export function isService(token) {
   } catch {
     return false;
   }
+}
+
+/** `first` is where one who has just signed in goes on. */
+export function showContent(first) {
+  show(find("loading"), false);
+  show(find("content"), true);
+  show(find("sign-in"), false, first);
+  setText(find("connection"), "");
+}
+
+/** The focus follows from what is taken away, wherever in it that was: a screen reader would be left nowhere. */
+export function showSignIn(reason) {
+  const takesAway = !find("content").hidden;
+  for (const dialog of document.querySelectorAll("dialog[open]")) dialog.close();
+  show(find("loading"), false);
+  show(find("content"), false);
+  show(find("sign-in"), true);
+  setText(find("connection"), "");
+  setText(find("sign-in-reason"), reason);
+  if (takesAway) find("sign-in-heading").focus();
+}
+
+export function whyNotSignedIn() {
+  return currentToken() ? "This sign-in has expired or is not valid." : "You are not signed in.";
 }
