@@ -1,11 +1,23 @@
 """Explanations and stories as sentences that a person can read out: for the terminal, the page and the support desk."""
 
+import json
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from itertools import groupby
 from uuid import UUID
 
-from earmark.model import UNLIMITED, Cause, Entry, Explanation, Item, OpenItem, ResourceUsage, Story, StoryImage
+from earmark.model import (
+    UNLIMITED,
+    Cause,
+    Configured,
+    Entry,
+    Explanation,
+    Item,
+    OpenItem,
+    ResourceUsage,
+    Story,
+    StoryImage,
+)
 
 Files = Mapping[tuple[UUID | None, str | None], str]
 """Name of the file that an item of a reservation is."""
@@ -21,7 +33,7 @@ CAUSES: Mapping[Cause, str] = {
 
 
 def explained(explanation: Explanation) -> list[str]:
-    """What is used, by level and resource; what holds quota now; and what changed it of late."""
+    """What is used, by level and resource; what holds quota now; what was configured, and what moved of late."""
     said = []
     for number, level in enumerate(explanation.levels):
         whose = f"{level.subject}, on plan {level.plan}" if number == 0 else f"{level.subject}, above him"
@@ -35,6 +47,8 @@ def explained(explanation: Explanation) -> list[str]:
     alone = len(explanation.levels) == 1
     if explanation.open_total == 0:
         said.append("Nothing holds quota now." if alone else f"Nothing of {explanation.subject} holds quota now.")
+    if explanation.configured:
+        said += ["What was configured of late, newest first:", *map(configured, explanation.configured)]
     if explanation.changes:
         said.append("What changed of late, newest first:")
     elif not alone:
@@ -43,6 +57,20 @@ def explained(explanation: Explanation) -> list[str]:
         said.append("Nothing has moved yet. If that is a surprise, check the name: upper and lower case count.")
     files = {(one.reservation, one.item): one.filename for one in explanation.changes if one.filename}
     return said + [_change(list(entries), files) for entries in _together(explanation.changes)]
+
+
+def configured(one: Configured) -> str:
+    """Who changed what of whom, when, and from what to what."""
+    kind, _, name = one.what.partition(".")
+    what = {
+        "quotas": f"the quota of {name}",
+        "periods": f"the period of {name}",
+        "refundable": f"the refund of {name}",
+        "features": f"the feature {name}",
+    }.get(kind, f"the {kind}")
+    whose = one.subject if one.plan is None else f"plan {one.plan}"
+    was, became = (_value(kind, value, of_subject=one.plan is None) for value in (one.was, one.became))
+    return f"{_when(one.at)}: {one.by} changed {what} of {whose} from {was} to {became}."
 
 
 def told(story: Story) -> list[str]:
@@ -70,6 +98,25 @@ def in_words(amounts: Mapping[str, int]) -> str:
     """`1 image, 3,931 storage_bytes`: of one, a resource's name in the singular."""
     named = (f"{amount:,} {one.removesuffix('s') if amount == 1 else one}" for one, amount in amounts.items())
     return ", ".join(named) or "nothing"
+
+
+def _value(kind: str, value: object, *, of_subject: bool) -> str:
+    match kind, value:
+        case "quotas", None if of_subject:
+            said = "the plan's"
+        case "quotas", int():
+            said = "unlimited" if value == UNLIMITED else f"{value:,}"
+        case "anchor", str():
+            said = _when(datetime.fromisoformat(value))
+        case _, bool():
+            said = "yes" if value else "no"
+        case _, None:
+            said = "none"
+        case _, str():
+            said = value
+        case _:
+            said = json.dumps(value, ensure_ascii=False)
+    return said
 
 
 def _above(explanation: Explanation) -> list[str]:

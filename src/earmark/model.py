@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 from uuid import UUID
 
 Amounts = Mapping[str, int]
@@ -329,6 +330,29 @@ class Change(Entry):
 
 
 @dataclass(frozen=True, slots=True)
+class Configured:
+    """A value that was configured: of a subject, or of a plan itself.
+
+    Attributes:
+        by: Who did it; where nobody was named, the role in the database.
+        subject: Of whom, or None.
+        plan: Of which plan, or None.
+        what: `plan`, `parent`, `anchor` or `quotas.RESOURCE` of a subject; `quotas.RESOURCE`, `periods.RESOURCE`,
+            `refundable.RESOURCE` or `features.NAME` of a plan.
+        was: Its value before. A quota of -1 is unlimited; None is nothing, so of a subject's own quota the plan's.
+        became: Its value since.
+    """
+
+    at: datetime
+    by: str
+    subject: str | None
+    plan: str | None
+    what: str
+    was: Any
+    became: Any
+
+
+@dataclass(frozen=True, slots=True)
 class Explanation:
     """Why a subject's quota is what it is, in one snapshot.
 
@@ -336,6 +360,7 @@ class Explanation:
         levels: The subject, his parent and so on up to the root: a grant needs room with each.
         open: What holds quota now, oldest first.
         open_total: How many such items there are, where not all are told.
+        configured: What was configured of him, of all above him and of the plans they have now, newest first.
         changes: The newest entries of his journal, newest first.
     """
 
@@ -343,6 +368,7 @@ class Explanation:
     levels: tuple[UsageLevel, ...]
     open: tuple[OpenItem, ...]
     open_total: int
+    configured: tuple[Configured, ...]
     changes: tuple[Change, ...]
 
 

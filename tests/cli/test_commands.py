@@ -347,6 +347,8 @@ def test_plan_is_listed_set_and_overridden(service, subject):
     assert "plan free" in service.run("plan", subject, "--plan", "free").stdout
     found = in_json(service, "plan", subject, "--quota", "images=3")
     assert (found["plan"], found["resources"]["images"]["quota_limit"]) == ("free", 3)
+    said = service.run("explain", subject).stdout
+    assert f"operator changed the quota of images of {subject} from the plan's to 3." in said
     assert in_json(service, "plan", subject, "--quota", "images=-1")["resources"]["images"]["quota_limit"] == -1
 
 

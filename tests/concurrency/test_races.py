@@ -17,6 +17,7 @@ from psycopg.conninfo import make_conninfo
 
 from earmark import AsyncLedger, Cause, Late, Ledger
 from earmark.migrate import migrate
+from earmark.model import PlanQuota
 from fixtures.races import CONNECTIONS, all_at_once
 
 USER = UUID(int=9)
@@ -49,6 +50,25 @@ def test_200_reserves_from_several_coalescing_ledgers_grant_50(ledger: Ledger, d
 
     assert Counter(asyncio.run(race())) == {True: 50, False: 150}
     assert ledger.usage("a").resources["images"].held == 50
+
+
+def test_what_many_configure_at_once_is_told_as_one_after_the_other(
+    ledger: Ledger, connections: list[psycopg.Connection]
+) -> None:
+    ledger.configure_subject("a", plan="pro")
+
+    def configure(number: int, connection: psycopg.Connection) -> None:
+        ledger.configure_subject("a", quotas={"images": number}, connection=connection)
+        ledger.configure_plan(
+            "pro", quotas={"images": PlanQuota(number, "P1M", refundable=False)}, connection=connection
+        )
+
+    all_at_once([partial(configure, 1000 + number, one) for number, one in enumerate(connections)])
+    told = ledger.explain("a", max_changes=1000).configured[::-1]
+    for plan, first in ((None, None), ("pro", 500)):
+        steps = [(one.was, one.became) for one in told if one.plan == plan]
+        assert len(steps) == len(connections)
+        assert [was for was, _ in steps] == [first, *(became for _, became in steps[:-1])]
 
 
 def test_200_slots_by_rpc_on_a_quota_of_50_grant_50(ledger: Ledger, connections: list[psycopg.Connection]) -> None:

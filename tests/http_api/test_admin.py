@@ -40,6 +40,21 @@ async def test_what_is_set_is_told(service: httpx.AsyncClient, tree: None) -> No
     assert (await service.put(path, json={"quotas": {"images": None}})).json()["quotas"] == {"storage_bytes": -1}
 
 
+async def test_whoever_changed_it_is_told_to_the_operator_and_to_the_user(
+    service: httpx.AsyncClient, alice: httpx.AsyncClient, tree: None
+) -> None:
+    await service.put("/api/admin/subjects/alice", json={"plan": "free", "quotas": {"images": 50}})
+    told = (await alice.get("/api/quota/explain")).json()
+    newest = told["configured"][:2]
+    assert newest == (await service.get("/api/quota/explain?subject=alice")).json()["configured"][:2]
+    assert [(one["what"], one["was"], one["became"], one["subject"], one["plan"]) for one in newest] == [
+        ("quotas.images", None, 50, "alice", None),
+        ("plan", "pro", "free", "alice", None),
+    ]
+    assert {one["by"] for one in newest} == {"backend"}
+    assert newest[1]["sentence"] in told["sentences"]
+
+
 async def test_somebody_never_seen_is_told_as_he_would_start(service: httpx.AsyncClient) -> None:
     told = (await service.get("/api/admin/subjects/nobody")).json()
     assert (told["plan"], told["parent"], told["quotas"], told["registeredAt"]) == ("pro", None, {}, None)

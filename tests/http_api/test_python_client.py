@@ -133,8 +133,14 @@ async def test_what_holds_quota_is_explained(client: AsyncClient, ledger: Ledger
     await api.reserved(alice, described(filename="beach.jpg"))
     with ledger.reserve("alice", {"images": 1}, ttl=timedelta(hours=1)) as held:
         held.detach()
+    ledger.configure_subject("alice", plan="free", quotas={"images": 7}, actor="billing")
     told, known = await client.explain("alice"), ledger.explain("alice")
     assert [one.filename for one in told.open] == ["beach.jpg", None]
+    assert told.configured == known.configured
+    assert [(one.by, one.what, one.became) for one in told.configured] == [
+        ("billing", "quotas.images", 7),
+        ("billing", "plan", "free"),
+    ]
     assert (told.levels, told.changes, told.open_total) == (known.levels, known.changes, 2)
     assert [one.reservation for one in told.open] == [one.reservation for one in known.open]
     image = (await client.story(told.open[0].image)).images[0]

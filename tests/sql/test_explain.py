@@ -1,15 +1,18 @@
 """Why a subject's quota is what it is, and what became of a reservation or an image: as data, and in words."""
 
 import json
-from datetime import timedelta
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID, uuid4
 
 import psycopg
 import pytest
 
-from earmark import Cause, Forbidden, Ledger, UnknownSubject
+from earmark import Cause, Forbidden, InvalidRequest, Ledger, UnknownPlan, UnknownSubject
 from earmark.errors import from_database
-from earmark.in_words import explained, told
+from earmark.in_words import configured, explained, told
+from earmark.model import Counted, PlanQuota
 from sql.conftest import Books
 
 FILES = json.dumps([{"filename": "holiday.jpg", "content_type": "image/jpeg", "size": 7}])
@@ -92,7 +95,8 @@ def test_a_member_whose_team_has_nothing_left_is_told_that_it_is_the_team(books:
     books.reserve("bob", {"images": 1})
     said = explained(books.explain("alice"))
     assert "Nothing is left of images with acme, so alice is refused more, whatever he has left himself." in said
-    assert said[-2:] == ["Nothing of alice holds quota now.", "Nothing of alice has moved yet."]
+    assert "Nothing of alice holds quota now." in said
+    assert said[-1] == "Nothing of alice has moved yet."
 
 
 def test_who_is_over_his_limit_is_told_what_follows(books: Books) -> None:
@@ -190,3 +194,121 @@ def test_nobody_reads_what_is_not_his(books: Books, scratch: psycopg.Connection)
         with pytest.raises(psycopg.Error) as caught, scratch.transaction():
             scratch.execute(f"SELECT earmark.{call}", parameters)
         assert isinstance(from_database(caught.value), Forbidden)
+
+
+def configured_of(books: Books, subject: str) -> list[tuple[object, ...]]:
+    return [(one.by, one.subject, one.plan, one.what, one.was, one.became) for one in books.explain(subject).configured]
+
+
+def test_it_tells_what_was_configured_of_him_of_all_above_him_and_of_their_plans(books: Books) -> None:
+    books.configure_subject("acme", plan="enterprise", actor="sales")
+    books.configure_subject("alice", plan="free", actor="billing")
+    assert configured_of(books, "alice") == []
+    books.configure_subject("alice", plan="pro", quotas={"images": 50}, actor="billing")
+    books.configure_subject("alice", parent="acme", actor="support")
+    books.configure_subject("acme", quotas={"images": -1}, actor="sales")
+    books.configure_subject("bob", plan="free", quotas={"images": 1}, actor="billing")
+    books.configure_plan("pro", quotas={"images": PlanQuota(400, "P1M", refundable=False)}, actor="product")
+    books.configure_subject("alice", quotas={"images": None}, anchor=datetime(2026, 1, 31, tzinfo=UTC), actor="support")
+    newest_first = [
+        ("support", "alice", None, "quotas.images", 50, None),
+        ("support", "alice", None, "anchor", "1970-01-01T00:00:00.000000Z", "2026-01-31T00:00:00.000000Z"),
+        ("product", None, "pro", "quotas.images", 500, 400),
+        ("sales", "acme", None, "quotas.images", None, -1),
+        ("support", "alice", None, "parent", None, "acme"),
+        ("billing", "alice", None, "quotas.images", None, 50),
+        ("billing", "alice", None, "plan", "free", "pro"),
+    ]
+    assert configured_of(books, "alice") == newest_first
+    assert [one.what for one in books.explain("alice", max_changes=2).configured] == ["quotas.images", "anchor"]
+    said = [line.split(" UTC: ")[-1] for line in explained(books.explain("alice"))]
+    start = said.index("What was configured of late, newest first:") + 1
+    assert said[start : start + 7] == [
+        "support changed the quota of images of alice from 50 to the plan's.",
+        "support changed the anchor of alice from 1970-01-01 00:00:00 UTC to 2026-01-31 00:00:00 UTC.",
+        "product changed the quota of images of plan pro from 500 to 400.",
+        "sales changed the quota of images of acme from the plan's to unlimited.",
+        "support changed the parent of alice from none to acme.",
+        "billing changed the quota of images of alice from the plan's to 50.",
+        "billing changed the plan of alice from free to pro.",
+    ]
+
+
+def test_a_plan_tells_all_that_was_changed_in_it(books: Books) -> None:
+    books.configure_plan("custom", features={"max_bulk_upload": 5, "label": {"en": "Custom"}})
+    books.configure_subject("alice", plan="custom")
+    quota = PlanQuota(7, "P1D", refundable=True)
+    books.configure_plan("custom", features={"max_bulk_upload": 5}, quotas={"credits": quota}, actor="product")
+    books.configure_plan("custom", quotas={"credits": replace(quota, refundable=False)}, actor="product")
+    assert [one[3:] for one in configured_of(books, "alice")] == [
+        ("refundable.credits", True, False),
+        ("refundable.credits", None, True),
+        ("quotas.credits", None, 7),
+        ("periods.credits", None, "P1D"),
+        ("features.label", {"en": "Custom"}, None),
+    ]
+    said = "\n".join(map(configured, books.explain("alice").configured))
+    for sentence in (
+        "product changed the refund of credits of plan custom from yes to no.",
+        "product changed the quota of credits of plan custom from none to 7.",
+        "product changed the period of credits of plan custom from none to P1D.",
+        'product changed the feature label of plan custom from {"en": "Custom"} to none.',
+    ):
+        assert sentence in said
+
+
+def test_what_is_set_to_what_it_was_is_not_told(books: Books) -> None:
+    books.configure_subject("acme", plan="pro")
+    given: dict[str, Any] = {
+        "plan": "pro",
+        "quotas": {"images": 5},
+        "anchor": datetime(2026, 1, 1, tzinfo=UTC),
+        "parent": "acme",
+    }
+    books.configure_subject("alice", **given)
+    plan = PlanQuota(500, "P1M", refundable=False)
+    books.configure_plan("pro", quotas={"images": plan})
+    before = books.explain("alice").configured
+    assert [one.what for one in before] == ["quotas.images", "parent", "anchor"]
+    books.configure_subject("alice", **given)
+    books.configure_subject("alice")
+    books.configure_plan("pro", features={"max_bulk_upload": 20}, quotas={"images": plan})
+    assert books.explain("alice").configured == before
+
+
+def test_who_names_no_actor_is_known_by_his_claims_or_his_role(books: Books, scratch: psycopg.Connection) -> None:
+    books.configure_subject("alice", plan="pro")
+    books.configure_subject("alice", plan="free")
+    scratch.execute(
+        "SELECT set_config('request.jwt.claims', %s, false)", ('{"sub": "billing", "role": "service_role"}',)
+    )
+    books.configure_subject("alice", plan="pro")
+    scratch.execute("RESET request.jwt.claims")
+    role = scratch.execute("SELECT session_user").fetchone()
+    assert role is not None
+    assert [one.by for one in books.explain("alice").configured] == ["billing", role[0]]
+
+
+def test_what_is_refused_or_rolled_back_is_not_told(books: Books, scratch: psycopg.Connection) -> None:
+    books.configure_subject("alice", plan="pro")
+    with pytest.raises(UnknownPlan):
+        books.configure_subject("alice", plan="gold")
+    with pytest.raises(InvalidRequest, match="actor must be a text of at most 255 characters"):
+        books.configure_subject("alice", plan="free", actor="x" * 256)
+    with scratch.transaction(force_rollback=True):
+        books.configure_subject("alice", plan="free")
+    assert books.explain("alice").configured == ()
+
+
+def test_an_import_tells_who_made_it(books: Books) -> None:
+    books.configure_subject("alice", plan="free")
+    books.adopt(
+        [Counted("alice", "images", 3, plan="pro", quota_limit=9)],
+        key="k",
+        reason="From the old table.",
+        actor="import",
+    )
+    assert {(one.by, one.what) for one in books.explain("alice").configured} == {
+        ("import", "plan"),
+        ("import", "quotas.images"),
+    }

@@ -123,6 +123,17 @@ def test_a_subject_is_found_and_explained(operator: Operator) -> None:
     assert "subject" not in page.url
 
 
+def test_it_shows_what_was_configured_and_by_whom(operator: Operator) -> None:
+    operator.reserve({"images": 1})
+    page = operator.open_subject()
+    expect(page.locator("#configured")).to_be_hidden()
+    operator.service.run("plan", operator.subject, "--plan", "free")
+    page.reload()
+    (line,) = operator.ask("/api/quota/explain", subject=operator.subject)["configured"]
+    expect(page.locator("#configured li")).to_have_text([line["sentence"]])
+    assert line["sentence"].endswith(f"operator changed the plan of {operator.subject} from pro to free.")
+
+
 def test_enter_opens_who_is_named_in_full_and_nobody_is_said_to_be_nobody(operator: Operator) -> None:
     operator.reserve({"images": 1})
     page = operator.open()

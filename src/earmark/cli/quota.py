@@ -243,7 +243,7 @@ def plan(
             _define(ledger, name, quotas, max_bulk_upload)
         elif subject is not None and (name or quotas or parent):
             limits = {resource: limit for resource, limit, _ in quotas}
-            ledger.configure_subject(subject, plan=name, quotas=limits, parent=parent)
+            ledger.configure_subject(subject, plan=name, quotas=limits, parent=parent, actor="operator")
         found = ledger.plans() if subject is None else ledger.usage(subject)
     if isinstance(found, Usage):
         print_json(asdict(found)) if as_json else print_usage(found)
@@ -261,7 +261,7 @@ def _define(ledger: Ledger, name: str, quotas: list[tuple[str, int, str | None]]
             changed[resource] = replace(before, quota_limit=limit)
         else:
             changed[resource] = PlanQuota(limit, period or LIFETIME, refundable=period in {None, LIFETIME})
-    ledger.configure_plan(name, features=features, quotas=changed)
+    ledger.configure_plan(name, features=features, quotas=changed, actor="operator")
 
 
 def _parsed_quota(text: str) -> tuple[str, int, str | None]:

@@ -1,14 +1,16 @@
 """Why quota is what it is, and what became of a reservation or image, as it goes over the wire."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 import msgspec
 from msgspec import Struct
 
 from earmark.http_api.wire import EntryAnswer, ItemAnswer, LevelAnswer, entry_answer, item_answers
-from earmark.in_words import explained, told
+from earmark.in_words import configured, explained, told
 from earmark.model import Cause, Explanation, Shortage, Story
 
 
@@ -35,6 +37,23 @@ class ChangeAnswer(EntryAnswer, frozen=True, rename="camel", kw_only=True):
     filename: str | None
 
 
+class ConfiguredAnswer(Struct, frozen=True, rename="camel"):
+    """A value that was configured, of a subject or of a plan itself; `sentence` says the same in English.
+
+    `what`: `plan`, `parent`, `anchor` or `quotas.RESOURCE` of a subject; `quotas.RESOURCE`, `periods.RESOURCE`,
+    `refundable.RESOURCE` or `features.NAME` of a plan. Of a subject's own quota, null is the plan's.
+    """
+
+    at: datetime
+    by: str
+    subject: str | None
+    plan: str | None
+    what: str
+    was: Any
+    became: Any
+    sentence: str
+
+
 class ExplanationAnswer(Struct, frozen=True, rename="camel"):
     """Why a subject's quota is what it is; `sentences` says the same in English."""
 
@@ -42,6 +61,7 @@ class ExplanationAnswer(Struct, frozen=True, rename="camel"):
     levels: Sequence[LevelAnswer]
     open: Sequence[OpenItemAnswer]
     open_total: int
+    configured: Sequence[ConfiguredAnswer]
     changes: Sequence[ChangeAnswer]
     sentences: Sequence[str]
 
@@ -96,6 +116,7 @@ def explanation_answer(explanation: Explanation) -> ExplanationAnswer:
             for one in explanation.open
         ],
         open_total=explanation.open_total,
+        configured=[ConfiguredAnswer(**asdict(one), sentence=configured(one)) for one in explanation.configured],
         changes=[
             ChangeAnswer(**msgspec.structs.asdict(entry_answer(change)), filename=change.filename)
             for change in explanation.changes

@@ -417,26 +417,34 @@ def plans() -> Query[tuple[Plan, ...]]:
     return Query("SELECT plan, features, resource, quota_limit, period, refundable FROM earmark.plans()", (), decode)
 
 
-def configure_plan(plan: str, *, features: Mapping[str, object] | None, quotas: Mapping[str, PlanQuota]) -> Query[None]:
+def configure_plan(
+    plan: str, *, features: Mapping[str, object] | None, quotas: Mapping[str, PlanQuota], actor: str | None
+) -> Query[None]:
     """Create or change a plan."""
     counted = {
         resource: {"quota": quota.quota_limit, "period": quota.period, "refundable": quota.refundable}
         for resource, quota in quotas.items()
     }
     return Query(
-        "SELECT earmark.configure_plan(%s, %s, %s)",
-        (plan, None if features is None else document(dict(features)), document(counted)),
+        "SELECT earmark.configure_plan(%s, %s, %s, %s)",
+        (plan, None if features is None else document(dict(features)), document(counted), actor),
         lambda _: None,
     )
 
 
 def configure_subject(
-    subject: str, *, plan: str | None, quotas: Mapping[str, int | None], anchor: datetime | None, parent: str | None
+    subject: str,
+    *,
+    plan: str | None,
+    quotas: Mapping[str, int | None],
+    anchor: datetime | None,
+    parent: str | None,
+    actor: str | None,
 ) -> Query[None]:
     """Register or change a subject."""
     return Query(
-        "SELECT earmark.configure_subject(%s, %s, %s, %s, %s)",
-        (subject, plan, document(dict(quotas)), anchor, parent),
+        "SELECT earmark.configure_subject(%s, %s, %s, %s, %s, %s)",
+        (subject, plan, document(dict(quotas)), anchor, parent, actor),
         lambda _: None,
     )
 

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from earmark.ledger._calls import Json, Query, Row, items_of, levels_of, shortages_of
 from earmark.ledger._parameters import count_of, id_of
-from earmark.model import Cause, Change, Entry, Explanation, OpenItem, Story, StoryImage
+from earmark.model import Cause, Change, Configured, Entry, Explanation, OpenItem, Story, StoryImage
 
 _LEVEL = (
     "holder", "plan", "resource", "quota_limit", "committed", "held", "used", "remaining", "over_by", "period",
@@ -32,8 +32,9 @@ def explain(subject: str, *, max_items: int, max_changes: int) -> Query[Explanat
         told = rows[0][0]
         levels = levels_of([tuple(_typed(level)[name] for name in _LEVEL) for level in told["levels"]])
         changes = tuple(Change(**_typed(change)) for change in told["changes"])
-        found = tuple(_open_item(_typed(one)) for one in told["open"])
-        return Explanation(subject, levels, found, told["open_total"], changes)
+        found = tuple(OpenItem(**_by_somebody(one)) for one in told["open"])
+        configured = tuple(Configured(**_by_somebody(one)) for one in told["configured"])
+        return Explanation(subject, levels, found, told["open_total"], configured, changes)
 
     counts = count_of("max_items", max_items), count_of("max_changes", max_changes)
     return Query("SELECT earmark.explain(%s, %s, %s)", (subject, *counts), decode)
@@ -66,9 +67,9 @@ def _typed(told: Json) -> Json:
     return {name: value if value is None else _TYPES.get(name, _same)(value) for name, value in told.items()}
 
 
-def _open_item(told: Json) -> OpenItem:
-    told["by"] = told.pop("actor")
-    return OpenItem(**told)
+def _by_somebody(told: Json) -> Json:
+    typed = _typed(told)
+    return {"by": typed.pop("actor"), **typed}
 
 
 def _entries(told: Iterable[Json]) -> tuple[Entry, ...]:

@@ -378,14 +378,18 @@ class Ledger(Operations):
         *,
         features: Mapping[str, object] | None = None,
         quotas: Mapping[str, PlanQuota] | None = None,
+        actor: str | None = None,
         connection: Connection[Any] | None = None,
     ) -> None:
         """Creates or changes a plan; resources not named stay. Takes effect at the next grant.
 
+        `explain` tells what was changed, when and by whom: `actor`, or else the role in the database.
+
         Raises:
             InvalidRequest: A name, quota or period is not allowed.
         """
-        self._transport.run(_calls.configure_plan(plan, features=features, quotas=quotas or {}), connection)
+        call = _calls.configure_plan(plan, features=features, quotas=quotas or {}, actor=actor)
+        self._transport.run(call, connection)
 
     def configure_subject(
         self,
@@ -395,6 +399,7 @@ class Ledger(Operations):
         quotas: Mapping[str, int | None] | None = None,
         anchor: datetime | None = None,
         parent: str | None = None,
+        actor: str | None = None,
         connection: Connection[Any] | None = None,
     ) -> None:
         """Registers or changes a subject; what is not given stays. Takes effect at the next grant.
@@ -407,6 +412,7 @@ class Ledger(Operations):
             parent: A registered subject to stand above him, at most 8 levels in all: his own grants then need room
                 there too. Within a tree it may change at any time, and what he took stays where he took it; into
                 another tree he comes only while neither he nor anybody below him has anything in the books.
+            actor: Who does it, for `explain`; else the role in the database.
             connection: The caller's own connection.
 
         Raises:
@@ -416,5 +422,7 @@ class Ledger(Operations):
             UnknownResource: The plan does not count a resource named in `quotas`.
             UnknownSubject: A new subject without a plan, and no default plan.
         """
-        call = _calls.configure_subject(subject, plan=plan, quotas=quotas or {}, anchor=anchor, parent=parent)
+        call = _calls.configure_subject(
+            subject, plan=plan, quotas=quotas or {}, anchor=anchor, parent=parent, actor=actor
+        )
         self._transport.run(call, connection)

@@ -82,6 +82,8 @@ async function refreshSubject(name, { chart = true } = {}) {
   if (opened) show(find("more-history"), told.changes.length > 0 && told.changes.at(-1).seq > 1);
   showEntries(told.changes);
   showSentences(find("sentences"), told.sentences);
+  showSentences(find("configured-sentences"), told.configured.map((one) => one.sentence));
+  show(find("configured"), told.configured.length > 0);
   if (chart || changed) await refreshUse(name);
 }
 

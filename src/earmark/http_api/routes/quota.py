@@ -214,7 +214,8 @@ class Quota:
     )
     async def configure(self, request: Request) -> Response:
         """Registers a subject, or changes what the body names of it."""
-        self._services.caller(request).must_be_service()
+        caller = self._services.caller(request)
+        caller.must_be_service()
         subject = subject_of(request)
         body = await read(request, SubjectBody)
         await self._ledger.configure_subject(
@@ -223,6 +224,7 @@ class Quota:
             quotas=body.quotas,
             anchor=body.anchor,
             parent=body.parent,
+            actor=caller.subject,
         )
         return await self._subject(subject)
 

@@ -19,7 +19,7 @@ BEGIN
         ON CONFLICT DO NOTHING;
         PERFORM _private_lock_subjects(ARRAY(SELECT DISTINCT r->>'subject' FROM jsonb_array_elements(requests) r));
         PERFORM configure_subject(r->>'subject', r->>'plan',
-            CASE WHEN r ? 'quota' THEN jsonb_build_object(r->>'resource', r->'quota') ELSE '{}' END)
+            CASE WHEN r ? 'quota' THEN jsonb_build_object(r->>'resource', r->'quota') ELSE '{}' END, actor => adopt.actor)
         FROM jsonb_array_elements(requests) r WHERE r ? 'plan' OR r ? 'quota';
 
         WITH asked AS MATERIALIZED (

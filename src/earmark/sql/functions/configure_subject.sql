@@ -1,9 +1,11 @@
 CREATE OR REPLACE FUNCTION earmark.configure_subject(
-    subject text, plan text DEFAULT NULL, quotas jsonb DEFAULT '{}', anchor timestamptz DEFAULT NULL, parent text DEFAULT NULL
+    subject text, plan text DEFAULT NULL, quotas jsonb DEFAULT '{}', anchor timestamptz DEFAULT NULL, parent text DEFAULT NULL,
+    actor text DEFAULT NULL
 ) RETURNS void LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = earmark, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
     chosen text := plan;
+    was jsonb;
     owner record;
 BEGIN
     PERFORM _private_authorize(NULL);
@@ -13,6 +15,7 @@ BEGIN
     IF anchor NOT BETWEEN '0002-01-01' AND '9998-12-31' THEN
         PERFORM _private_raise('QT001', 'anchor must be a moment from the year 2 to the year 9998.', '{"field": "anchor"}');
     END IF;
+    PERFORM _private_check_words(NULL, actor);
     IF chosen IS NOT NULL AND NOT EXISTS (SELECT FROM _private_plan p WHERE p.plan = chosen) THEN
         PERFORM _private_raise('QT003', format('There is no plan %s.', to_jsonb(chosen)), jsonb_build_object('plan', chosen));
     END IF;
@@ -27,6 +30,7 @@ BEGIN
     END IF;
     -- With a parent too he is registered as a root of his own and then moved, so that locks are taken in the one order.
     PERFORM _private_lock_subjects(array_remove(ARRAY[configure_subject.subject, parent], NULL));
+    was := _private_subject_configuration(configure_subject.subject);
     IF parent IS NOT NULL THEN
         PERFORM _private_set_parent(configure_subject.subject, parent);
     END IF;
@@ -44,8 +48,10 @@ BEGIN
     INSERT INTO _private_subject_quota (root, subject, resource, quota)
     SELECT owner.root, configure_subject.subject, q.key, nullif(_private_check_amount(q.value, q.key, -1), -1)
     FROM jsonb_each(quotas) q WHERE q.value <> 'null';
+    PERFORM _private_record_configuration(
+        configure_subject.subject, NULL, actor, was, _private_subject_configuration(configure_subject.subject));
 END $$;
 COMMENT ON FUNCTION earmark.configure_subject IS
 'Registers or changes a subject: his plan, quotas of his own ({resource: n}; -1: unlimited, null: the plan''s again), the anchor of his periods,
 his parent, at most 8 levels in all: within the same tree at any time, into another tree only while neither he nor anybody below him has anything in the books.
-Takes effect at the next grant; what is held or committed stays where it is. Errors: QT001, QT002, QT003, QT004, QT005. Locks the trees of both.';
+Takes effect at the next grant; what is held or committed stays where it is. explain tells what was changed, when and by whom (actor). Errors: QT001, QT002, QT003, QT004, QT005. Locks the trees of both.';

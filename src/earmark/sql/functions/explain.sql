@@ -14,6 +14,8 @@ BEGIN
             FROM _private_usage(explain.subject, top => 32767::smallint) u),
         'open', items,
         'open_total', total,
+        'configured', (SELECT coalesce(jsonb_agg(to_jsonb(c) - 'number' ORDER BY c.number DESC), '[]')
+            FROM _private_configured(explain.subject, explain.max_changes) c),
         'changes', (SELECT coalesce(jsonb_agg(to_jsonb(c) || jsonb_build_object('filename', i.filename) ORDER BY c.seq DESC), '[]')
             FROM history(explain.subject, max_entries => explain.max_changes) c
             LEFT JOIN _private_subject s ON s.subject = explain.subject
@@ -21,4 +23,5 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION earmark.explain IS
 'Why the subject''s quota is what it is, in one snapshot: levels (as usage_levels), open (what holds quota now: since when, until when, for what;
-the oldest max_items of open_total) and changes (the newest of his journal, as history, with the file each is about). Errors: QT002, QT005.';
+the oldest max_items of open_total), configured (the newest max_changes: at, actor, of which subject or plan, what, was, became; of him, of all
+above him and of the plans they have now) and changes (the newest max_changes of his journal, as history, with the file each is about). Errors: QT002, QT005.';
