@@ -24,9 +24,7 @@ REPLACEMENTS = (
     (r"\bAsyncGenerator\[bytes, None\]", "Generator[bytes, None, None]"),
     (r"\bAsyncGenerator\b", "Generator"),
     (r"__a(enter|exit)__", r"__\1__"),
-    (r"^import asyncio\n", ""),
     (r"\b(insist|repeat)(?=\(|,|$)", r"\1_sync"),
-    (r"\(asyncio\.CancelledError, KeyboardInterrupt, GeneratorExit\)", "(KeyboardInterrupt, GeneratorExit)"),
     (
         r"    Under load the calls that arrive .*?batched\.\n",
         "    Every method takes the caller's own `connection`: then it is part of his transaction.\n",

@@ -1,22 +1,20 @@
 """A reservation for asyncio. `_sync_reservation.py` is generated from this file by `tools/generate_sync.py`."""
 
-import asyncio
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
-from uuid import UUID
 
 from earmark.errors import AlreadySettled, EarmarkError, NotFound, QuotaExceeded
-from earmark.ledger.denial import exceeded
+from earmark.ledger.reserved import Reserved
 from earmark.ledger.retrying import finish
-from earmark.model import Amounts, Cause, Grant, Settlement, Shortage
+from earmark.model import Amounts, Cause, Grant, Settlement
 
 if TYPE_CHECKING:
     from earmark.client._async import AsyncClient
 
 
-class AsyncReservation:
+class AsyncReservation(Reserved):
     """A reservation that was asked for. As a context manager it settles itself, which needs a service's token.
 
     Leaving the block normally commits what is still held; leaving it by an exception rolls it back: with the
@@ -33,41 +31,9 @@ class AsyncReservation:
     def __init__(
         self, client: "AsyncClient", subject: str, grant: Grant, on_error: Cause, items: frozenset[str]
     ) -> None:
+        super().__init__(subject, grant, on_error)
         self._client = client
-        self._on_error = on_error
-        self._settles_itself = True
         self._open = set(items)
-        self.subject = subject
-        self.grant = grant
-
-    @property
-    def id(self) -> UUID:
-        """Its id.
-
-        Raises:
-            QuotaExceeded: It was denied.
-        """
-        if self.grant.reservation is None:
-            raise exceeded(self.subject, self.grant.short)
-        return self.grant.reservation
-
-    @property
-    def granted(self) -> bool:
-        """Whether quota was taken."""
-        return self.grant.granted
-
-    @property
-    def short(self) -> tuple[Shortage, ...]:
-        """When denied, what was missing."""
-        return self.grant.short
-
-    @property
-    def expires_at(self) -> datetime | None:
-        """The deadline it was granted with."""
-        return self.grant.expires_at
-
-    def __bool__(self) -> bool:
-        return self.granted
 
     async def commit(
         self,
@@ -95,11 +61,6 @@ class AsyncReservation:
         """Moves the deadline to `ttl` from now."""
         return await self._client.extend(self.id, ttl=ttl, subject=self.subject)
 
-    def detach(self) -> UUID:
-        """Lets the holds outlive the block; who settles them later needs the id that is returned."""
-        self._settles_itself = False
-        return self.id
-
     async def __aenter__(self) -> Self:
         _ = self.id
         return self
@@ -120,19 +81,9 @@ class AsyncReservation:
         if any(item.state == "rolled_back" for item in settlement.items.values()):
             raise self._not_paid_for(settlement.outcome)
 
-    def _not_paid_for(self, outcome: str | None) -> AlreadySettled:
-        return AlreadySettled(
-            f"Reservation {self.id} had been rolled back before its block ended; its work is not paid for.",
-            {"reservation": str(self.id), "subject": self.subject, "outcome": outcome},
-        )
-
     async def _roll_back_after(self, error: BaseException) -> None:
-        cause = getattr(error, "cause", None)
-        if not isinstance(cause, Cause):
-            interrupted = isinstance(error, (asyncio.CancelledError, KeyboardInterrupt, GeneratorExit))
-            cause = Cause.CANCELLED if interrupted else self._on_error
         try:
-            await finish(self.rollback(cause, reason=type(error).__name__))
+            await finish(self.rollback(self._cause_of(error), reason=type(error).__name__))
         except EarmarkError as refused:  # the error of the block is the one to be heard
             error.add_note(
                 f"Reservation {self.id} could not be rolled back; what it holds returns at {self.expires_at}: {refused}"

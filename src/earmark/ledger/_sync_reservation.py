@@ -1,24 +1,22 @@
 """Generated from `_async_reservation.py` by `tools/generate_sync.py`; do not edit."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
-from uuid import UUID
 
 from psycopg import Connection
 from psycopg.pq import TransactionStatus
 
-from earmark.errors import AlreadySettled
-from earmark.ledger.denial import exceeded
+from earmark.ledger.reserved import Reserved
 from earmark.ledger.retrying import UNREACHABLE
-from earmark.model import Amounts, Cause, Grant, Settlement, Shortage
+from earmark.model import Amounts, Cause, Grant, Settlement
 
 if TYPE_CHECKING:
     from earmark.ledger._sync import Ledger
 
 
-class Reservation:
+class Reservation(Reserved):
     """A reservation that was asked for. As a context manager it settles itself.
 
     Leaving the block normally commits what is still held; leaving it by an exception rolls it back: with the
@@ -40,42 +38,10 @@ class Reservation:
         on_error: Cause,
         connection: Connection[Any] | None,
     ) -> None:
+        super().__init__(subject, grant, on_error)
         self._ledger = ledger
-        self._on_error = on_error
         self._connection = connection
-        self._settles_itself = True
         self._given_back: set[str] = set()
-        self.subject = subject
-        self.grant = grant
-
-    @property
-    def id(self) -> UUID:
-        """Its id.
-
-        Raises:
-            QuotaExceeded: It was denied.
-        """
-        if self.grant.reservation is None:
-            raise exceeded(self.subject, self.grant.short)
-        return self.grant.reservation
-
-    @property
-    def granted(self) -> bool:
-        """Whether quota was taken."""
-        return self.grant.granted
-
-    @property
-    def short(self) -> tuple[Shortage, ...]:
-        """When denied, what was missing."""
-        return self.grant.short
-
-    @property
-    def expires_at(self) -> datetime | None:
-        """The deadline it was granted with."""
-        return self.grant.expires_at
-
-    def __bool__(self) -> bool:
-        return self.granted
 
     def commit(
         self,
@@ -105,11 +71,6 @@ class Reservation:
         """Moves the deadline to `ttl` from now."""
         return self._ledger.extend(self.id, ttl=ttl, subject=self.subject, connection=self._connection)
 
-    def detach(self) -> UUID:
-        """Lets the holds outlive the block; who settles them later needs the id that is returned."""
-        self._settles_itself = False
-        return self.id
-
     def __enter__(self) -> Self:
         _ = self.id
         return self
@@ -125,20 +86,13 @@ class Reservation:
         settlement = self.commit()
         rolled_back = {name for name, item in settlement.items.items() if item.state == "rolled_back"}
         if rolled_back - self._given_back or settlement.outcome in {"denied", "not_found"}:
-            raise AlreadySettled(
-                f"Reservation {self.id} had been rolled back before its block ended; its work is not paid for.",
-                {"reservation": str(self.id), "subject": self.subject, "outcome": settlement.outcome},
-            )
+            raise self._not_paid_for(settlement.outcome)
 
     def _roll_back_after(self, error: BaseException) -> None:
-        cause = getattr(error, "cause", None)
-        if not isinstance(cause, Cause):
-            interrupted = isinstance(error, (KeyboardInterrupt, GeneratorExit))
-            cause = Cause.CANCELLED if interrupted else self._on_error
         if self._connection is not None and self._connection.info.transaction_status == TransactionStatus.INERROR:
             error.add_note(f"Reservation {self.id} goes with its failed transaction, or at {self.expires_at}.")
             return
         try:
-            self.rollback(cause, reason=type(error).__name__)
+            self.rollback(self._cause_of(error), reason=type(error).__name__)
         except UNREACHABLE:  # logged by rollback(); the error of the block is the one to be heard
             error.add_note(f"Reservation {self.id} could not be rolled back; its quota returns at {self.expires_at}.")
