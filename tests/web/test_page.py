@@ -77,6 +77,7 @@ def test_the_end_of_a_session_moves_the_focus_to_what_is_shown(user, place):
     page.locator("#picker").set_input_files(file("done.png"))
     expect(row(page, "done.png")).to_have_attribute("data-state", "completed")
     delete = page.get_by_role("button", name="Delete done.png")
+    expect(delete).to_be_visible()
     if place == "dialog":
         delete.click()
         expect(page.get_by_role("dialog")).to_be_visible()
