@@ -7,6 +7,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+import structlog
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
@@ -26,6 +27,20 @@ pytest_plugins = [
 
 TEMPLATE = "earmark_template"
 _numbers = count()
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Has the report of a failure show all that the logs told: the fields of a record too, not only its event."""
+    formatter = structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=[
+            structlog.stdlib.add_log_level,
+            structlog.stdlib.add_logger_name,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.stdlib.ExtraAdder(),
+        ],
+        processor=structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback),
+    )
+    session.config.pluginmanager.getplugin("logging-plugin").report_handler.setFormatter(formatter)
 
 
 @pytest.fixture(scope="session")
