@@ -65,6 +65,18 @@ def test_a_hanging_task_is_killed_and_the_next_one_runs():
     assert with_pool(scenario, seconds=0.5)
 
 
+def test_it_serves_one_event_loop_after_another():
+    async def wait_for_each_other(pool: ImagePool) -> list[int]:
+        return await asyncio.gather(*(pool.run(os.getpid) for _ in range(3)))
+
+    pool = ImagePool(1, 30)
+    try:
+        first, second = (asyncio.run(wait_for_each_other(pool)) for _ in range(2))
+    finally:
+        pool.close()
+    assert first == second
+
+
 def test_an_idle_process_that_was_killed_is_replaced():
     async def scenario(pool: ImagePool) -> tuple[int, int]:
         pid = await pool.run(os.getpid)

@@ -52,7 +52,7 @@ class ImagePool:
     """A fixed number of processes that run one task each.
 
     They are started at once, from a fork server that has the decoders loaded; they ignore Ctrl-C, and die with the
-    service even when it is killed. Close the pool to end them.
+    service even when it is killed. Close the pool to end them. One event loop after another may use it.
 
     Args:
         processes: How many tasks run at the same time; more wait their turn.
@@ -64,7 +64,7 @@ class ImagePool:
     def __init__(self, processes: int, timeout_seconds: float, memory_bytes: int | None = None) -> None:
         self._timeout_seconds = timeout_seconds
         self._memory_bytes = memory_bytes
-        self._turn = asyncio.Semaphore(processes)
+        self._turns: tuple[asyncio.AbstractEventLoop, asyncio.Semaphore] | None = None
         self._processes = [self._started() for _ in range(processes)]
         self._idle = list(range(processes))
         self._running: set[ProcessFuture[bytes]] = set()
@@ -84,7 +84,7 @@ class ImagePool:
             RuntimeError: The pool is closed.
             Exception: Whatever the function raises.
         """
-        async with self._turn:
+        async with self._turn():
             slot = self._idle.pop()
             try:
                 packed = await self._outcome(slot, function, args, kwargs)
@@ -104,6 +104,13 @@ class ImagePool:
             process.stop()  # type: ignore[no-untyped-call]
         for process in self._processes:
             process.join()
+
+    def _turn(self) -> asyncio.Semaphore:
+        """That of the running event loop: who once waited in one belongs to it."""
+        loop = asyncio.get_running_loop()
+        if self._turns is None or self._turns[0] is not loop:
+            self._turns = loop, asyncio.Semaphore(len(self._processes))
+        return self._turns[1]
 
     async def _outcome(self, slot: int, *task: object) -> bytes:
         """The packed outcome of a task, tried a second time where its process was dead before it could start."""
