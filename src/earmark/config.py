@@ -45,6 +45,8 @@ class Settings(BaseSettings):
     """Folder of the embedded PostgreSQL, the local store and the local sign-in secret."""
     database_url: SecretStr | None = None
     """PostgreSQL 15 or newer; unset: the embedded server under `home`."""
+    database_connections: Annotated[int, Field(ge=2, le=1000)] = 8
+    """How many connections to it each process keeps at most; the one that processes images has up to 5 more."""
     storage_url: str | None = None
     """`s3://bucket/prefix` and the like; unset: the local store under `home`."""
     host: str = "127.0.0.1"
@@ -52,7 +54,7 @@ class Settings(BaseSettings):
     port: Annotated[int, Field(ge=0, le=65535)] = 8787
     """Its port; 0: any that is free."""
     workers: Annotated[int, Field(ge=1, le=64)] = 1
-    """Processes that serve HTTP, all on the same port; each has up to 16 connections to the database."""
+    """Processes that serve HTTP, all on the same port; each has database connections of its own."""
     shutdown_grace_seconds: Annotated[int, Field(ge=1, le=3600)] = 5
     """What open requests get to finish when the service is told to stop."""
     drain_seconds: Annotated[float, Field(ge=0, le=3600)] = 0

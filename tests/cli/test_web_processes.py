@@ -10,6 +10,7 @@ import httpx
 import psutil
 import pytest
 
+from fixtures.life import put
 from fixtures.pictures import picture
 
 JPEG = picture(640, 480)
@@ -125,3 +126,22 @@ def test_processes_that_cannot_live_end_the_service(service_of):
     service.wait_until(keep_killing, tries=2400)
     assert service.signal(0) == 1
     assert "as soon as they are started" in service.log.read_text()
+
+
+def test_no_process_opens_more_connections_than_it_may(service_of, database, connection):
+    service = service_of(workers=2, database_url=database, database_connections=2).start()
+
+    def upload(_: int) -> None:
+        with service.client() as client:
+            (image,) = client.post("/api/images/preupload", json=DESCRIBED).raise_for_status().json()["images"]
+            assert put(image, JPEG).status_code == 201
+            client.post("/api/images/complete", json={"imageId": image["imageId"]}).raise_for_status()
+
+    with ThreadPoolExecutor(12) as pool:
+        list(pool.map(upload, range(36)))
+    service.wait_until(lambda: {image["state"] for image in service.images()} == {"completed"})
+    # An idle one is kept for minutes: these are all that there were. The first process works on images.
+    (opened,) = connection.execute(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    ).fetchone()
+    assert 2 + 2 * 2 < opened <= (2 + 5) + 2 * 2

@@ -33,7 +33,6 @@ from earmark.worker.duties import Duty, run_duties
 from earmark.worker.job_loop import run_jobs
 from earmark.worker.sweeper import abort_forgotten_parts_once, sweep_once
 
-MAX_CONNECTIONS = 16
 ABANDONED_INTERVAL_SECONDS = 60.0
 
 
@@ -49,7 +48,7 @@ async def open_services(settings: Settings, database_url: str) -> AsyncIterator[
     pool = AsyncConnectionPool(
         database_url,
         min_size=2,
-        max_size=MAX_CONNECTIONS,
+        max_size=settings.database_connections,
         open=False,
         kwargs={"autocommit": True},
         timeout=10,
