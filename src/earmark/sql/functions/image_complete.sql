@@ -8,6 +8,7 @@ DECLARE
     found _private_image := _private_lock_image(image_complete.image, NULL);
     answer text := 'stale';
     kept boolean;
+    request jsonb;
 BEGIN
     PERFORM _private_authorize(NULL);
     IF found.state = 'completed' AND found.attempt = image_complete.attempt THEN
@@ -16,9 +17,17 @@ BEGIN
         SELECT i.removal_began_at IS NULL INTO kept FROM _private_image i
         WHERE (i.root, i.image) = (found.root, found.image) FOR NO KEY UPDATE;
         IF kept THEN
-            SELECT c.outcome INTO answer FROM commit(jsonb_build_array(jsonb_build_object(
+            request := jsonb_build_array(jsonb_build_object(
                 'reservation', found.reservation, 'actor', actor,
-                'items', CASE actual WHEN '{}' THEN jsonb_build_array(found.item) ELSE jsonb_build_object(found.item, actual) END))) c;
+                'items', CASE actual WHEN '{}' THEN jsonb_build_array(found.item) ELSE jsonb_build_object(found.item, actual) END));
+            -- The usual case spares what `commit` checks, locks and tells anew: all of it is known here.
+            answer := NULL;
+            IF actual = '{}' AND length(actor) <= 200 THEN
+                SELECT 'committed' INTO answer FROM unnest(_private_settle(request, 'committed', _private_now())) s WHERE s.mine;
+            END IF;
+            IF answer IS NULL THEN
+                SELECT c.outcome INTO answer FROM commit(request) c;
+            END IF;
         ELSE
             answer := 'removed';
         END IF;
