@@ -26,6 +26,8 @@ pytest_plugins = [
 ]
 
 TEMPLATE = "earmark_template"
+MOSTLY_WAITING = {"cli", "crash", "docs", "web"}
+"""Folders whose tests spend their time on browsers, and on processes that start and end."""
 _numbers = count()
 
 
@@ -41,6 +43,11 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         processor=structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback),
     )
     session.config.pluginmanager.getplugin("logging-plugin").report_handler.setFormatter(formatter)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What mostly waits comes first, so that other tests work beside it; at the end it would leave processors idle."""
+    items.sort(key=lambda item: item.path.relative_to(Path(__file__).parent).parts[0] not in MOSTLY_WAITING)
 
 
 @pytest.fixture(scope="session")
