@@ -133,7 +133,7 @@ async function badWay(spoil) {
     response.writeHead(answer.status, { "content-type": answer.headers.get("content-type") ?? "text/plain" });
     response.end(Buffer.from(await answer.arrayBuffer()));
   });
-  server.listen(0, "127.0.0.1");
+  server.listen(0, "127.0.0.1").unref(); // a test that fails does not close it
   await once(server, "listening");
   const url = `http://127.0.0.1:${server.address().port}`;
   const close = () => (server.closeAllConnections(), server.close());
@@ -178,6 +178,8 @@ test("what a busy gateway turns away is sent again, and what quota turns away is
   assert.deepEqual(turnsAway, {});
   way.close();
   assert.equal(isTransient(new Problem(429, { type: "/problems/quota-exceeded" })), false);
+  for (const status of [408, 429, 502, 503, 504]) assert.ok(isTransient(new Problem(status, {})));
+  for (const status of [403, 500]) assert.equal(isTransient(new Problem(status, {})), false);
 });
 
 test("bytes that a connection lost are sent again", async () => {
@@ -185,6 +187,98 @@ test("bytes that a connection lost are sent again", async () => {
   const { images } = await client.reserve([file("a.png")]);
   const target = { ...images[0], uploadUrl: images[0].uploadUrl.replace(baseUrl, way.url) };
   assert.equal((await client.upload(target, file("a.png"))).state, "uploaded");
+  way.close();
+});
+
+test("bytes whose answer a connection lost are stored once", async () => {
+  let puts = 0;
+  const way = await badWay((request, response) => {
+    if (!request.url.includes("original")) return false;
+    puts += 1;
+    if (puts === 1) response.end = () => request.socket.destroy();
+    return false;
+  });
+  const { images } = await client.reserve([file("a.png")]);
+  const target = { ...images[0], uploadUrl: images[0].uploadUrl.replace(baseUrl, way.url) };
+  assert.equal((await client.upload(target, file("a.png"))).state, "uploaded");
+  assert.equal(puts, 2);
+  assert.equal((await client.usage()).used, 1);
+  way.close();
+});
+
+test("bytes that the store refuses are not sent again, and cost nothing", async () => {
+  let puts = 0;
+  const way = await badWay((request, response) => {
+    if (!request.url.includes("original")) return false;
+    puts += 1;
+    response.writeHead(403).end();
+    return true;
+  });
+  const { images } = await client.reserve([file("a.png")]);
+  const target = { ...images[0], uploadUrl: images[0].uploadUrl.replace(baseUrl, way.url) };
+  const failed = await client.upload(target, file("a.png"));
+  assert.deepEqual([failed.state, failed.reason, puts], ["failed", "The upload failed: The upload link is no longer valid.", 1]);
+  assert.equal((await client.usage()).used, 0);
+  way.close();
+});
+
+test("of a large file only what was not stored yet is sent", async () => {
+  const sent = [];
+  const way = await badWay((request, response) => {
+    sent.push([request.method, request.url, request.headers["content-length"]]);
+    response.writeHead(200).end();
+    return true;
+  });
+  const parts = [0, 10, 20].map((offset) => ({ uploadUrl: `${way.url}/${offset}`, offset, size: offset === 20 ? 5 : 10 }));
+  const [stored, progress] = [[], []];
+  await client.send({ parts }, file("large.png", PNG.subarray(0, 25)), {
+    storedBytes: 10,
+    onPart: (bytes) => stored.push(bytes),
+    onProgress: (bytes) => progress.push(bytes),
+  });
+  assert.deepEqual(sent, [
+    ["PUT", "/10", "10"],
+    ["PUT", "/20", "5"],
+  ]);
+  assert.deepEqual([stored, progress.at(-1)], [[20, 25], 25]);
+  await assert.rejects(client.put(parts[0], PNG, { signal: AbortSignal.abort() }), { name: "AbortError" });
+  assert.equal(sent.length, 2);
+  way.close();
+});
+
+test("what ended meanwhile is told as it ended, and a refusal of the last word is thrown", async () => {
+  const { images } = await client.reserve([file("a.png"), file("b.png")]);
+  await client.release([images[0].imageId]);
+  const ended = await client.complete(images[0].imageId);
+  assert.deepEqual([ended.state, ended.cause], ["cancelled", "cancelled"]);
+  assert.ok(ended.reason);
+  const way = await badWay((request, response) => {
+    if (!request.url.endsWith("complete")) return false;
+    response.writeHead(403, { "content-type": "application/problem+json" }).end('{"title": "Not now"}');
+    return true;
+  });
+  await assert.rejects(way.client.upload(images[1], file("b.png")), (error) => {
+    assert.deepEqual([error instanceof Problem, error.status, error.message], [true, 403, "Not now"]);
+    return true;
+  });
+  way.close();
+});
+
+test("events go on after a connection that broke", async () => {
+  const asked = [];
+  const way = await badWay((request, response) => {
+    asked.push(request.headers["last-event-id"]);
+    response.writeHead(200, { "content-type": "text/event-stream" });
+    if (asked.length === 2) response.write('id: 7-2\nevent: ready\ndata: {"resumed": true}\n\n');
+    else response.end('id: 7-1\nevent: ready\ndata: {"resumed": false}\n\n');
+    return true;
+  });
+  const events = way.client.events();
+  assert.deepEqual((await events.next()).value, { type: "ready", id: "7-1", resumed: false });
+  assert.equal((await events.next()).value.type, "lost");
+  assert.deepEqual((await events.next()).value, { type: "ready", id: "7-2", resumed: true });
+  assert.deepEqual(asked, [undefined, "7-1"]);
+  await events.return();
   way.close();
 });
 
