@@ -86,11 +86,11 @@ def test_what_people_see_of_an_image_is_numbered(
         "SELECT FROM earmark.images_reserve('a', %s, 60, 60)",
         ('[{"filename": "a.jpg", "content_type": "image/jpeg", "size": 10}]',),
     )
-    query = (
-        "SELECT i.change, s.changes FROM earmark._private_image i JOIN earmark._private_subject s USING (root, subject)"
-    )
+    query = "SELECT i.change, p.changes FROM earmark._private_image i CROSS JOIN earmark.positions('{a}') p"
     before = scratch.execute(query).fetchone()
     scratch.execute(f"UPDATE earmark._private_image SET {change}")  # type: ignore[arg-type]  # noqa: S608
     after = scratch.execute(query).fetchone()
     assert before is not None
     assert after == (before[0] + numbered, before[1] + numbered)
+    books.configure_subject("a", actor="operator")
+    assert scratch.execute(query).fetchone() == (after[0], after[1] + 1), "settings are numbered in the same line"

@@ -7,7 +7,7 @@ DECLARE
     found _private_image := _private_lock_image(delivery.image, NULL);
 BEGIN
     PERFORM _private_authorize(NULL);
-    RETURN QUERY SELECT _private_image_document(found.image), (SELECT d.answer FROM _private_delivery d
+    RETURN QUERY SELECT _private_image_document(found), (SELECT d.answer FROM _private_delivery d
         WHERE (d.root, d.image, d.delivery) = (found.root, found.image, delivery.delivery));
 END $$;
 COMMENT ON FUNCTION earmark.delivery IS

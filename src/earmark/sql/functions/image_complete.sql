@@ -7,16 +7,16 @@ SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_has
 DECLARE
     found _private_image := _private_lock_image(image_complete.image, NULL);
     answer text := 'stale';
-    kept boolean;
     request jsonb;
 BEGIN
     PERFORM _private_authorize(NULL);
     IF found.state = 'completed' AND found.attempt = image_complete.attempt THEN
         answer := 'already_completed';
     ELSIF found.state IN ('processing', 'expired') AND found.attempt > 0 AND found.attempt = image_complete.attempt THEN
-        SELECT i.removal_began_at IS NULL INTO kept FROM _private_image i
-        WHERE (i.root, i.image) = (found.root, found.image) FOR NO KEY UPDATE;
-        IF kept THEN
+        IF found.state = 'expired' THEN  -- its objects may be going at this moment
+            SELECT i.* INTO found FROM _private_image i WHERE (i.root, i.image) = (found.root, found.image) FOR NO KEY UPDATE;
+        END IF;
+        IF found.removal_began_at IS NULL THEN
             request := jsonb_build_array(jsonb_build_object(
                 'reservation', found.reservation, 'actor', actor,
                 'items', CASE actual WHEN '{}' THEN jsonb_build_array(found.item) ELSE jsonb_build_object(found.item, actual) END));
@@ -37,18 +37,18 @@ BEGIN
             SET state = 'completed', content_type = image_complete.content_type, metadata = image_complete.metadata,
                 outputs = image_complete.outputs, cause = NULL, reason = NULL, due_at = NULL, updated_at = _private_now(),
                 remove_objects_at = CASE WHEN found.attempt > 1 THEN _private_now() END
-            WHERE (i.root, i.image) = (found.root, found.image);
+            WHERE (i.root, i.image) = (found.root, found.image) RETURNING i.* INTO found;
         ELSIF answer <> 'exceeds_hold' THEN
             UPDATE _private_image i
             SET reason = 'Processed after its time was over, when '
                 || CASE answer WHEN 'removed' THEN 'its file had been removed' ELSE 'there was no quota left for it' END
                 || '; what was made of it was thrown away.',
                 removal_began_at = coalesce(i.removal_began_at, _private_now()), remove_objects_at = _private_now()
-            WHERE (i.root, i.image) = (found.root, found.image);
+            WHERE (i.root, i.image) = (found.root, found.image) RETURNING i.* INTO found;
             answer := 'too_late';
         END IF;
     END IF;
-    RETURN QUERY SELECT answer, _private_image_document(found.image);
+    RETURN QUERY SELECT answer, _private_image_document(found);
 END $$;
 COMMENT ON FUNCTION earmark.image_complete IS
 'processing -> completed, and the hold is committed, at the actual amounts where given. Only the current attempt can.

@@ -11,7 +11,7 @@ BEGIN
     PERFORM _private_authorize(NULL);
     IF found.image IS NULL OR found.state = 'deleted' THEN
         RETURN QUERY SELECT CASE WHEN found.image IS NULL THEN 'not_found' ELSE 'already_deleted' END, amounts,
-            _private_image_document(found.image);
+            _private_image_document(found);
         RETURN;
     END IF;
     IF found.due_at IS NOT NULL THEN
@@ -21,8 +21,8 @@ BEGIN
             'reservation', found.reservation, 'items', jsonb_build_array(found.item), 'actor', who, 'reason', 'deleted'))) r;
     END IF;
     UPDATE _private_image i SET state = 'deleted', updated_at = _private_now(), remove_objects_at = _private_now()
-    WHERE (i.root, i.image) = (found.root, found.image);
-    RETURN QUERY SELECT 'deleted', amounts, _private_image_document(found.image);
+    WHERE (i.root, i.image) = (found.root, found.image) RETURNING i.* INTO found;
+    RETURN QUERY SELECT 'deleted', amounts, _private_image_document(found);
 END $$;
 COMMENT ON FUNCTION earmark.image_delete IS
 'Any state -> deleted. What a completed image used comes back where the plan marks it as refundable; what an open one held comes back whole. Its objects are removed.

@@ -10,13 +10,16 @@ DECLARE
 BEGIN
     PERFORM _private_authorize(NULL);
     IF next THEN
-        PERFORM _private_move_image(found, 'processing', ttl_seconds, evidence_seconds, image_hand_over.attempt);
+        found := _private_move_image(found, 'processing', ttl_seconds, evidence_seconds, image_hand_over.attempt);
     END IF;
     -- Also where the result was faster than this.
-    UPDATE _private_image i SET metadata = image_hand_over.metadata
-    WHERE (i.root, i.image) = (found.root, found.image) AND i.attempt = image_hand_over.attempt AND i.metadata = '{}'
-        AND i.state IN ('processing', 'completed') AND image_hand_over.metadata <> '{}';
-    RETURN QUERY SELECT CASE WHEN next THEN 'handed_over' ELSE 'stale' END, _private_image_document(found.image);
+    IF found.attempt = image_hand_over.attempt AND found.metadata = '{}' AND found.state IN ('processing', 'completed')
+        AND image_hand_over.metadata <> '{}'
+    THEN
+        UPDATE _private_image i SET metadata = image_hand_over.metadata
+        WHERE (i.root, i.image) = (found.root, found.image) RETURNING i.* INTO found;
+    END IF;
+    RETURN QUERY SELECT CASE WHEN next THEN 'handed_over' ELSE 'stale' END, _private_image_document(found);
 END $$;
 COMMENT ON FUNCTION earmark.image_hand_over IS
 'uploaded -> processing: a processor outside has taken this attempt, which must be the next one; its result is due within ttl_seconds.

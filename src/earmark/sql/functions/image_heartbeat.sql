@@ -9,12 +9,12 @@ DECLARE
 BEGIN
     PERFORM _private_authorize(NULL);
     IF alive THEN
-        PERFORM _private_move_image(found, 'processing', ttl_seconds, evidence_seconds);
+        found := _private_move_image(found, 'processing', ttl_seconds, evidence_seconds);
     END IF;
     RETURN QUERY SELECT CASE
         WHEN alive THEN 'alive'
         WHEN found.state = 'expired' AND found.attempt = image_heartbeat.attempt THEN 'expired'
-        ELSE 'stale' END, _private_image_document(found.image);
+        ELSE 'stale' END, _private_image_document(found);
 END $$;
 COMMENT ON FUNCTION earmark.image_heartbeat IS
 'A worker''s sign of life: moves the deadline. outcome: alive, expired (its quota went back meanwhile; a success may still count), or stale (cancelled, settled, or another attempt has begun: stop working).';

@@ -10,14 +10,14 @@ BEGIN
     PERFORM _private_authorize(NULL);
     IF first THEN
         UPDATE _private_image i SET upload_id = image_in_parts.upload_id, part_bytes = image_in_parts.part_bytes
-        WHERE (i.root, i.image) = (found.root, found.image);
+        WHERE (i.root, i.image) = (found.root, found.image) RETURNING i.* INTO found;
     END IF;
     RETURN QUERY SELECT CASE
         WHEN found.image IS NULL THEN 'not_found'
         WHEN first THEN 'begun'
         WHEN found.state IN ('reserved', 'uploading') THEN 'begun_before'
         WHEN found.state IN ('uploaded', 'processing', 'completed') THEN 'already_uploaded'
-        ELSE 'over' END, _private_image_document(found.image);
+        ELSE 'over' END, _private_image_document(found);
 END $$;
 COMMENT ON FUNCTION earmark.image_in_parts IS
 'Notes that the file comes in parts of this size, before their addresses are told to anybody; the state stays as it is.

@@ -11,7 +11,7 @@ BEGIN
     PERFORM _private_authorize(NULL);
     IF found.state IS DISTINCT FROM 'completed' THEN
         RETURN QUERY SELECT CASE WHEN found.image IS NULL THEN 'not_found' ELSE 'not_completed' END, amounts,
-            _private_image_document(found.image);
+            _private_image_document(found);
         RETURN;
     END IF;
     SELECT _private_returned(r.detail) INTO amounts FROM refund(jsonb_build_array(jsonb_build_object(
@@ -19,8 +19,8 @@ BEGIN
     UPDATE _private_image i
     SET state = 'failed', reason = image_lost.reason, outputs = '{}', updated_at = moment,
         removal_began_at = moment, remove_objects_at = moment
-    WHERE (i.root, i.image) = (found.root, found.image);
-    RETURN QUERY SELECT 'lost', amounts, _private_image_document(found.image);
+    WHERE (i.root, i.image) = (found.root, found.image) RETURNING i.* INTO found;
+    RETURN QUERY SELECT 'lost', amounts, _private_image_document(found);
 END $$;
 COMMENT ON FUNCTION earmark.image_lost IS
 'completed -> failed: its object is gone from the store, or is not the one that was uploaded. What its plan marks as refundable comes back, journaled as a refund with the reason;

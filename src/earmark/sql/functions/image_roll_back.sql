@@ -26,16 +26,17 @@ BEGIN
             'reservation', found.reservation, 'items', jsonb_build_array(found.item), 'subject', found.subject,
             'cause', image_roll_back.cause, 'reason', image_roll_back.reason, 'actor', coalesce(image_roll_back.actor, found.subject))))) r;
         IF answer = 'rolled_back' THEN
-            UPDATE _private_image i SET reason = image_roll_back.reason WHERE (i.root, i.image) = (found.root, found.image);
+            UPDATE _private_image i SET reason = image_roll_back.reason
+            WHERE (i.root, i.image) = (found.root, found.image) RETURNING i.* INTO found;
         ELSIF only_overdue AND found.due_at IS NOT NULL THEN
             -- Somebody has settled the hold by hand: nothing comes back, and nobody is waited for any longer.
             UPDATE _private_image i
             SET state = CASE image_roll_back.cause WHEN 'expired' THEN 'expired' ELSE 'failed' END, cause = image_roll_back.cause,
                 reason = image_roll_back.reason, due_at = NULL, updated_at = _private_now(), remove_objects_at = _private_now()
-            WHERE (i.root, i.image) = (found.root, found.image);
+            WHERE (i.root, i.image) = (found.root, found.image) RETURNING i.* INTO found;
         END IF;
     END IF;
-    RETURN QUERY SELECT answer, amounts, _private_image_document(found.image);
+    RETURN QUERY SELECT answer, amounts, _private_image_document(found);
 END $$;
 COMMENT ON FUNCTION earmark.image_roll_back IS
 'Any open state -> failed, rejected, cancelled or expired, by the cause; the hold is rolled back in the same transaction. With an attempt, only if it is the current one, and with 0 only while the upload is waited for; only_overdue, only if its stage is overdue; then it ends

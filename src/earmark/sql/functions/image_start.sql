@@ -9,7 +9,7 @@ DECLARE
 BEGIN
     PERFORM _private_authorize(NULL);
     IF free THEN
-        PERFORM _private_move_image(found, 'processing', ttl_seconds, evidence_seconds, found.attempt + 1);
+        found := _private_move_image(found, 'processing', ttl_seconds, evidence_seconds, found.attempt + 1);
     END IF;
     RETURN QUERY SELECT CASE
         WHEN found.image IS NULL THEN 'not_found'
@@ -17,7 +17,7 @@ BEGIN
         WHEN found.state = 'processing' THEN 'busy'
         WHEN found.state IN ('reserved', 'uploading') THEN 'too_early'
         WHEN found.state = 'completed' THEN 'completed'
-        ELSE 'over' END, _private_image_document(found.image);
+        ELSE 'over' END, _private_image_document(found);
 END $$;
 COMMENT ON FUNCTION earmark.image_start IS
 'uploaded, or processing without a sign of life -> processing, under the next fencing number.

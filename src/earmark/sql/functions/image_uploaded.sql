@@ -5,16 +5,17 @@ SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_has
 #variable_conflict use_column
 DECLARE
     found _private_image := _private_lock_image(image_uploaded.image, image_uploaded.subject);
+    moves boolean := found.state IN ('reserved', 'uploading');
 BEGIN
     PERFORM _private_authorize(NULL);
-    IF found.state IN ('reserved', 'uploading') THEN
-        PERFORM _private_move_image(found, 'uploaded', ttl_seconds, evidence_seconds);
+    IF moves THEN
+        found := _private_move_image(found, 'uploaded', ttl_seconds, evidence_seconds);
     END IF;
     RETURN QUERY SELECT CASE
         WHEN found.image IS NULL THEN 'not_found'
-        WHEN found.state IN ('reserved', 'uploading') THEN 'uploaded'
+        WHEN moves THEN 'uploaded'
         WHEN found.state IN ('uploaded', 'processing', 'completed') THEN 'already_uploaded'
-        ELSE 'over' END, _private_image_document(found.image);
+        ELSE 'over' END, _private_image_document(found);
 END $$;
 COMMENT ON FUNCTION earmark.image_uploaded IS
 'reserved or uploading -> uploaded: the object is there and passed the first look; the caller enqueues its job in the same transaction.

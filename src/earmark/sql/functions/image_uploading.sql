@@ -8,13 +8,14 @@ DECLARE
 BEGIN
     PERFORM _private_authorize(NULL);
     IF found.state = 'reserved' THEN
-        UPDATE _private_image i SET state = 'uploading', updated_at = _private_now() WHERE (i.root, i.image) = (found.root, found.image);
+        UPDATE _private_image i SET state = 'uploading', updated_at = _private_now()
+        WHERE (i.root, i.image) = (found.root, found.image) RETURNING i.* INTO found;
     END IF;
     RETURN QUERY SELECT CASE
         WHEN found.image IS NULL THEN 'not_found'
         WHEN found.state IN ('reserved', 'uploading') THEN 'uploading'
         WHEN found.state IN ('uploaded', 'processing', 'completed') THEN 'already_uploaded'
-        ELSE 'over' END, _private_image_document(found.image);
+        ELSE 'over' END, _private_image_document(found);
 END $$;
 COMMENT ON FUNCTION earmark.image_uploading IS
 'reserved -> uploading: the first byte has come. outcome: uploading, already_uploaded, over (the quota was given back), not_found.';

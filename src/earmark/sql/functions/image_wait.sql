@@ -11,12 +11,13 @@ DECLARE
 BEGIN
     PERFORM _private_authorize(NULL);
     IF current THEN
-        PERFORM _private_move_image(found, 'uploaded', ttl_seconds, evidence_seconds, reason => image_wait.reason);
+        found := _private_move_image(found, 'uploaded', ttl_seconds, evidence_seconds, reason => image_wait.reason);
         IF image_wait.interrupted THEN
-            UPDATE _private_image i SET interrupted = i.interrupted + 1 WHERE (i.root, i.image) = (found.root, found.image);
+            UPDATE _private_image i SET interrupted = i.interrupted + 1
+            WHERE (i.root, i.image) = (found.root, found.image) RETURNING i.* INTO found;
         END IF;
     END IF;
-    RETURN QUERY SELECT CASE WHEN current THEN 'waiting' ELSE 'stale' END, _private_image_document(found.image);
+    RETURN QUERY SELECT CASE WHEN current THEN 'waiting' ELSE 'stale' END, _private_image_document(found);
 END $$;
 COMMENT ON FUNCTION earmark.image_wait IS
 'processing -> uploaded: an attempt failed in a way that may pass, or (only_overdue) its worker gives no sign of life, or (interrupted) its worker is shut down or the store is away, which is no try of the images; the caller enqueues the next one in the same transaction. outcome: waiting, stale.';

@@ -4,7 +4,7 @@ RETURNS SETOF jsonb LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = e
 BEGIN
     PERFORM _private_authorize(images.subject);
     RETURN QUERY
-    SELECT _private_image_document(i.image)
+    SELECT _private_image_document(i)
     FROM _private_image i
     WHERE i.root = (SELECT s.root FROM _private_subject s WHERE s.subject = images.subject) AND i.subject = images.subject
         AND i.state <> 'deleted' AND i.image < coalesce(images.before, 'ffffffff-ffff-ffff-ffff-ffffffffffff')

@@ -6,7 +6,7 @@ SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_has
 BEGIN
     PERFORM _private_authorize(NULL);
     RETURN QUERY
-    SELECT i.change, _private_image_document(i.image)
+    SELECT i.change, _private_image_document(i)
     FROM _private_image i
     WHERE i.root = (SELECT s.root FROM _private_subject s WHERE s.subject = images_changed.subject)
         AND i.subject = images_changed.subject AND i.change > images_changed.after

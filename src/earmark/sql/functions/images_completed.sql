@@ -4,7 +4,7 @@ SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_has
 BEGIN
     PERFORM _private_authorize(NULL);
     RETURN QUERY
-    SELECT _private_image_document(i.image) FROM _private_image i
+    SELECT _private_image_document(i) FROM _private_image i
     WHERE i.image > coalesce(images_completed.after, '00000000-0000-0000-0000-000000000000') AND i.state = 'completed'
     ORDER BY i.image
     LIMIT greatest(least(max_images, 1000), 0);

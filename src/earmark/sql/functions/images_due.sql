@@ -7,7 +7,7 @@ DECLARE
 BEGIN
     PERFORM _private_authorize(NULL);
     RETURN QUERY
-    SELECT _private_image_document(i.image) FROM _private_image i
+    SELECT _private_image_document(i) FROM _private_image i
     WHERE i.due_at BETWEEN coalesce(after_due, '-infinity') AND moment AND (after_due IS NULL OR (i.due_at, i.image) > (after_due, after_image))
     ORDER BY i.due_at, i.image LIMIT max_images;
 END $$;

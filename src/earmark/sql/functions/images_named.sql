@@ -5,7 +5,7 @@ SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_has
 BEGIN
     PERFORM _private_authorize(NULL);
     RETURN QUERY
-    SELECT _private_image_document(i.image), i.remove_objects_at IS NOT NULL
+    SELECT _private_image_document(i), i.remove_objects_at IS NOT NULL
     FROM unnest(images) n (image) JOIN _private_image i ON i.image = n.image;
 END $$;
 COMMENT ON FUNCTION earmark.images_named IS

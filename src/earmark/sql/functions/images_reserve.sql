@@ -57,7 +57,7 @@ BEGIN
         ) n;
     END IF;
     RETURN QUERY SELECT answer.outcome, answer.reservation, answer.replayed, answer.detail,
-        (SELECT jsonb_agg(_private_image_document(i.image) ORDER BY i.item::int) FROM _private_image i
+        (SELECT jsonb_agg(_private_image_document(i) ORDER BY i.item::int) FROM _private_image i
             WHERE i.reservation = answer.reservation);
 END $$;
 COMMENT ON FUNCTION earmark.images_reserve IS

@@ -13,9 +13,9 @@ BEGIN
     ), begun AS (
         UPDATE _private_image i SET removal_began_at = coalesce(i.removal_began_at, CASE WHEN i.state <> 'completed' THEN moment END)
         FROM due d WHERE (i.root, i.image) = (d.root, d.image)
-        RETURNING i.image
+        RETURNING i
     )
-    SELECT _private_image_document(b.image) FROM begun b;
+    SELECT _private_image_document(b.i) FROM begun b;
 END $$;
 COMMENT ON FUNCTION earmark.images_to_remove IS
 'Images whose objects are to be removed from the store now, of completed ones those that their document does not name; a success that comes from then on counts no more. Those that another transaction is about are left for the next call.';

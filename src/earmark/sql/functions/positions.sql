@@ -6,7 +6,7 @@ SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_has
 BEGIN
     PERFORM _private_authorize(NULL);
     RETURN QUERY
-    SELECT s.subject, s.entries, s.changes, p.changes
+    SELECT s.subject, s.entries, _private_newest_change(s.root, s.subject), p.changes
     FROM unnest(positions.subjects) n (subject)
     JOIN _private_subject s ON s.subject = n.subject
     JOIN _private_plan p ON p.plan = s.plan;
