@@ -46,7 +46,7 @@ class Settings(BaseSettings):
     database_url: SecretStr | None = None
     """PostgreSQL 15 or newer; unset: the embedded server under `home`."""
     database_connections: Annotated[int, Field(ge=2, le=1000)] = 8
-    """How many connections to it each process keeps at most; the one that processes images has up to 5 more."""
+    """How many connections to it each process keeps at most; the one that processes images has up to 3 more."""
     storage_url: str | None = None
     """`s3://bucket/prefix` and the like; unset: the local store under `home`."""
     host: str = "127.0.0.1"

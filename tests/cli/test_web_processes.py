@@ -144,4 +144,4 @@ def test_no_process_opens_more_connections_than_it_may(service_of, database, con
     (opened,) = connection.execute(
         "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
     ).fetchone()
-    assert 2 + 2 * 2 < opened <= (2 + 5) + 2 * 2
+    assert 2 + 2 * 2 < opened <= (2 + 3) + 2 * 2

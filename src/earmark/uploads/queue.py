@@ -99,14 +99,15 @@ def grant_queue(connection: psycopg.Connection[Any], *, service: Sequence[str] =
                 connection.execute(sql.SQL(given).format(what=sql.SQL(what), schema=schema, role=sql.Identifier(role)))
 
 
-def queue_app(conninfo: str, *, max_connections: int = 4) -> procrastinate.App:
+def queue_app(conninfo: str) -> procrastinate.App:
     """The procrastinate application that works on the queue's schema of this database.
 
     Its own connections do not wait for the disk: what a crash takes back of a job's bookkeeping, the rescuer sees to.
     """
     connector = procrastinate.PsycopgConnector(
         conninfo=conninfo,
-        max_size=max_connections,
+        min_size=1,
+        max_size=2,
         kwargs={"options": f"-c search_path={SCHEMA} -c synchronous_commit=off"},
         configure=_commit_each_statement,
         pool_factory=_pool,

@@ -35,7 +35,7 @@ BEGIN
         PERFORM _private_set_parent(configure_subject.subject, parent);
     END IF;
     UPDATE _private_subject s
-    SET plan = coalesce(chosen, s.plan), anchor = coalesce(configure_subject.anchor, s.anchor), changes = s.changes + 1
+    SET plan = coalesce(chosen, s.plan), anchor = coalesce(configure_subject.anchor, s.anchor), changes = 1 + _private_newest_change(s.root, s.subject)
     WHERE s.subject = configure_subject.subject
     RETURNING s.root, s.plan INTO owner;
 
