@@ -4,12 +4,14 @@ import signal
 import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from urllib.parse import urlsplit
 
 import httpx
 import psutil
 import pytest
 
+from earmark.cli.token import local_token
 from fixtures.life import put
 from fixtures.pictures import picture
 
@@ -145,3 +147,33 @@ def test_no_process_opens_more_connections_than_it_may(service_of, database, con
         "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
     ).fetchone()
     assert 2 + 2 * 2 < opened <= (2 + 3) + 2 * 2
+
+
+def test_a_lock_that_somebody_keeps_holds_up_only_its_subject(service_of, database, connection):
+    """An application's long transaction, or a session that somebody forgot, must not take all connections."""
+    service = service_of(workers=1, database_url=database, database_connections=2).start()
+
+    def reserve(subject: str) -> httpx.Response:
+        token = local_token(service.home, subject, role="authenticated", ttl=timedelta(hours=1))
+        with service.client(token) as client:
+            return client.post("/api/images/preupload", json=DESCRIBED)
+
+    assert {reserve(who).status_code for who in ("alice", "bob")} == {201}
+    with ThreadPoolExecutor(8) as pool:
+        with connection.transaction():
+            connection.execute("SELECT FROM earmark._private_subject WHERE subject = 'alice' FOR NO KEY UPDATE")
+            blocked = [pool.submit(reserve, "alice") for _ in range(2)]
+            service.wait_until(lambda: waiting_for_locks(connection) == 2)
+            assert reserve("bob").status_code == 201, "he waited for a connection until they had given up"
+            for answer in blocked:
+                refused = answer.result()
+                assert (refused.status_code, refused.json()["type"]) == (503, "/problems/books-locked")
+                assert refused.headers["Retry-After"]
+        assert reserve("alice").status_code == 201
+
+
+def waiting_for_locks(connection) -> int:
+    (waiting,) = connection.execute(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    ).fetchone()
+    return waiting

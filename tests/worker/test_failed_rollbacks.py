@@ -5,9 +5,11 @@ import logging
 
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 
 from earmark.model import Cause
 from earmark.uploads import failed_rollbacks
+from earmark.uploads.model import File
 from earmark.uploads.recovery import sweep
 from earmark.uploads.status import read_status
 from earmark.worker.duties import Duty, run_duties
@@ -213,3 +215,43 @@ def test_status_tells_queue_workers_and_duties(flow_of, connection):
     assert shown.overdue_holds.count == 0
     assert {name: run.is_failing for name, run in shown.duties.items()} == {"sweep": False, "prune": True}
     assert shown.duties["prune"].error == "OSError: no disk"
+
+
+def test_a_lock_that_somebody_keeps_holds_up_only_its_own(flow_of, database, eventually, connection):
+    """The others' are tried again meanwhile; his ends when the lock is gone, however often it was tried."""
+
+    async def run():
+        async with flow_of(url=make_conninfo(database, options="-c lock_timeout=20ms")) as flow:
+            files = [File("a.jpg", "image/jpeg", 9)]
+            images = [(await flow.uploads.reserve(who, files)).uploads[0].image for who in ("alice", "bob")]
+            kept = flow.uploads.failed_rollbacks
+
+            lock = "SELECT FROM earmark._private_subject WHERE subject = %s FOR NO KEY UPDATE"
+            with connection.transaction():
+                connection.execute(lock, ("alice",))
+                with connection.transaction(force_rollback=True):
+                    connection.execute(lock, ("bob",))
+                    for image in images:
+                        with pytest.raises(psycopg.errors.LockNotAvailable):
+                            await flow.uploads.cancel(image.image, subject=image.subject)
+
+                async def only_hers_is_left():
+                    return len(kept) == 1 and await flow.state(images[1]) == "cancelled"
+
+                await eventually(only_hers_is_left)
+                (hers,) = kept._kept.values()
+
+                async def tried_often():
+                    return hers.attempts > failed_rollbacks.MAX_ATTEMPTS
+
+                await eventually(tried_often)
+                assert len(kept) == 1
+
+            async def all_ended():
+                return not len(kept)
+
+            await eventually(all_ended)
+            assert await flow.state(images[0]) == "cancelled"
+            await kept.aclose()
+
+    asyncio.run(run())

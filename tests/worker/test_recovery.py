@@ -4,10 +4,11 @@ import asyncio
 from datetime import timedelta
 
 import pytest
+from psycopg.conninfo import make_conninfo
 
 from earmark.model import Cause
 from earmark.uploads import _calls, recovery
-from earmark.uploads.model import State
+from earmark.uploads.model import File, State
 from earmark.uploads.recovery import STORE_FAILURES_MAX, recover, remove_objects, sweep
 from earmark.uploads.storage import StorageUnavailable
 from earmark.worker.duties import Duty, run_duties
@@ -564,5 +565,27 @@ def test_an_image_that_is_deleted_while_leftovers_are_removed_loses_its_own_obje
                 await _calls.removed(connection, [listed.image])
             assert (await sweep(flow.uploads)).removed == 1
             assert [stored async for stored in flow.storage.list()] == []
+
+    asyncio.run(run())
+
+
+def test_a_lock_that_somebody_keeps_holds_up_only_its_subject(flow_of, clock, database, connection, caplog):
+    async def run():
+        impatient = make_conninfo(database, options="-c lock_timeout=50ms")
+        async with flow_of(url=impatient) as flow:
+            files = [File("a.jpg", "image/jpeg", 9)]
+            images = [
+                (await flow.uploads.reserve(subject, files)).uploads[0].image for subject in ("alice", "bob", "carol")
+            ]
+            clock.advance(UPLOAD_TTL)
+            with connection.transaction():
+                connection.execute("SELECT FROM earmark._private_subject WHERE subject = 'bob' FOR NO KEY UPDATE")
+                done, failed = await recover(flow.uploads)
+            assert (dict(done), dict(failed)) == ({"expired": 2}, {"LockNotAvailable": 1})
+            assert [await flow.state(image) for image in images] == ["expired", "reserved", "expired"]
+            assert [record.image for record in caplog.records if record.msg == "recovery_postponed"] == [
+                str(images[1].image)
+            ]
+            assert [dict(found) for found in await recover(flow.uploads)] == [{"expired": 1}, {}]
 
     asyncio.run(run())

@@ -34,6 +34,11 @@ from earmark.worker.job_loop import run_jobs
 from earmark.worker.sweeper import abort_forgotten_parts_once, sweep_once
 
 ABANDONED_INTERVAL_SECONDS = 60.0
+CONNECTION_SECONDS = 10
+"""How long a call waits for one of the pool's connections."""
+LOCK_SECONDS = 5
+"""How long it waits for a lock, unless the database or the role has a `lock_timeout` of its own."""
+_LOCK_TIMEOUT = "SELECT set_config('lock_timeout', %s, false) WHERE current_setting('lock_timeout') = '0'"
 
 
 @asynccontextmanager
@@ -51,7 +56,7 @@ async def open_services(settings: Settings, database_url: str) -> AsyncIterator[
         max_size=settings.database_connections,
         open=False,
         kwargs={"autocommit": True},
-        timeout=10,
+        timeout=CONNECTION_SECONDS,
         configure=_configure,
     )
     async with open_sign_in(settings) as sign_in, pool:
@@ -77,9 +82,14 @@ async def open_services(settings: Settings, database_url: str) -> AsyncIterator[
 
 
 async def _configure(connection: Connection) -> None:
-    """With the parser of JSON that is here for the API anyhow: every answer of the ledger carries some."""
+    """With the parser of JSON that is here for the API anyhow: every answer of the ledger carries some.
+
+    Whoever waits for a lock that somebody keeps gives up before those do who wait for his connection: one subject's
+    lock is not to hold up the others.
+    """
     set_json_loads(msgspec.json.decode, connection)
     await read_committed(connection)
+    await connection.execute(_LOCK_TIMEOUT, (f"{LOCK_SECONDS}s",))
 
 
 async def run_worker(services: Services, processor: Processor, keep_database: Callable[[], None] | None = None) -> None:

@@ -84,6 +84,17 @@ class DatabaseUnavailable(EarmarkError):  # noqa: N818 - named for what is wrong
     remedy = "Try again after `Retry-After`, with the same Idempotency-Key."
 
 
+class BooksLocked(EarmarkError):  # noqa: N818 - named for what is wrong
+    """Another transaction keeps the books of this subject locked; nothing was changed, and others are served."""
+
+    status = 503
+    slug = "books-locked"
+    remedy = (
+        "Try again after `Retry-After`, with the same Idempotency-Key. Where it goes on, the operator looks for a "
+        "transaction that was left open."
+    )
+
+
 class DatabaseFull(EarmarkError):  # noqa: N818 - named for what is wrong
     """The disk of the database is full; nothing was changed, and what is held comes back once there is room."""
 
@@ -195,6 +206,9 @@ def _of_the_protocol(error: HTTPException) -> Problem:
 def _without_database(error: Exception) -> Problem:
     if isinstance(error, psycopg.errors.DiskFull):
         return _unavailable(DatabaseFull.slug, "The database's disk is full; nothing was changed. Try again later.")
+    if isinstance(error, psycopg.errors.LockNotAvailable):
+        told = "Another transaction kept these books locked for too long; nothing was changed. Try again."
+        return _unavailable(BooksLocked.slug, told)
     return _unavailable(DatabaseUnavailable.slug, "The database cannot be reached right now; try again.")
 
 

@@ -123,7 +123,7 @@ class FailedRollbacks:
             outcome = (await failed.again()).outcome
         except UNREACHABLE as error:
             failed.error = _text(error)
-            return False
+            return isinstance(error, psycopg.errors.LockNotAvailable)  # that is about these books alone
         except psycopg.Error as error:  # a row that is broken: the sweeper will set it aside
             failed.error = _text(error)
             outcome = None if failed.attempts < MAX_ATTEMPTS else "given_up"

@@ -83,8 +83,9 @@ async def recover(uploads: Uploads) -> tuple[Counter[str], Counter[str]]:
                 done[await _recover_one(uploads, image)] += 1
                 if image.state in _NOT_ARRIVED:
                     silences.clear()
-            except StorageError as error:  # the store does not answer: no evidence either way, so wait for it
-                silences.append(error)
+            except (StorageError, psycopg.errors.LockNotAvailable) as error:
+                # No evidence either way, as the store does not answer; or his books are locked. The others' are not.
+                silences += [error] if isinstance(error, StorageError) else []
                 failed[type(error).__name__] += 1
                 _logger.warning("recovery_postponed", extra={"image": str(image.image), "error": str(error)})
             except UNREACHABLE:
