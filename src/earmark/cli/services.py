@@ -36,8 +36,9 @@ from earmark.worker.sweeper import abort_forgotten_parts_once, sweep_once
 ABANDONED_INTERVAL_SECONDS = 60.0
 CONNECTION_SECONDS = 10
 """How long a call waits for one of the pool's connections."""
-LOCK_SECONDS = 5
-"""How long it waits for a lock, unless the database or the role has a `lock_timeout` of its own."""
+LOCK_SECONDS = 4
+"""How long it waits for a lock, unless the database or the role has a `lock_timeout` of its own; whoever is not the
+first to wait does so twice, for his turn and for the lock."""
 _LOCK_TIMEOUT = "SELECT set_config('lock_timeout', %s, false) WHERE current_setting('lock_timeout') = '0'"
 
 
