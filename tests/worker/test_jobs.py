@@ -10,8 +10,10 @@ from functools import partial
 from io import BytesIO
 from pathlib import Path
 
+import psycopg
 import pytest
 from PIL import Image as Picture
+from psycopg.conninfo import make_conninfo
 
 from earmark.config import Settings
 from earmark.errors import AlreadySettled, SchemaMismatch, ValidationFailed
@@ -543,5 +545,61 @@ def test_a_file_that_its_decoder_does_not_get_through_is_refused_at_once(flow_of
                 pool.close()
             assert "too long" in (await flow.uploads.image(image.image)).reason
             assert await flow.used() == (0, 0, 0, 0)
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("trouble", ["the books are locked", "the answer is lost"])
+def test_what_was_made_is_not_made_again_for_want_of_an_answer(flow_of, database, monkeypatch, trouble):
+    """The attempt may have been paid for."""
+    complete, calls = _calls.complete, 0
+    monkeypatch.setattr(job, "RETRY_DELAYS", (0.01,))
+
+    async def run():
+        with psycopg.connect(database) as other:
+
+            async def troubled(*args, **named):
+                nonlocal calls
+                calls += 1
+                if trouble == "the books are locked":
+                    if calls == 1:
+                        other.execute("SELECT FROM earmark._private_subject WHERE subject = 'alice' FOR NO KEY UPDATE")
+                    elif calls == 3:
+                        other.rollback()
+                    return await complete(*args, **named)
+                moved = await complete(*args, **named)
+                if calls < 3:
+                    raise psycopg.OperationalError("server closed the connection unexpectedly")
+                return moved
+
+            monkeypatch.setattr(_calls, "complete", troubled)
+            async with flow_of(url=make_conninfo(database, options="-c lock_timeout=20ms")) as flow:
+                image = await flow.uploaded(JPEG)
+                assert await flow.jobs().run(image.image) == "completed"
+                assert calls == 3
+                assert (await flow.uploads.image(image.image)).attempt == 1
+                assert await flow.used() == (1, 0, len(JPEG), 0)
+
+    asyncio.run(run())
+
+
+def test_an_attempt_that_gets_no_answer_ends_with_its_time(flow_of, monkeypatch):
+    calls = 0
+
+    async def away(*_, **__):
+        nonlocal calls
+        calls += 1
+        raise psycopg.OperationalError("the database is away")
+
+    monkeypatch.setattr(_calls, "complete", away)
+    monkeypatch.setattr(job, "RETRY_DELAYS", (0.01,))
+
+    async def run():
+        async with flow_of(processing_ttl_seconds=1) as flow:
+            image = await flow.uploaded(JPEG)
+            with pytest.raises(psycopg.OperationalError):
+                await flow.jobs().run(image.image)
+            assert calls > 1
+            assert await flow.state(image) == "processing", "its deadline brings it back"
 
     asyncio.run(run())

@@ -7,9 +7,11 @@ every write; a repeated, late or stale job ends without effect.
 import asyncio
 import logging
 import random
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import replace
 from datetime import timedelta
+from itertools import chain, repeat
 from pathlib import Path
 from uuid import UUID
 
@@ -18,7 +20,7 @@ import psycopg
 from earmark.config import Settings
 from earmark.errors import EarmarkError, SchemaMismatch
 from earmark.faults import reached
-from earmark.ledger.retrying import UNREACHABLE
+from earmark.ledger.retrying import RETRY_DELAYS, UNREACHABLE
 from earmark.model import Cause
 from earmark.observing import Operation
 from earmark.uploads import _calls
@@ -210,22 +212,46 @@ class ImageJobs:
             "thumbhash": made.thumbhash,
         }
         reached("outputs_stored")
-        async with self._uploads.pool.connection() as connection:
-            moved = await _calls.complete(
-                connection,
-                image.image,
-                image.attempt,
-                content_type=inspected.content_type,
-                metadata=metadata,
-                outputs=outputs,
-                actual=made.actual,
-            )
+
+        async def complete() -> Transition:
+            async with self._uploads.pool.connection() as connection:
+                return await _calls.complete(
+                    connection,
+                    image.image,
+                    image.attempt,
+                    content_type=inspected.content_type,
+                    metadata=metadata,
+                    outputs=outputs,
+                    actual=made.actual,
+                )
+
+        moved = await self._until_answered(complete)
         reached("completed")
         if moved.outcome == "exceeds_hold":
             raise PermanentFailure("the processor used more than was reserved")
         if moved.outcome in {"stale", "too_late"}:
             await self._uploads.storage.delete([stored.key for stored in outputs.values()])
-        return moved.outcome
+        return "completed" if moved.outcome == "already_completed" else moved.outcome
+
+    async def _until_answered(self, call: Callable[[], Awaitable[Transition]]) -> Transition:
+        """Repeats it while the database is away or somebody keeps the books locked, for as long as an attempt may last.
+
+        What was made may have been dear, and nobody else makes it meanwhile.
+
+        Raises:
+            psycopg.OperationalError: There was no answer in all that time.
+        """
+        clock = asyncio.get_running_loop().time
+        ends = clock() + self._uploads.deadline(State.PROCESSING).ttl_seconds
+        pauses = chain(RETRY_DELAYS, repeat(RETRY_DELAYS[-1]))
+        while True:
+            try:
+                return await call()
+            except UNREACHABLE:
+                pause = next(pauses)
+                if clock() + pause > ends:
+                    raise
+                await asyncio.sleep(pause)
 
     async def _retry_or_end(self, image: Image, error: Exception) -> str:
         _logger.warning(
