@@ -7,7 +7,7 @@ DECLARE
 BEGIN
     subject := claims->>'sub';
     service := coalesce(claims IS NULL OR claims->>'role' IN ('service_role', role), false)
-        AND has_function_privilege(role, 'earmark.commit(jsonb)'::regprocedure, 'EXECUTE');
+        AND has_function_privilege(role, 'earmark.commit(jsonb)', 'EXECUTE');
 END $$;
 COMMENT ON FUNCTION earmark._private_caller IS
 'Who calls. A service: may execute commit, as the roles of `earmark migrate --grant service=` may, and its JWT claims, if there are any, are a service''s too.
