@@ -550,7 +550,7 @@ def test_a_file_that_its_decoder_does_not_get_through_is_refused_at_once(flow_of
 
 
 @pytest.mark.parametrize("trouble", ["the books are locked", "the answer is lost"])
-def test_what_was_made_is_not_made_again_for_want_of_an_answer(flow_of, database, monkeypatch, trouble):
+def test_what_was_made_is_not_made_again_for_want_of_an_answer(flow_of, database, monkeypatch, caplog, trouble):
     """The attempt may have been paid for."""
     complete, calls = _calls.complete, 0
     monkeypatch.setattr(job, "RETRY_DELAYS", (0.01,))
@@ -577,6 +577,7 @@ def test_what_was_made_is_not_made_again_for_want_of_an_answer(flow_of, database
                 image = await flow.uploaded(JPEG)
                 assert await flow.jobs().run(image.image) == "completed"
                 assert calls == 3
+                assert [record.msg for record in caplog.records].count("completion_postponed") == 2
                 assert (await flow.uploads.image(image.image)).attempt == 1
                 assert await flow.used() == (1, 0, len(JPEG), 0)
 

@@ -225,7 +225,7 @@ class ImageJobs:
                     actual=made.actual,
                 )
 
-        moved = await self._until_answered(complete)
+        moved = await self._until_answered(image.image, complete)
         reached("completed")
         if moved.outcome == "exceeds_hold":
             raise PermanentFailure("the processor used more than was reserved")
@@ -233,7 +233,7 @@ class ImageJobs:
             await self._uploads.storage.delete([stored.key for stored in outputs.values()])
         return "completed" if moved.outcome == "already_completed" else moved.outcome
 
-    async def _until_answered(self, call: Callable[[], Awaitable[Transition]]) -> Transition:
+    async def _until_answered(self, image_id: UUID, call: Callable[[], Awaitable[Transition]]) -> Transition:
         """Repeats it while the database is away or somebody keeps the books locked, for as long as an attempt may last.
 
         What was made may have been dear, and nobody else makes it meanwhile.
@@ -247,10 +247,11 @@ class ImageJobs:
         while True:
             try:
                 return await call()
-            except UNREACHABLE:
+            except UNREACHABLE as error:
                 pause = next(pauses)
                 if clock() + pause > ends:
                     raise
+                _logger.warning("completion_postponed", extra={"image": str(image_id), "error": type(error).__name__})
                 await asyncio.sleep(pause)
 
     async def _retry_or_end(self, image: Image, error: Exception) -> str:

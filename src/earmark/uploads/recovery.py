@@ -62,30 +62,50 @@ async def sweep(uploads: Uploads) -> SweepReport:
     return SweepReport(images, len(expired), removed, failed + kept)
 
 
+@dataclass
+class _OutOfReach:
+    """What a sweep found out of reach, and does not wait for again: a store, and the locks that somebody keeps."""
+
+    silences: list[StorageError] = field(default_factory=list)
+    locked: dict[str, psycopg.errors.LockNotAvailable] = field(default_factory=dict)
+
+    def what_is(self, image: Image) -> Exception | None:
+        """What the image would wait for in vain."""
+        if image.state in _NOT_ARRIVED and len(self.silences) >= STORE_FAILURES_MAX:
+            return self.silences[-1]
+        return self.locked.get(image.subject)
+
+    def note(self, image: Image, error: StorageError | psycopg.errors.LockNotAvailable) -> None:
+        if isinstance(error, StorageError):  # no evidence either way
+            self.silences.append(error)
+        else:
+            self.locked[image.subject] = error
+
+
 async def recover(uploads: Uploads) -> tuple[Counter[str], Counter[str]]:
     """Looks after all overdue images; what became of them, and what could not be dealt with.
 
-    A store that has not answered a few times in a row is not asked about the others.
+    A store that has not answered a few times in a row is not asked about the others, and a subject's lock that was not
+    to be had is not waited for again.
     """
     done: Counter[str] = Counter()
     failed: Counter[str] = Counter()
-    silences: list[StorageError] = []
+    out_of_reach = _OutOfReach()
     last: Image | None = None
     while True:
         async with uploads.pool.connection() as connection:
             overdue = await _calls.due(connection, BATCH, after=last)
         for image in overdue:
             last = image
-            if image.state in _NOT_ARRIVED and len(silences) >= STORE_FAILURES_MAX:
-                failed[type(silences[-1]).__name__] += 1
+            if (missing := out_of_reach.what_is(image)) is not None:
+                failed[type(missing).__name__] += 1
                 continue
             try:
                 done[await _recover_one(uploads, image)] += 1
                 if image.state in _NOT_ARRIVED:
-                    silences.clear()
+                    out_of_reach.silences.clear()
             except (StorageError, psycopg.errors.LockNotAvailable) as error:
-                # No evidence either way, as the store does not answer; or his books are locked. The others' are not.
-                silences += [error] if isinstance(error, StorageError) else []
+                out_of_reach.note(image, error)
                 failed[type(error).__name__] += 1
                 _logger.warning("recovery_postponed", extra={"image": str(image.image), "error": str(error)})
             except UNREACHABLE:
