@@ -21,8 +21,9 @@ from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from earmark.cli.terminal import safe_text
-from earmark.cli.upload import UploadOptions, upload, upload_folder
+from earmark.cli.upload import upload
 from earmark.cli.upload_files import find_files
+from earmark.cli.upload_folder import UploadOptions, upload_folder
 from earmark.cli.upload_report import UploadReport, print_report, shortened
 
 CASES = Path(__file__).parents[2].parent / "shared/cases"

@@ -22,7 +22,6 @@ from earmark.cli import quota
 from earmark.cli.adopt import adopt
 from earmark.cli.database import Database, bring_up_to_date, database
 from earmark.cli.json_output import print_json
-from earmark.cli.logs import configure_logs
 from earmark.cli.quota import Home, Json, Subject, settings_of
 from earmark.cli.reconcile import reconcile
 from earmark.cli.status import status
@@ -84,6 +83,8 @@ def run_service(
     ] = None,
 ) -> None:
     """Run API, page and worker."""
+    from earmark.cli.logs import configure_logs  # noqa: PLC0415 - the other commands start faster without the service
+
     settings = settings_of(home, host=host, port=port, workers=workers)
     configure_logs(settings.log_format)
     with ExitStack() as opened:
@@ -91,7 +92,7 @@ def run_service(
             # Before anything is imported that counts: the library looks for it then.
             folder = opened.enter_context(tempfile.TemporaryDirectory(prefix="earmark-metrics-"))
             os.environ.setdefault("PROMETHEUS_MULTIPROC_DIR", folder)
-        from earmark.cli.serve import serve  # noqa: PLC0415 - the other commands start faster without the service
+        from earmark.cli.serve import serve  # noqa: PLC0415
         from earmark.cli.web_server import run  # noqa: PLC0415
 
         listener = opened.enter_context(_listening(settings.host, settings.port, "Give another --port or --host."))
@@ -102,8 +103,9 @@ def run_service(
 @app.command("worker")
 def run_worker_alone(*, home: Home = None) -> None:
     """Process images and look after what is overdue, without the API."""
+    from earmark.cli.logs import configure_logs  # noqa: PLC0415 - see serve
     from earmark.cli.serve import until_signalled, work  # noqa: PLC0415
-    from earmark.cli.services import open_services  # noqa: PLC0415 - see serve
+    from earmark.cli.services import open_services  # noqa: PLC0415
     from earmark.uploads.processing import load_processor  # noqa: PLC0415
 
     settings = settings_of(home)
@@ -173,7 +175,8 @@ def print_token(
 @app.command()
 def sweep(*, home: Home = None, as_json: Json = False) -> None:
     """Give back every overdue hold, now."""
-    from earmark.cli.services import open_services  # noqa: PLC0415 - see serve
+    from earmark.cli.logs import configure_logs  # noqa: PLC0415 - see serve
+    from earmark.cli.services import open_services  # noqa: PLC0415
     from earmark.uploads.recovery import SweepReport  # noqa: PLC0415
     from earmark.uploads.recovery import sweep as sweep_all  # noqa: PLC0415
 

@@ -11,7 +11,6 @@ import typer
 
 from earmark.cli.database import database
 from earmark.cli.json_output import plain
-from earmark.cli.logs import configure_logs
 from earmark.cli.quota import DRIFT_FOUND, Home, Json, settings_of
 from earmark.cli.terminal import print_lines
 from earmark.config import Settings
@@ -53,6 +52,8 @@ def reconcile(
     Where most of the oldest images lack their objects, or most objects their images, the store or the database may be
     the wrong one: nothing is repaired without --force.
     """
+    from earmark.cli.logs import configure_logs  # noqa: PLC0415 - the other commands start faster without it
+
     settings = settings_of(home)
     configure_logs(settings.log_format)
     with database(settings) as found:
