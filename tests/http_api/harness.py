@@ -20,7 +20,7 @@ from earmark.ledger import AsyncLedger
 from earmark.uploads import _calls
 from earmark.uploads.flow import Uploads
 from earmark.uploads.model import StoredOutput
-from earmark.uploads.queue import queue_app
+from earmark.uploads.queue_app import queue_app
 from earmark.uploads.storage import LocalStorage
 from fixtures.pictures import picture
 

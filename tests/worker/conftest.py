@@ -17,7 +17,7 @@ from earmark.uploads.job import ImageJobs
 from earmark.uploads.model import File, Image
 from earmark.uploads.process_pool import ImagePool
 from earmark.uploads.processing import Processor, make_thumbnail
-from earmark.uploads.queue import queue_app
+from earmark.uploads.queue_app import queue_app
 from earmark.uploads.storage import LocalStorage, Storage
 
 

@@ -10,7 +10,6 @@ import httpx
 import msgspec
 from prometheus_client import disable_created_metrics
 from psycopg.types.json import set_json_loads
-from psycopg_pool import AsyncConnectionPool
 
 from earmark import faults, metrics, tracing
 from earmark.cli.token import open_sign_in, secret_of
@@ -19,13 +18,14 @@ from earmark.http_api.answers import Answers, Connection
 from earmark.http_api.services import Services
 from earmark.ledger import AsyncLedger
 from earmark.ledger.isolation import read_committed
+from earmark.ledger.own_pool import CancellablePool
 from earmark.uploads.flow import Uploads
 from earmark.uploads.inspection import check_allowed_types
 from earmark.uploads.job import ImageJobs
 from earmark.uploads.outside import TIMEOUT_SECONDS, Jobs, ProcessorJobs, QStashJobs
 from earmark.uploads.process_pool import ImagePool
 from earmark.uploads.processing import Processor, load_processor
-from earmark.uploads.queue import queue_app
+from earmark.uploads.queue_app import queue_app
 from earmark.uploads.storage import LocalStorage, open_storage
 from earmark.worker import bookkeeper, job_rescuer, pruner, sweeper
 from earmark.worker.bookkeeper import tally_once, verify_when_due
@@ -51,7 +51,7 @@ async def open_services(settings: Settings, database_url: str) -> AsyncIterator[
     metrics.count_operations()
     tracing.export_where_configured()
     secret = secret_of(settings)
-    pool = AsyncConnectionPool(
+    pool = CancellablePool(
         database_url,
         min_size=2,
         max_size=settings.database_connections,

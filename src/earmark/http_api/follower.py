@@ -30,7 +30,8 @@ class Watch:
     async def moved(self, timeout_seconds: float) -> bool:
         """Waits until something may have moved since the last call; False when the time is up first."""
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._moved.wait(), timeout_seconds)
+            async with asyncio.timeout(timeout_seconds):  # `wait_for` may forget a cancellation: see CancellablePool
+                await self._moved.wait()
         moved = self._moved.is_set()
         self._moved.clear()
         return moved
@@ -89,7 +90,8 @@ class Follower:
                 pause = POLL_SECONDS_WHEN_UNREACHABLE
                 _logger.exception("events_delayed")
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), pause)
+                async with asyncio.timeout(pause):
+                    await self._stopping.wait()
                 break
         for watches in self._watches.values():
             for watch in watches:

@@ -3,17 +3,36 @@
 Two processes on one connection read each other's answers, and Celery and `gunicorn --preload` fork with an open ledger.
 """
 
+import asyncio
 import os
 from collections.abc import Mapping
 from typing import Any
 from weakref import WeakSet
 
-from psycopg import Connection
+from psycopg import AsyncConnection, Connection
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
 from earmark.ledger.isolation import read_committed, read_committed_sync
 
 _SETTINGS: Mapping[str, Any] = {"min_size": 1, "open": False, "kwargs": {"autocommit": True}}
+
+
+class CancellablePool(AsyncConnectionPool):
+    """A pool which a cancelled task leaves, even where it gets its connection in the same moment.
+
+    It waits by `asyncio.wait_for`, which until Python 3.12 forgets such a cancellation (CPython issue 86296): whoever
+    ends a task then waits for it for ever.
+    """
+
+    async def getconn(self, timeout: float | None = None) -> AsyncConnection[Any]:  # noqa: ASYNC109 - the base class's
+        """A connection, as the base class says."""
+        task = asyncio.current_task()
+        before = task.cancelling() if task else 0
+        connection = await super().getconn(timeout)
+        if task and task.cancelling() > before:
+            await self.putconn(connection)
+            raise asyncio.CancelledError
+        return connection
 
 
 class OwnPool(ConnectionPool):
@@ -40,7 +59,7 @@ class OwnPool(ConnectionPool):
         self._opens_at_use = opens_at_use
 
 
-class AsyncOwnPool(AsyncConnectionPool):
+class AsyncOwnPool(CancellablePool):
     """The same for asyncio; a forked process has another event loop, in which the ledger is to be opened again."""
 
     def __init__(self, database: str, *, max_connections: int) -> None:

@@ -9,10 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-import procrastinate
 import psycopg
 from psycopg import AsyncConnection, sql
-from psycopg_pool import AsyncConnectionPool
 
 QUEUE = "images"
 TASK = "earmark.process_image"
@@ -71,9 +69,11 @@ def migrate_queue(connection: psycopg.Connection[Any]) -> bool:
         exists = connection.execute(f"SELECT to_regclass('{SCHEMA}.procrastinate_jobs') IS NOT NULL").fetchone()
         if exists == (True,):
             return False
+        from procrastinate.schema import SchemaManager  # noqa: PLC0415 - commands start faster without it
+
         connection.execute(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
         connection.execute(f"SET LOCAL search_path = {SCHEMA}")
-        schema: Any = procrastinate.schema.SchemaManager.get_schema()
+        schema: Any = SchemaManager.get_schema()
         connection.execute(schema)
         return True
 
@@ -97,40 +97,6 @@ def grant_queue(connection: psycopg.Connection[Any], *, service: Sequence[str] =
                 "EXECUTE ON ALL FUNCTIONS IN SCHEMA",
             ):
                 connection.execute(sql.SQL(given).format(what=sql.SQL(what), schema=schema, role=sql.Identifier(role)))
-
-
-def queue_app(conninfo: str) -> procrastinate.App:
-    """The procrastinate application that works on the queue's schema of this database.
-
-    Its own connections do not wait for the disk: what a crash takes back of a job's bookkeeping, the rescuer sees to.
-    """
-    connector = procrastinate.PsycopgConnector(
-        conninfo=conninfo,
-        min_size=1,
-        max_size=2,
-        kwargs={"options": f"-c search_path={SCHEMA} -c synchronous_commit=off"},
-        configure=_commit_each_statement,
-        pool_factory=_pool,
-    )
-    return procrastinate.App(connector=connector)
-
-
-async def _commit_each_statement(connection: AsyncConnection[Any]) -> None:
-    await connection.set_autocommit(True)
-
-
-def _pool(**settings: Any) -> AsyncConnectionPool[AsyncConnection[Any]]:
-    return AsyncConnectionPool(**{**settings, "check": _refuse_closed})
-
-
-async def _refuse_closed(connection: AsyncConnection[Any]) -> None:
-    """Notices that the server has closed it, without the trip to the server that procrastinate would make.
-
-    Raises:
-        psycopg.OperationalError: It has.
-    """
-    for _ in ("its last words", "the end"):
-        connection.pgconn.consume_input()
 
 
 async def enqueue(connection: AsyncConnection[Any], image: UUID, *, delay_seconds: float = 0) -> None:

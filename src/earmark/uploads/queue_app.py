@@ -1,0 +1,60 @@
+"""The procrastinate application that works on the queue; apart, so that a command which works on none starts sooner."""
+
+import asyncio
+from collections.abc import Iterable
+from typing import Any
+
+import procrastinate
+from procrastinate.connector import Notify
+from psycopg import AsyncConnection
+from psycopg_pool import AsyncConnectionPool
+
+from earmark.ledger.own_pool import CancellablePool
+from earmark.uploads.queue import SCHEMA
+
+
+def queue_app(conninfo: str) -> procrastinate.App:
+    """The application that works on the queue's schema of this database.
+
+    Its own connections do not wait for the disk: what a crash takes back of a job's bookkeeping, the rescuer sees to.
+    """
+    connector = _Connector(
+        conninfo=conninfo,
+        min_size=1,
+        max_size=2,
+        kwargs={"options": f"-c search_path={SCHEMA} -c synchronous_commit=off"},
+        configure=_commit_each_statement,
+        pool_factory=_pool,
+    )
+    return procrastinate.App(connector=connector)
+
+
+class _Connector(procrastinate.PsycopgConnector):
+    async def listen_notify(self, on_notification: Notify, channels: Iterable[str]) -> None:
+        """Calls back for each job that was added, until cancelled: asked again where it is lost, as in the pools."""
+        listening = asyncio.create_task(super().listen_notify(on_notification, channels))
+        try:
+            await asyncio.wait({listening})
+        finally:
+            while not listening.done():
+                listening.cancel()
+                await asyncio.wait({listening}, timeout=1)
+        listening.result()
+
+
+async def _commit_each_statement(connection: AsyncConnection[Any]) -> None:
+    await connection.set_autocommit(True)
+
+
+def _pool(**settings: Any) -> AsyncConnectionPool[AsyncConnection[Any]]:
+    return CancellablePool(**{**settings, "check": _refuse_closed})
+
+
+async def _refuse_closed(connection: AsyncConnection[Any]) -> None:
+    """Notices that the server has closed it, without the trip to the server that procrastinate would make.
+
+    Raises:
+        psycopg.OperationalError: It has.
+    """
+    for _ in ("its last words", "the end"):
+        connection.pgconn.consume_input()
