@@ -481,6 +481,12 @@ def test_a_database_that_says_nothing_is_not_waited_for_as_long_as_libpq_would(s
     assert line == "earmark: the database does not answer: connection timeout expired"
 
 
+def test_a_database_that_takes_no_changes(service):
+    standby = make_conninfo(running_url(service.home), options="-c default_transaction_read_only=on")
+    line = one_line(earmark(service, "plan", "free", "--quota", "images=5", EARMARK_DATABASE_URL=standby), 1)
+    assert line.startswith("earmark: the database takes no changes now: cannot execute ")
+
+
 @pytest.mark.parametrize("command", [["usage", "alice"], ["serve", "--port", "0"], ["migrate"], ["status"]])
 def test_a_role_without_rights_learns_how_to_get_them(service, command):
     owners = running_url(service.home)

@@ -244,6 +244,13 @@ async def test_members_never_replace_the_standard_ones():
     assert b'"detail":"why"' in response.body
 
 
+async def test_a_database_that_takes_no_changes_is_away():
+    problem = problem_of(psycopg.errors.ReadOnlySqlTransaction("cannot execute UPDATE in a read-only transaction"))
+    assert (problem.status, problem.slug) == (503, "database-unavailable")
+    assert "Retry-After" in problem.headers
+    assert "takes no changes" in problem.detail
+
+
 async def test_a_store_in_trouble_says_nothing_about_itself():
     for error, status in ((StorageFull("/srv/objects is full"), 507), (StorageUnavailable("bucket acme"), 503)):
         problem = problem_of(error)

@@ -14,12 +14,16 @@ from uuid import UUID
 
 import psycopg
 import pytest
-from psycopg_pool import AsyncConnectionPool
+from psycopg.pq import Format
+from psycopg.types.string import StrDumper, TextLoader
+from psycopg_pool import AsyncConnectionPool, AsyncNullConnectionPool
 
 from earmark import AsyncLedger, Cause, Ledger, SchemaMismatch
 from earmark.model import Counted, PlanQuota
 
 SOON = timedelta(hours=1)
+JSONB = psycopg.adapters.types["jsonb"].oid
+JSONB_LOADER = psycopg.adapters.get_loader(JSONB, Format.TEXT)
 FUTURE = datetime(2999, 1, 1, tzinfo=UTC)
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 RESERVE = """SELECT earmark.reserve('[{"subject": "a", "items": {"1": {"images": 1}}}]')"""
@@ -262,29 +266,44 @@ def test_a_failed_call_costs_the_caller_no_more_than_a_savepoint(
     ],
     ids=["rows as dicts", "raw", "client", "server", "prepared"],
 )
+@pytest.mark.parametrize("reads", ["plain values", "its owner's values"])
 @pytest.mark.parametrize("autocommit", [False, True])
 @pytest.mark.parametrize("in_pipeline", [False, True])
 def test_any_kind_of_connection_will_do(
-    database: str, ledger: Ledger, kind: dict[str, Any], autocommit: bool, in_pipeline: bool
+    database: str, ledger: Ledger, kind: dict[str, Any], reads: str, autocommit: bool, in_pipeline: bool
 ) -> None:
     with psycopg.connect(database, autocommit=autocommit) as connection:
         for name, value in kind.items():
             setattr(connection, name, value)
+        if reads != "plain values":  # Django reads jsonb as text, others moments or ids
+            for name in ("jsonb", "timestamptz", "uuid"):
+                connection.adapters.register_loader(name, TextLoader)
+            connection.adapters.register_dumper(str, StrDumper)
         with connection.pipeline() if in_pipeline else nullcontext():
             made = ledger.reserve("a", {"images": 1}, connection=connection)
             assert ledger.usage("a", connection=connection).resources["images"].held == 1
             assert ledger.rollback(made.id, cause=Cause.ADMIN, connection=connection).outcome == "rolled_back"
-            assert [entry.kind for entry in ledger.history("a", connection=connection)] == ["rollback", "reserve"]
+            told = ledger.history("a", connection=connection)
+            assert [(entry.kind, entry.reservation) for entry in told] == [("rollback", made.id), ("reserve", made.id)]
+            assert isinstance(told[0].at, datetime)
+            assert ledger.explain("a", connection=connection).levels[0].plan == "pro"
+            assert not ledger.reserve("a", {"images": 10**6}, connection=connection)
+        assert (connection.adapters.get_loader(JSONB, Format.TEXT) is JSONB_LOADER) == (reads == "plain values")
     assert len(ledger.history("a")) == 2
 
 
-def test_a_raw_cursors_connection_will_do_for_asyncio(database: str) -> None:
+@pytest.mark.parametrize("kind", [AsyncConnectionPool, AsyncNullConnectionPool])
+def test_any_kind_of_pool_will_do_for_asyncio(database: str, kind: type[AsyncConnectionPool]) -> None:
+    async def as_text(connection: psycopg.AsyncConnection[Any]) -> None:
+        connection.adapters.register_loader("jsonb", TextLoader)
+
     async def use() -> None:
-        kind = psycopg.AsyncRawCursor
-        async with AsyncConnectionPool(database, min_size=1, kwargs={"cursor_factory": kind}, open=False) as pool:
+        settings = {"cursor_factory": psycopg.AsyncRawCursor, "autocommit": True}
+        async with kind(database, kwargs=settings, configure=as_text, open=False) as pool:
             ledger = AsyncLedger(pool)
+            assert len(await asyncio.gather(*(ledger.usage(name) for name in "abc"))) == 3
             made = await ledger.reserve("a", {"images": 1})
             async with pool.connection() as connection:
                 assert (await ledger.commit(made.id, connection=connection)).outcome == "committed"
 
-    asyncio.run(use())
+    asyncio.run(asyncio.wait_for(use(), 60))

@@ -2,13 +2,25 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from datetime import timedelta
 from typing import Any
 
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 
-from earmark import AlreadySettled, AsyncLedger, AsyncReservation, Cause, Ledger, QuotaExceeded, Reservation
+from earmark import (
+    AlreadySettled,
+    AsyncLedger,
+    AsyncReservation,
+    Cause,
+    InvalidRequest,
+    Ledger,
+    QuotaExceeded,
+    Reservation,
+)
+from earmark.access import grant
 
 
 class NotAnImage(Exception):  # noqa: N818 - an example of a user's own
@@ -226,6 +238,88 @@ def test_what_was_given_back_inside_needs_no_payment(ledger: Ledger) -> None:
         reservation.rollback(items=["2"])
     with ledger.reserve("a", {"images": 1}) as reservation:
         reservation.rollback()
+    assert figures(ledger) == (0, 0)
+
+
+def test_a_rollback_whose_answer_was_lost_counts_as_the_blocks_own(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    run, lost = ledger._transport.run, []
+
+    def lose(call: Any, connection: Any = None) -> Any:
+        answer = run(call, connection)
+        if getattr(call, "verb", "") == "rollback" and not lost:
+            lost.append(answer)
+            raise psycopg.OperationalError("server closed the connection unexpectedly")
+        return answer
+
+    monkeypatch.setattr(ledger._transport, "run", lose)
+    with (
+        caplog.at_level("INFO", "earmark.rollback"),
+        ledger.reserve("a", items={"1": {"images": 1}, "2": {"images": 1}}) as reservation,
+    ):
+        reservation.rollback(items=["1"])
+    assert figures(ledger) == (1, 0)
+    told = [vars(record) for record in caplog.records if record.name == "earmark.rollback"]
+    assert [(one["message"], one["item"]) for one in told] == [("rollback", "1")]
+
+
+def test_a_cause_that_is_none_is_refused_before_anything_is_taken(ledger: Ledger) -> None:
+    with pytest.raises(InvalidRequest, match="on_error must be one of"):
+        ledger.reserve("a", {"images": 1}, on_error="typo")  # type: ignore[arg-type]
+    assert figures(ledger) == (0, 0)
+
+
+@pytest.mark.parametrize("is_minded", [True, False])
+def test_a_rollback_that_was_refused_is_made_good_at_the_end(runner: Sync, ledger: Ledger, is_minded: bool) -> None:
+    def block(reservation: Reservation) -> None:
+        with pytest.raises(InvalidRequest, match="reason") if not is_minded else nullcontext():
+            reservation.rollback(Cause.PROCESSING_FAILED, reason="x" * 501)
+
+    with pytest.raises(InvalidRequest, match="reason") if is_minded else nullcontext():
+        runner.run(block)
+    assert figures(ledger) == (0, 0)
+
+
+def fail_after(trouble: Callable[[], None]) -> None:
+    trouble()
+    raise ZeroDivisionError
+
+
+@pytest.mark.parametrize("trouble", ["REVOKE EXECUTE ON FUNCTION earmark.rollback FROM worker",
+                                     "ALTER FUNCTION earmark.rollback RENAME TO gone"])  # fmt: skip
+def test_the_blocks_own_error_is_heard_whatever_its_rollback_meets(
+    database: str, ledger: Ledger, connection: psycopg.Connection, caplog: pytest.LogCaptureFixture, trouble: str
+) -> None:
+    connection.execute("CREATE ROLE worker")
+    try:
+        grant(connection, service=["worker"])
+        with Ledger(make_conninfo(database, options="-c role=worker")) as theirs:
+            reservation = theirs.reserve("a", {"images": 1})
+            with pytest.raises(ZeroDivisionError) as caught, reservation:
+                fail_after(lambda: connection.execute(trouble))  # type: ignore[arg-type,return-value]
+    finally:
+        connection.execute("DROP OWNED BY worker")
+        connection.execute("DROP ROLE worker")
+    assert "could not be rolled back" in caught.value.__notes__[0]
+    assert "rollback_failed" in [record.message for record in caplog.records]
+    assert figures(ledger) == (0, 1)
+
+
+def test_a_database_that_takes_no_changes_for_a_moment_is_waited_for(
+    database: str, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a failover, or where a provider guards a full disk."""
+    with Ledger(database, max_connections=1) as theirs:
+
+        def let_it(word: str) -> None:
+            with theirs._transport._pool.connection() as pooled:
+                pooled.execute(f"SET default_transaction_read_only = {word}")  # type: ignore[call-overload]
+
+        monkeypatch.setattr("earmark.ledger.retrying.time.sleep", lambda _: let_it("off"))
+        reservation = theirs.reserve("a", {"images": 1})
+        with pytest.raises(ZeroDivisionError), reservation:
+            fail_after(lambda: let_it("on"))
     assert figures(ledger) == (0, 0)
 
 

@@ -549,7 +549,7 @@ def test_a_file_that_its_decoder_does_not_get_through_is_refused_at_once(flow_of
     asyncio.run(run())
 
 
-@pytest.mark.parametrize("trouble", ["the books are locked", "the answer is lost"])
+@pytest.mark.parametrize("trouble", ["the books are locked", "the answer is lost", "read-only"])
 def test_what_was_made_is_not_made_again_for_want_of_an_answer(flow_of, database, monkeypatch, caplog, trouble):
     """The attempt may have been paid for."""
     complete, calls = _calls.complete, 0
@@ -567,6 +567,12 @@ def test_what_was_made_is_not_made_again_for_want_of_an_answer(flow_of, database
                     elif calls == 3:
                         other.rollback()
                     return await complete(*args, **named)
+                if trouble == "read-only" and calls < 3:
+                    await args[0].execute("SET default_transaction_read_only = on")
+                    try:
+                        return await complete(*args, **named)
+                    finally:
+                        await args[0].execute("RESET default_transaction_read_only")
                 moved = await complete(*args, **named)
                 if calls < 3:
                     raise psycopg.OperationalError("server closed the connection unexpectedly")

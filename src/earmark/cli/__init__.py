@@ -251,6 +251,10 @@ def run() -> None:
             message = ": ".join([*within, problem["msg"].removeprefix("Value error, ")])
             typer.echo(f"earmark: EARMARK_{named.upper()}: {message}" if named else f"earmark: {message}", err=True)
         sys.exit(2)
+    except psycopg.errors.ReadOnlySqlTransaction as error:
+        told = f"{error.diag.message_primary}. Is it a standby, or its disk full?"
+        typer.echo(f"earmark: the database takes no changes now: {told}", err=True)
+        sys.exit(1)
     except psycopg.OperationalError as error:
         first, *_ = str(error).strip().splitlines() or [type(error).__name__]
         typer.echo(f"earmark: the database does not answer: {first}", err=True)

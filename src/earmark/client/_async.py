@@ -15,6 +15,7 @@ from earmark.client._async_transport import AsyncTransport
 from earmark.client.calls import History
 from earmark.client.problems import ServiceError, read_refusal
 from earmark.errors import NotFound, QuotaExceeded, SchemaMismatch
+from earmark.ledger._parameters import word_of
 from earmark.ledger.rollback_log import log_failed_rollback
 from earmark.model import (
     Adjustment,
@@ -113,12 +114,13 @@ class AsyncClient:
             NotSignedIn: The token is not good.
             ServiceUnavailable: No answer; where quota was taken, it returns at its deadline.
         """
+        cause = Cause(word_of("on_error", Cause, on_error))
         call = calls.reserve(subject, amounts, items, key=key, ttl=ttl)
         try:
             owner, grant = await self._transport.run(call)
         except QuotaExceeded as error:
             owner, grant = read_refusal(error, calls.denied)
-        return AsyncReservation(self, owner, grant, on_error, frozenset(items or ("1",)))
+        return AsyncReservation(self, owner, grant, cause, frozenset(items or ("1",)))
 
     async def commit(
         self,

@@ -52,8 +52,9 @@ class AsyncReservation(Reserved):
     ) -> Settlement:
         """Gives back all that is held, or some items; see `AsyncClient.rollback`."""
         if items is None:
-            self._settles_itself = False
+            self._wanted_back = cause
         settlement = await self._client.rollback(self.id, cause=cause, items=items, subject=self.subject, reason=reason)
+        self._settles_itself = self._settles_itself and items is not None
         self._open -= settlement.items.keys()
         return settlement
 
@@ -68,9 +69,13 @@ class AsyncReservation(Reserved):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if error is not None and self._settles_itself:
+        if not self._settles_itself:
+            return
+        if error is not None:
             await self._roll_back_after(error)
-        elif self._settles_itself and self._open:
+        elif self._wanted_back is not None:  # it failed, and nobody minded: the work is not to be paid for
+            await self.rollback(self._wanted_back)
+        elif self._open:
             await self._commit_the_rest()
 
     async def _commit_the_rest(self) -> None:

@@ -49,8 +49,9 @@ class Reservation(Reserved):
     ) -> Settlement:
         """Gives back all that is held, or some items; see `Client.rollback`."""
         if items is None:
-            self._settles_itself = False
+            self._wanted_back = cause
         settlement = self._client.rollback(self.id, cause=cause, items=items, subject=self.subject, reason=reason)
+        self._settles_itself = self._settles_itself and items is not None
         self._open -= settlement.items.keys()
         return settlement
 
@@ -65,9 +66,13 @@ class Reservation(Reserved):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if error is not None and self._settles_itself:
+        if not self._settles_itself:
+            return
+        if error is not None:
             self._roll_back_after(error)
-        elif self._settles_itself and self._open:
+        elif self._wanted_back is not None:  # it failed, and nobody minded: the work is not to be paid for
+            self.rollback(self._wanted_back)
+        elif self._open:
             self._commit_the_rest()
 
     def _commit_the_rest(self) -> None:

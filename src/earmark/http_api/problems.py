@@ -209,6 +209,8 @@ def _without_database(error: Exception) -> Problem:
     if isinstance(error, psycopg.errors.LockNotAvailable):
         told = "Another transaction kept these books locked for too long; nothing was changed. Try again."
         return _unavailable(BooksLocked.slug, told)
+    if isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
+        return _unavailable(DatabaseUnavailable.slug, "The database takes no changes right now; try again.")
     return _unavailable(DatabaseUnavailable.slug, "The database cannot be reached right now; try again.")
 
 

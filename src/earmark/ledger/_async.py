@@ -6,17 +6,19 @@ from types import TracebackType
 from typing import Any, Self
 from uuid import UUID
 
+import psycopg
 from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
 
-from earmark.errors import InvalidRequest
+from earmark.errors import InvalidRequest, SchemaMismatch
 from earmark.faults import reached
 from earmark.ledger import _calls, _stories
 from earmark.ledger._async_operations import AsyncOperations
 from earmark.ledger._async_reservation import AsyncReservation
 from earmark.ledger._batching import AsyncTransport
+from earmark.ledger._parameters import word_of
 from earmark.ledger.own_pool import AsyncOwnPool
-from earmark.ledger.retrying import UNREACHABLE, finish, insist
+from earmark.ledger.retrying import finish, insist
 from earmark.ledger.rollback_log import log_failed_rollback, log_rollback, log_settlement
 from earmark.model import (
     Adjustment,
@@ -95,7 +97,8 @@ class AsyncLedger(AsyncOperations):
     ) -> AsyncReservation:
         """Takes quota, all of it or none.
 
-        Where its task is cancelled meanwhile, what was taken without a key is given back.
+        Where its task is cancelled meanwhile, what was taken without a key is given back; on the caller's own
+        connection it stands or falls with his transaction.
 
         Args:
             subject: Whose quota, 1 to 255 characters.
@@ -116,13 +119,14 @@ class AsyncLedger(AsyncOperations):
         if items is not None and amounts is not None:
             raise InvalidRequest("Give amounts, for one item, or items with theirs; not both.", {"field": "amounts"})
         named = items if items is not None else {"1": amounts or {}}
+        cause = Cause(word_of("on_error", Cause, on_error))
         call = _calls.reserve(subject, named, key=key, ttl=ttl, actor=actor)
         with Operation("reserve", subject=subject) as operation:
             grant = await self._transport.run(call, connection)
             if connection is None:
                 reached("ledger_reserved")
             operation.ended("replayed" if grant.replayed else grant.outcome, reservation=grant.reservation)
-        return AsyncReservation(self, subject, grant, on_error, connection)
+        return AsyncReservation(self, subject, grant, cause, connection)
 
     async def commit(
         self,
@@ -197,18 +201,25 @@ class AsyncLedger(AsyncOperations):
         connection: AsyncConnection[Any] | None,
     ) -> Settlement:
         call = _calls.rollback(reservation, cause=cause, subject=subject, items=items, actor=actor, reason=reason)
+        attempts = 0
+
+        async def attempt() -> Settlement:
+            nonlocal attempts
+            attempts += 1
+            return await self._transport.run(call, connection)
+
         try:
             with Operation("rollback", reservation=reservation, cause=cause) as operation:
                 if connection is not None:
-                    settlement = await self._transport.run(call, connection)
+                    settlement = await attempt()
                 else:
-                    settlement = await insist(lambda: self._transport.run(call))
+                    settlement = await insist(attempt)
                     reached("ledger_rolled_back")
                 operation.ended(settlement.outcome, subject=settlement.subject)
-        except UNREACHABLE as error:
+        except (psycopg.Error, SchemaMismatch) as error:
             log_failed_rollback(reservation, cause, error, subject=subject, items=items, actor=actor)
             raise
-        log_settlement(reservation, settlement, cause, actor, reason)
+        log_settlement(reservation, settlement, cause, actor, reason, was_repeated=attempts > 1)
         return settlement
 
     async def rollback_newest(
@@ -222,11 +233,31 @@ class AsyncLedger(AsyncOperations):
         reason: str | None = None,
         connection: AsyncConnection[Any] | None = None,
     ) -> tuple[Returned, ...]:
-        """The count form: gives back the subject's own open items, newest first, up to `max_amount` of the resource."""
+        """The count form: gives back the subject's own open items, newest first, up to `max_amount` of the resource.
+
+        It is not repeated where its answer was lost: that would give back the next ones. It ends,
+        and is logged, also where the caller is cancelled meanwhile.
+        """
+        return await finish(self._roll_back_newest(subject, resource, max_amount, cause, actor, reason, connection))
+
+    async def _roll_back_newest(
+        self,
+        subject: str,
+        resource: str,
+        max_amount: int,
+        cause: Cause,
+        actor: str | None,
+        reason: str | None,
+        connection: AsyncConnection[Any] | None,
+    ) -> tuple[Returned, ...]:
         call = _calls.rollback_newest(subject, resource, max_amount, cause=cause, actor=actor, reason=reason)
-        with Operation("rollback_newest", subject=subject, cause=cause) as operation:
-            returned = await self._transport.run(call, connection)
-            operation.ended("rolled_back" if returned else "nothing_held")
+        try:
+            with Operation("rollback_newest", subject=subject, cause=cause) as operation:
+                returned = await self._transport.run(call, connection)
+                operation.ended("rolled_back" if returned else "nothing_held")
+        except (psycopg.Error, SchemaMismatch) as error:
+            log_failed_rollback(None, cause, error, subject=subject, items=None, actor=actor)
+            raise
         for one in returned:
             log_rollback(subject, one.reservation, one.item, one.amounts, cause, actor or subject, reason or "count")
         return returned

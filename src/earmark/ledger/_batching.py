@@ -1,9 +1,11 @@
 """How calls reach the database: directly, or, for asyncio, coalesced with those that arrive while one is in flight.
 
-Cursors are plain ones, whatever kind the connection would make: the statements are written for those.
+Cursors are plain ones, whatever kind the connection would make, and read plain values, whatever its owner has set, as
+Django does: statements and decoding are written for those.
 """
 
 import asyncio
+import sys
 from collections import defaultdict
 from collections.abc import Coroutine, Iterator
 from contextlib import suppress
@@ -11,7 +13,12 @@ from typing import Any, TypeVar, cast
 from uuid import UUID
 
 import psycopg
+from psycopg.adapt import AdaptersMap
+from psycopg.pq import Format
 from psycopg.rows import tuple_row
+from psycopg.types.datetime import TimestamptzLoader
+from psycopg.types.json import JsonbLoader
+from psycopg.types.uuid import UUIDLoader
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
 from earmark.errors import from_database, translated
@@ -37,6 +44,12 @@ CLOSING_SECONDS = 5.0
 _UNHEARD = "whoever reserved it had gone"
 
 Waiting = tuple[Batched[Any], asyncio.Future[Any]]
+_PLAIN = AdaptersMap(types=psycopg.adapters.types)
+_PLAIN.register_loader("jsonb", JsonbLoader)
+_PLAIN.register_loader("timestamptz", TimestamptzLoader)
+_PLAIN.register_loader("uuid", UUIDLoader)
+_READ = tuple(psycopg.adapters.types[name].oid for name in ("jsonb", "timestamptz", "uuid"))
+"""The types of the answers that a connection's owner may want in another form."""
 
 
 class Transport:
@@ -56,6 +69,7 @@ class Transport:
             with self._pool.connection() as pooled:
                 return self.run(call, pooled)
         with translated(), psycopg.Cursor(connection, row_factory=tuple_row) as cursor:
+            _read_plain_values(cursor)
             if isinstance(call, Query):
                 return call.decode(cursor.execute(call.sql, call.parameters).fetchall())
             cursor.execute(BATCH_SQL[call.verb], batch_parameters([call.request]))
@@ -137,7 +151,7 @@ class AsyncTransport:
         task.add_done_callback(self._sending.discard)
 
     def _free(self) -> int:
-        return min(MAX_IN_FLIGHT - self._in_flight + self._slow, self._pool.max_size - self._in_flight)
+        return min(MAX_IN_FLIGHT - self._in_flight + self._slow, (self._pool.max_size or sys.maxsize) - self._in_flight)
 
     async def _send(self, verb: str, batch: list[Waiting]) -> None:
         was_slow = False
@@ -166,6 +180,7 @@ class AsyncTransport:
                 self._pool.connection() as connection,
                 psycopg.AsyncCursor(connection, row_factory=tuple_row) as cursor,
             ):
+                _read_plain_values(cursor)
                 await cursor.execute(BATCH_SQL[verb], batch_parameters([call.request for call, _ in batch]))
                 answers = list(zip(batch, await cursor.fetchall(), strict=True))
         except psycopg.Error as error:
@@ -214,11 +229,20 @@ class AsyncTransport:
     async def _run_on(self, call: Batched[T] | Query[T], connection: psycopg.AsyncConnection[Any]) -> T:
         with translated():
             async with psycopg.AsyncCursor(connection, row_factory=tuple_row) as cursor:
+                _read_plain_values(cursor)
                 if isinstance(call, Query):
                     await cursor.execute(call.sql, call.parameters)
                     return call.decode(await cursor.fetchall())
                 await cursor.execute(BATCH_SQL[call.verb], batch_parameters([call.request]))
                 return call.decode(cast("Row", await cursor.fetchone()))
+
+
+def _read_plain_values(cursor: psycopg.Cursor[Any] | psycopg.AsyncCursor[Any]) -> None:
+    """Whatever the connection reads; another parser of JSON is as good."""
+    for oid in _READ:
+        found, plain = cursor.connection.adapters.get_loader(oid, Format.TEXT), _PLAIN.get_loader(oid, Format.TEXT)
+        if plain and found is not plain and not (found and issubclass(found, JsonbLoader)):
+            cursor.adapters.register_loader(oid, plain)
 
 
 def _fail(batch: list[Waiting], error: Exception) -> None:

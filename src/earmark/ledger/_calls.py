@@ -7,7 +7,7 @@ from typing import Any, Generic, LiteralString, TypeVar
 from uuid import UUID
 
 from earmark.errors import InvalidRequest, KeyConflict
-from earmark.ledger._parameters import check_parameters, count_of, document, id_of, word_of
+from earmark.ledger._parameters import check_parameters, count_of, document, id_of, value_of, word_of
 from earmark.model import (
     AdjustedLevel,
     Adjustment,
@@ -47,12 +47,13 @@ Json = dict[str, Any]
 DEFAULT_TTL = timedelta(minutes=15)
 
 BATCH_SQL: Mapping[str, LiteralString] = {
-    "reserve": "SELECT outcome, reservation, expires_at, replayed, detail FROM earmark.reserve(%s) ORDER BY ordinal",
-    "commit": "SELECT outcome, subject, detail FROM earmark.commit(%s) ORDER BY ordinal",
-    "rollback": "SELECT outcome, subject, detail FROM earmark.rollback(%s) ORDER BY ordinal",
-    "refund": "SELECT outcome, subject, detail FROM earmark.refund(%s) ORDER BY ordinal",
-    "extend": "SELECT outcome, subject, detail FROM earmark.extend(%s) ORDER BY ordinal",
-    "adjust": "SELECT outcome, replayed, detail FROM earmark.adjust(%s) ORDER BY ordinal",
+    "reserve": "SELECT outcome, reservation, expires_at, replayed, detail FROM earmark.reserve(%s::jsonb)"
+    " ORDER BY ordinal",
+    "commit": "SELECT outcome, subject, detail FROM earmark.commit(%s::jsonb) ORDER BY ordinal",
+    "rollback": "SELECT outcome, subject, detail FROM earmark.rollback(%s::jsonb) ORDER BY ordinal",
+    "refund": "SELECT outcome, subject, detail FROM earmark.refund(%s::jsonb) ORDER BY ordinal",
+    "extend": "SELECT outcome, subject, detail FROM earmark.extend(%s::jsonb) ORDER BY ordinal",
+    "adjust": "SELECT outcome, replayed, detail FROM earmark.adjust(%s::jsonb) ORDER BY ordinal",
 }
 """The functions that take many requests at once and answer one row each, in order."""
 
@@ -93,11 +94,16 @@ def reserve(
 ) -> Batched[Grant]:
     """A request to reserve; every item with its amounts."""
     request: Json = {
-        "subject": subject,
+        "subject": _text("subject", subject),
         "items": {item: dict(amounts) for item, amounts in items.items()},
-        "ttl_seconds": ttl.total_seconds(),
+        "ttl_seconds": _seconds(ttl),
     }
-    return _batched("reserve", _with(request, key=key, actor=actor), _grant, _reservation_of if key is None else None)
+    return _batched(
+        "reserve",
+        _with(request, key=_text("key", key), actor=_text("actor", actor)),
+        _grant,
+        _reservation_of if key is None else None,
+    )
 
 
 def commit(
@@ -162,7 +168,7 @@ def extend(
 ) -> Batched[Settlement]:
     """A request to move the deadline."""
     return _batched(
-        "extend", _settle(reservation, subject, items, actor, reason, ttl_seconds=ttl.total_seconds()), _settlement
+        "extend", _settle(reservation, subject, items, actor, reason, ttl_seconds=_seconds(ttl)), _settlement
     )
 
 
@@ -170,8 +176,9 @@ def adjust(
     subject: str, resource: str, amount: int, *, reason: str, actor: str, key: str | None
 ) -> Batched[Adjustment]:
     """A request to correct committed use."""
-    request: Json = {"subject": subject, "resource": resource, "amount": amount, "reason": reason, "actor": actor}
-    return _batched("adjust", _with(request, key=key), _adjustment)
+    texts = {"subject": subject, "resource": resource, "reason": reason, "actor": actor, "key": key}
+    request = _with({"amount": amount}, **{field: _text(field, value) for field, value in texts.items()})
+    return _batched("adjust", request, _adjustment)
 
 
 def rollback_newest(
@@ -180,7 +187,14 @@ def rollback_newest(
     """The count form of rollback."""
     return Query(
         "SELECT reservation, item, returned FROM earmark.rollback_newest(%s, %s, %s, %s, %s, %s)",
-        (subject, resource, max_amount, word_of("cause", Cause, cause), actor, reason),
+        (
+            _text("subject", subject),
+            _text("resource", resource),
+            value_of("max_amount", int, max_amount),
+            word_of("cause", Cause, cause),
+            _text("actor", actor),
+            _text("reason", reason),
+        ),
         lambda rows: tuple(Returned(*row) for row in rows),
     )
 
@@ -189,12 +203,12 @@ def usage(subject: str) -> Query[Usage]:
     """What a subject may use and uses."""
 
     def decode(rows: list[Row]) -> Usage:
-        return Usage(subject, rows[0][0], rows[0][1], {row[2]: ResourceUsage(*row[3:]) for row in rows if row[2]})
+        return Usage(str(subject), rows[0][0], rows[0][1], {row[2]: ResourceUsage(*row[3:]) for row in rows if row[2]})
 
     return Query(
         "SELECT plan, features, resource, quota_limit, committed, held, used, remaining, over_by, period, "
         "period_start, period_end FROM earmark.usage(%s)",
-        (subject,),
+        (_text("subject", subject),),
         decode,
     )
 
@@ -210,10 +224,11 @@ def usages(subjects: Sequence[str]) -> Query[dict[str, Usage]]:
                 resources[resource] = ResourceUsage(*figures)
         return {holder: Usage(holder, *known) for holder, known in found.items()}
 
+    _refuse_one_text("subjects", subjects)
     return Query(
         "SELECT subject, plan, features, resource, quota_limit, committed, held, used, remaining, over_by, period, "
         "period_start, period_end FROM earmark.usages(%s)",
-        (list(subjects),),
+        ([_text("subjects", subject) for subject in subjects],),
         decode,
     )
 
@@ -223,7 +238,7 @@ def usage_levels(subject: str) -> Query[tuple[UsageLevel, ...]]:
     return Query(
         "SELECT holder, plan, resource, quota_limit, committed, held, used, remaining, over_by, period, "
         "period_start, period_end FROM earmark.usage_levels(%s)",
-        (subject,),
+        (_text("subject", subject),),
         levels_of,
     )
 
@@ -233,10 +248,12 @@ def subject(subject: str) -> Query[Subject]:
 
     def decode(rows: list[Row]) -> Subject:
         plan, parent, ancestors, *rest = rows[0]
-        return Subject(subject, plan, parent, tuple(ancestors), *rest)
+        return Subject(str(subject), plan, parent, tuple(ancestors), *rest)
 
     return Query(
-        "SELECT plan, parent, ancestors, anchor, quotas, registered_at FROM earmark.subject(%s)", (subject,), decode
+        "SELECT plan, parent, ancestors, anchor, quotas, registered_at FROM earmark.subject(%s)",
+        (_text("subject", subject),),
+        decode,
     )
 
 
@@ -245,7 +262,7 @@ def history(subject: str, *, before: int | None, limit: int) -> Query[tuple[Entr
     return Query(
         "SELECT seq, at, kind, resource, period_start, reservation, item, committed, held, cause, actor, reason "
         "FROM earmark.history(%s, %s, %s)",
-        (subject, before, count_of("limit", limit)),
+        (_text("subject", subject), value_of("before", int, before), count_of("limit", limit)),
         lambda rows: tuple(_entry(row) for row in rows),
     )
 
@@ -262,7 +279,7 @@ def reservation(reservation: UUID, *, subject: str | None) -> Query[ReservationS
     return Query(
         "SELECT subject, key, created_at, item, resource, amount, committed, state, cause, settled_at, settled_by, "
         "expires_at FROM earmark.reservation(%s, %s)",
-        (id_of("reservation", reservation), subject),
+        (id_of("reservation", reservation), _text("subject", subject)),
         decode,
     )
 
@@ -271,7 +288,7 @@ def expire(max_holds: int, after: datetime | None, before: datetime | None) -> Q
     """One batch of the sweeper, of deadlines from `after` to `before`."""
     return Query(
         "SELECT subject, reservation, item, resource, amount, expired_at FROM earmark.expire(%s, %s, %s)",
-        (count_of("max_holds", max_holds), after, before),
+        (count_of("max_holds", max_holds), _moment("after", after), _moment("before", before)),
         lambda rows: tuple(Expired(*row) for row in rows),
     )
 
@@ -280,7 +297,7 @@ def verify(subject: str | None) -> Query[tuple[Drift, ...]]:
     """What does not agree."""
     return Query(
         "SELECT subject, resource, period_start, figure, balance, holds, journal, seq FROM earmark.verify(%s)",
-        (subject,),
+        (_text("subject", subject),),
         lambda rows: tuple(Drift(*row) for row in rows),
     )
 
@@ -290,7 +307,7 @@ def repair(reason: str, *, subject: str | None, actor: str | None) -> Query[tupl
     return Query(
         "SELECT subject, resource, period_start, reservation, item, seq, committed_before, held_before, "
         "committed_after, held_after, reason FROM earmark.repair(%s, %s, %s)",
-        (reason, subject, actor),
+        (_text("reason", reason), _text("subject", subject), _text("actor", actor)),
         lambda rows: tuple(Repair(*row) for row in rows),
     )
 
@@ -309,7 +326,7 @@ def journal_since(cursor: str | None, max_entries: int) -> Query[tuple[Followed,
     return Query(
         "SELECT next_cursor, subject, seq, at, kind, resource, period_start, reservation, item, committed, held, "
         "cause, actor, reason FROM earmark.journal_since(%s, %s)",
-        (cursor, count_of("max_entries", max_entries)),
+        (_text("cursor", cursor), count_of("max_entries", max_entries)),
         lambda rows: tuple(Followed(row[0], row[1], _entry(row[2:])) for row in rows),
     )
 
@@ -318,7 +335,7 @@ def journal_export(subject: str, after_seq: int, max_entries: int) -> Query[tupl
     """One subject's journal with its hashes, as JSON values."""
     return Query(
         "SELECT to_jsonb(e) FROM earmark.journal_export(%s, %s, %s) e",
-        (subject, after_seq, count_of("max_entries", max_entries)),
+        (_text("subject", subject), value_of("after_seq", int, after_seq), count_of("max_entries", max_entries)),
         lambda rows: tuple(row[0] for row in rows),
     )
 
@@ -329,7 +346,11 @@ def prune_settled(
     """One batch of pruning reservations: how many, of how many holds, and where to go on."""
     return Query(
         "SELECT reservations, holds, next_after FROM earmark.prune_settled(%s, %s, %s)",
-        (before, count_of("max_reservations", max_reservations), after),
+        (
+            _moment("before", before),
+            count_of("max_reservations", max_reservations),
+            after and id_of("after", after),
+        ),
         lambda rows: (rows[0][0], rows[0][1], rows[0][2]),
     )
 
@@ -338,14 +359,16 @@ def prune_journal(before: datetime | None, max_entries: int, after: str | None) 
     """One batch of pruning the journal: how many entries, and where to go on."""
     return Query(
         "SELECT entries, next_after FROM earmark.prune_journal(%s, %s, %s)",
-        (before, count_of("max_entries", max_entries), after),
+        (_moment("before", before), count_of("max_entries", max_entries), _text("after", after)),
         lambda rows: (rows[0][0], rows[0][1]),
     )
 
 
 def configure_retention(reservations: timedelta | None, journal: timedelta | None) -> Query[None]:
     """How long to keep what is settled."""
-    return Query("SELECT earmark.configure_retention(%s, %s)", (reservations, journal), lambda _: None)
+    kept = {"reservations": reservations, "journal": journal}
+    parameters = tuple(value_of(field, timedelta, value) for field, value in kept.items())
+    return Query("SELECT earmark.configure_retention(%s, %s)", parameters, lambda _: None)
 
 
 def adopt(
@@ -354,13 +377,15 @@ def adopt(
     """Take over what another system has counted."""
     requests = [
         _with(
-            {"subject": one.subject, "resource": one.resource, "used": one.used}, plan=one.plan, quota=one.quota_limit
+            {"subject": _text("subject", one.subject), "resource": one.resource, "used": one.used},
+            plan=one.plan,
+            quota=one.quota_limit,
         )
         for one in counted
     ]
     return Query(
-        "SELECT outcome, detail FROM earmark.adopt(%s, %s, %s, %s, %s)",
-        (document(requests), key, reason, actor, dry_run),
+        "SELECT outcome, detail FROM earmark.adopt(%s::jsonb, %s, %s, %s, %s)",
+        (document(requests), _text("key", key), _text("reason", reason), _text("actor", actor), dry_run),
         lambda rows: tuple(Adopted(outcome, tuple(detail.get("differs", ()))) for outcome, detail in rows),
     )
 
@@ -377,7 +402,11 @@ def tally(max_entries: int) -> Query[int]:
 
 def record_check(name: str, findings: int) -> Query[None]:
     """Note what a check found."""
-    return Query("SELECT earmark.record_check(%s, %s)", (name, findings), lambda _: None)
+    return Query(
+        "SELECT earmark.record_check(%s, %s)",
+        (_text("name", name), value_of("findings", int, findings)),
+        lambda _: None,
+    )
 
 
 def health() -> Query[Health]:
@@ -426,8 +455,13 @@ def configure_plan(
         for resource, quota in quotas.items()
     }
     return Query(
-        "SELECT earmark.configure_plan(%s, %s, %s, %s)",
-        (plan, None if features is None else document(dict(features)), document(counted), actor),
+        "SELECT earmark.configure_plan(%s, %s::jsonb, %s::jsonb, %s)",
+        (
+            _text("plan", plan),
+            None if features is None else document(dict(features)),
+            document(counted),
+            _text("actor", actor),
+        ),
         lambda _: None,
     )
 
@@ -443,8 +477,15 @@ def configure_subject(
 ) -> Query[None]:
     """Register or change a subject."""
     return Query(
-        "SELECT earmark.configure_subject(%s, %s, %s, %s, %s, %s)",
-        (subject, plan, document(dict(quotas)), anchor, parent, actor),
+        "SELECT earmark.configure_subject(%s, %s, %s::jsonb, %s, %s, %s)",
+        (
+            _text("subject", subject),
+            _text("plan", plan),
+            document(dict(quotas)),
+            _moment("anchor", anchor),
+            _text("parent", parent),
+            _text("actor", actor),
+        ),
         lambda _: None,
     )
 
@@ -457,10 +498,15 @@ def _settle(
     reason: str | None,
     **more: object,
 ) -> Json:
-    if isinstance(items, str):
-        raise InvalidRequest("items must be a sequence of names, not one text.", {"field": "items"})
+    _refuse_one_text("items", items)
     named = None if items is None else dict(items) if isinstance(items, Mapping) else list(items)
-    return _with({"reservation": str(reservation)}, subject=subject, items=named, actor=actor, reason=reason, **more)
+    texts = {"subject": subject, "actor": actor, "reason": reason}
+    return _with(
+        {"reservation": str(reservation)},
+        items=named,
+        **{name: _text(name, text) for name, text in texts.items()},
+        **more,
+    )
 
 
 def _batched(
@@ -471,6 +517,24 @@ def _batched(
 
 def _with(request: Json, **optional: object) -> Json:
     return request | {name: value for name, value in optional.items() if value is not None}
+
+
+def _refuse_one_text(field: str, names: object) -> None:
+    if isinstance(names, str):
+        raise InvalidRequest(f"{field} must be a sequence of names, not one text.", {"field": field})
+
+
+def _text(field: str, value: str | None) -> str | None:
+    return value_of(field, str, value)
+
+
+def _moment(field: str, value: datetime | None) -> datetime | None:
+    return value_of(field, datetime, value)
+
+
+def _seconds(ttl: timedelta) -> float | None:
+    duration = value_of("ttl", timedelta, ttl)
+    return None if duration is None else duration.total_seconds()
 
 
 def levels_of(rows: Iterable[Row]) -> tuple[UsageLevel, ...]:

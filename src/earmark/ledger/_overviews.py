@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Literal
 
 from earmark.ledger._calls import Query
-from earmark.ledger._parameters import count_of
+from earmark.ledger._parameters import count_of, value_of
 from earmark.model import Cause, FoundSubject, RollbacksAt, UseAt
 
 
@@ -12,7 +12,7 @@ def subjects_like(part: str, *, limit: int) -> Query[tuple[FoundSubject, ...]]:
     """Subjects by a part of their name."""
     return Query(
         "SELECT subject, plan, parent FROM earmark.subjects_like(%s, %s)",
-        (part, count_of("limit", limit)),
+        (value_of("part", str, part), count_of("limit", limit)),
         lambda rows: tuple(FoundSubject(*row) for row in rows),
     )
 
@@ -21,7 +21,7 @@ def use_over_time(subject: str, *, since: datetime, points: int) -> Query[tuple[
     """What a subject used, moment by moment."""
     return Query(
         "SELECT resource, at, committed, held FROM earmark.use_over_time(%s, %s, %s)",
-        (subject, since, count_of("points", points)),
+        (value_of("subject", str, subject), value_of("since", datetime, since), count_of("points", points)),
         lambda rows: tuple(UseAt(*row) for row in rows),
     )
 
@@ -30,7 +30,7 @@ def rollbacks_over_time(*, since: datetime, step: Literal["hour", "day"]) -> Que
     """How much was rolled back, hour by hour or day by day."""
     return Query(
         "SELECT at, causes FROM earmark.rollbacks_over_time(%s, %s)",
-        (since, step),
+        (value_of("since", datetime, since), value_of("step", str, step)),
         lambda rows: tuple(
             RollbacksAt(at, {Cause(cause): items for cause, items in causes.items()}) for at, causes in rows
         ),

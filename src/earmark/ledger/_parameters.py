@@ -3,8 +3,9 @@
 import json
 import re
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import TypeVar, cast
 from uuid import UUID
 
 from earmark.errors import InvalidRequest
@@ -13,6 +14,8 @@ _encode = json.JSONEncoder(allow_nan=False, ensure_ascii=False).encode
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 _INTEGERS = range(-(2**63), 2**63)
 _COUNTS = range(2**31)
+_KINDS = {str: "a text", int: "a whole number", datetime: "a datetime with a time zone", timedelta: "a timedelta"}
+T = TypeVar("T")
 
 
 def document(value: object) -> str:
@@ -40,6 +43,19 @@ def count_of(field: str, value: int) -> int:
     if type(value) is not int or value not in _COUNTS:
         raise InvalidRequest(f"{field} must be a whole number from 0 to {_COUNTS[-1]}, not {value}.", {"field": field})
     return value
+
+
+def value_of(field: str, kind: type[T], value: T | None) -> T | None:
+    """A value of this kind, where one is given; a UUID, as many users' ids are, as text. For what it holds see below.
+
+    Raises:
+        InvalidRequest: It is of another kind.
+    """
+    if kind is str and isinstance(value, UUID):
+        return cast("T", str(value))
+    if value is None or (isinstance(value, kind) and not isinstance(value, bool)):
+        return value
+    raise InvalidRequest(f"{field} must be {_KINDS[kind]}, not {value!r:.80}.", {"field": field})
 
 
 def id_of(field: str, value: UUID) -> UUID:

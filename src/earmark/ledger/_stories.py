@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from earmark.ledger._calls import Json, Query, Row, items_of, levels_of, shortages_of
-from earmark.ledger._parameters import count_of, id_of
+from earmark.ledger._parameters import count_of, id_of, value_of
 from earmark.model import Cause, Change, Configured, Entry, Explanation, OpenItem, Story, StoryImage
 
 _LEVEL = (
@@ -34,10 +34,10 @@ def explain(subject: str, *, max_items: int, max_changes: int) -> Query[Explanat
         changes = tuple(Change(**_typed(change)) for change in told["changes"])
         found = tuple(OpenItem(**_by_somebody(one)) for one in told["open"])
         configured = tuple(Configured(**_by_somebody(one)) for one in told["configured"])
-        return Explanation(subject, levels, found, told["open_total"], configured, changes)
+        return Explanation(str(subject), levels, found, told["open_total"], configured, changes)
 
     counts = count_of("max_items", max_items), count_of("max_changes", max_changes)
-    return Query("SELECT earmark.explain(%s, %s, %s)", (subject, *counts), decode)
+    return Query("SELECT earmark.explain(%s, %s, %s)", (value_of("subject", str, subject), *counts), decode)
 
 
 def story(about: UUID, *, subject: str | None) -> Query[Story | None]:
@@ -59,7 +59,7 @@ def story(about: UUID, *, subject: str | None) -> Query[Story | None]:
             _entries(told["entries"]),
         )
 
-    return Query("SELECT earmark.story(%s, %s)", (id_of("about", about), subject), decode)
+    return Query("SELECT earmark.story(%s, %s)", (id_of("about", about), value_of("subject", str, subject)), decode)
 
 
 def _typed(told: Json) -> Json:

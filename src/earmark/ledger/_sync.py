@@ -6,17 +6,19 @@ from types import TracebackType
 from typing import Any, Self
 from uuid import UUID
 
+import psycopg
 from psycopg import Connection
 from psycopg_pool import ConnectionPool
 
-from earmark.errors import InvalidRequest
+from earmark.errors import InvalidRequest, SchemaMismatch
 from earmark.faults import reached
 from earmark.ledger import _calls, _stories
 from earmark.ledger._batching import Transport
+from earmark.ledger._parameters import word_of
 from earmark.ledger._sync_operations import Operations
 from earmark.ledger._sync_reservation import Reservation
 from earmark.ledger.own_pool import OwnPool
-from earmark.ledger.retrying import UNREACHABLE, insist_sync
+from earmark.ledger.retrying import insist_sync
 from earmark.ledger.rollback_log import log_failed_rollback, log_rollback, log_settlement
 from earmark.model import (
     Adjustment,
@@ -113,13 +115,14 @@ class Ledger(Operations):
         if items is not None and amounts is not None:
             raise InvalidRequest("Give amounts, for one item, or items with theirs; not both.", {"field": "amounts"})
         named = items if items is not None else {"1": amounts or {}}
+        cause = Cause(word_of("on_error", Cause, on_error))
         call = _calls.reserve(subject, named, key=key, ttl=ttl, actor=actor)
         with Operation("reserve", subject=subject) as operation:
             grant = self._transport.run(call, connection)
             if connection is None:
                 reached("ledger_reserved")
             operation.ended("replayed" if grant.replayed else grant.outcome, reservation=grant.reservation)
-        return Reservation(self, subject, grant, on_error, connection)
+        return Reservation(self, subject, grant, cause, connection)
 
     def commit(
         self,
@@ -193,18 +196,25 @@ class Ledger(Operations):
         connection: Connection[Any] | None,
     ) -> Settlement:
         call = _calls.rollback(reservation, cause=cause, subject=subject, items=items, actor=actor, reason=reason)
+        attempts = 0
+
+        def attempt() -> Settlement:
+            nonlocal attempts
+            attempts += 1
+            return self._transport.run(call, connection)
+
         try:
             with Operation("rollback", reservation=reservation, cause=cause) as operation:
                 if connection is not None:
-                    settlement = self._transport.run(call, connection)
+                    settlement = attempt()
                 else:
-                    settlement = insist_sync(lambda: self._transport.run(call))
+                    settlement = insist_sync(attempt)
                     reached("ledger_rolled_back")
                 operation.ended(settlement.outcome, subject=settlement.subject)
-        except UNREACHABLE as error:
+        except (psycopg.Error, SchemaMismatch) as error:
             log_failed_rollback(reservation, cause, error, subject=subject, items=items, actor=actor)
             raise
-        log_settlement(reservation, settlement, cause, actor, reason)
+        log_settlement(reservation, settlement, cause, actor, reason, was_repeated=attempts > 1)
         return settlement
 
     def rollback_newest(
@@ -218,11 +228,30 @@ class Ledger(Operations):
         reason: str | None = None,
         connection: Connection[Any] | None = None,
     ) -> tuple[Returned, ...]:
-        """The count form: gives back the subject's own open items, newest first, up to `max_amount` of the resource."""
+        """The count form: gives back the subject's own open items, newest first, up to `max_amount` of the resource.
+
+        It is not repeated where its answer was lost: that would give back the next ones.
+        """
+        return self._roll_back_newest(subject, resource, max_amount, cause, actor, reason, connection)
+
+    def _roll_back_newest(
+        self,
+        subject: str,
+        resource: str,
+        max_amount: int,
+        cause: Cause,
+        actor: str | None,
+        reason: str | None,
+        connection: Connection[Any] | None,
+    ) -> tuple[Returned, ...]:
         call = _calls.rollback_newest(subject, resource, max_amount, cause=cause, actor=actor, reason=reason)
-        with Operation("rollback_newest", subject=subject, cause=cause) as operation:
-            returned = self._transport.run(call, connection)
-            operation.ended("rolled_back" if returned else "nothing_held")
+        try:
+            with Operation("rollback_newest", subject=subject, cause=cause) as operation:
+                returned = self._transport.run(call, connection)
+                operation.ended("rolled_back" if returned else "nothing_held")
+        except (psycopg.Error, SchemaMismatch) as error:
+            log_failed_rollback(None, cause, error, subject=subject, items=None, actor=actor)
+            raise
         for one in returned:
             log_rollback(subject, one.reservation, one.item, one.amounts, cause, actor or subject, reason or "count")
         return returned

@@ -5,11 +5,12 @@ from datetime import timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+import psycopg
 from psycopg import Connection
 from psycopg.pq import TransactionStatus
 
+from earmark.errors import EarmarkError
 from earmark.ledger.reserved import Reserved
-from earmark.ledger.retrying import UNREACHABLE
 from earmark.model import Amounts, Cause, Grant, Settlement
 
 if TYPE_CHECKING:
@@ -60,11 +61,13 @@ class Reservation(Reserved):
     ) -> Settlement:
         """Gives back all that is held, or some items; see `Ledger.rollback`."""
         if items is None:
-            self._settles_itself = False
+            self._wanted_back = cause
         settlement = self._ledger.rollback(
             self.id, cause=cause, items=items, subject=self.subject, reason=reason, connection=self._connection
         )
-        self._given_back.update(settlement.done)
+        self._settles_itself = self._settles_itself and items is not None
+        returned = {name for name, item in settlement.items.items() if item.state == "rolled_back"}
+        self._given_back |= returned.intersection(returned if items is None else items)
         return settlement
 
     def extend(self, ttl: timedelta) -> Settlement:
@@ -83,6 +86,9 @@ class Reservation(Reserved):
         if error is not None:
             self._roll_back_after(error)
             return
+        if self._wanted_back is not None:  # it failed, and nobody minded: the work is not to be paid for
+            self.rollback(self._wanted_back)
+            return
         settlement = self.commit()
         rolled_back = {name for name, item in settlement.items.items() if item.state == "rolled_back"}
         if rolled_back - self._given_back or settlement.outcome in {"denied", "not_found"}:
@@ -94,5 +100,7 @@ class Reservation(Reserved):
             return
         try:
             self.rollback(self._cause_of(error), reason=type(error).__name__)
-        except UNREACHABLE:  # logged by rollback(); the error of the block is the one to be heard
-            error.add_note(f"Reservation {self.id} could not be rolled back; its quota returns at {self.expires_at}.")
+        except (psycopg.Error, EarmarkError) as failure:  # the error of the block is the one to be heard
+            error.add_note(
+                f"Reservation {self.id} could not be rolled back; its quota returns at {self.expires_at}: {failure}"
+            )

@@ -15,7 +15,8 @@ class Reserved:
     def __init__(self, subject: str, grant: Grant, on_error: Cause) -> None:
         self._on_error = on_error
         self._settles_itself = True
-        self.subject = subject
+        self._wanted_back: Cause | None = None
+        self.subject = str(subject)
         self.grant = grant
 
     @property

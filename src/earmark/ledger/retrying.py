@@ -12,8 +12,13 @@ from psycopg_pool import PoolTimeout
 from earmark.observing import happened
 
 T = TypeVar("T")
-UNREACHABLE = (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout)
-"""What is raised when the database is gone or its answer was lost."""
+UNREACHABLE = (
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
+    psycopg.errors.ReadOnlySqlTransaction,
+    PoolTimeout,
+)
+"""What is raised when the database is gone or its answer was lost, or when it takes no changes, as in a failover."""
 RETRY_DELAYS = (0.05, 0.25, 1.0)
 """Seconds before each further attempt."""
 

@@ -29,10 +29,22 @@ def log_rollback(
 
 
 def log_settlement(
-    reservation: UUID, settlement: Settlement, cause: Cause, actor: str | None, reason: str | None
+    reservation: UUID,
+    settlement: Settlement,
+    cause: Cause,
+    actor: str | None,
+    reason: str | None,
+    *,
+    was_repeated: bool = False,
 ) -> None:
-    """What a rollback by reservation did: a line per item, or one that says it was without effect."""
-    if settlement.outcome != "rolled_back":
+    """What a rollback by reservation did: a line per item, or one that says it was without effect.
+
+    One that was repeated, as its answer was lost, finds done what it did itself.
+    """
+    done = set(settlement.done)
+    if was_repeated:
+        done |= {name for name, item in settlement.items.items() if (item.state, item.cause) == ("rolled_back", cause)}
+    if not done:
         _logger.info(
             "rollback_without_effect",
             extra={
@@ -44,13 +56,19 @@ def log_settlement(
             },
         )
         return
-    for name in settlement.done:
+    for name in sorted(done):
         item = settlement.items[name]
         log_rollback(settlement.subject or "", reservation, name, item.amounts, cause, item.by or "", reason)
 
 
 def log_failed_rollback(
-    target: UUID, cause: Cause, error: Exception, *, subject: str | None, items: Sequence[str] | None, actor: str | None
+    target: UUID | None,
+    cause: Cause,
+    error: Exception,
+    *,
+    subject: str | None,
+    items: Sequence[str] | None,
+    actor: str | None,
 ) -> None:
     """A rollback could not be carried out; all that is needed to act."""
     happened("rollback_failed", cause=cause)
@@ -58,7 +76,7 @@ def log_failed_rollback(
         "rollback_failed",
         extra={
             "subject": subject,
-            "target": str(target),
+            "target": target and str(target),
             "items": items,
             "cause": Cause(cause).value,
             "actor": actor,
