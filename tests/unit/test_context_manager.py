@@ -27,6 +27,10 @@ class NotAnImage(Exception):  # noqa: N818 - an example of a user's own
     cause = Cause.VALIDATION_FAILED
 
 
+class Spelled(Exception):  # noqa: N818 - an example of one that does without ours
+    cause = "validation_failed"
+
+
 class Odd(Exception):  # noqa: N818 - its cause is not one of ours
     cause = "because"
 
@@ -110,6 +114,7 @@ def test_leaving_normally_commits(runner: Sync, ledger: Ledger) -> None:
         (ValueError("x"), {"on_error": Cause.UPLOAD_FAILED}, Cause.UPLOAD_FAILED),
         (NotAnImage(), {"on_error": Cause.UPLOAD_FAILED}, Cause.VALIDATION_FAILED),
         (Odd(), {}, Cause.PROCESSING_FAILED),
+        (Spelled(), {}, Cause.VALIDATION_FAILED),
     ],
 )
 def test_an_exception_rolls_back_with_its_cause(

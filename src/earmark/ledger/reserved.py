@@ -56,8 +56,8 @@ class Reserved:
     def _cause_of(self, error: BaseException) -> Cause:
         """Why an exception that left the block gives the quota back."""
         cause = getattr(error, "cause", None)
-        if isinstance(cause, Cause):
-            return cause
+        if isinstance(cause, str) and cause in set(Cause):
+            return Cause(cause)
         interrupted = isinstance(error, (asyncio.CancelledError, KeyboardInterrupt, GeneratorExit))
         return Cause.CANCELLED if interrupted else self._on_error
 
