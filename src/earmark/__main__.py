@@ -12,6 +12,8 @@ def main() -> None:
             from earmark.cli import main as run_command  # noqa: PLC0415 - fails where the extra is missing
     except MissingExtra as error:
         sys.exit(f"earmark: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
     run_command()
 
 

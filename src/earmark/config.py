@@ -262,5 +262,5 @@ def check_spelling(variables: Iterable[str]) -> None:
         name = variable.upper().removeprefix(PREFIX).lower()
         if not variable.upper().startswith(PREFIX) or name in Settings.model_fields:
             continue
-        for meant in get_close_matches(name, Settings.model_fields, 1, 0.8):
+        for meant in get_close_matches(name, Settings.model_fields, 1, 0.7):
             raise InvalidRequest(f"{variable} is no setting; did you mean {PREFIX}{meant.upper()}?")

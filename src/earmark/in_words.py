@@ -197,7 +197,7 @@ def _item(name: str, item: Item, image: StoryImage | None) -> str:
 
 def _image(image: StoryImage) -> str:
     tries = f" after {image.attempt} attempt{'s' if image.attempt > 1 else ''}" if image.attempt else ""
-    reason = f": {image.reason}" if image.reason else ""
+    reason = f": {image.reason.removesuffix('.')}" if image.reason else ""
     return f"Image {image.image} ({image.filename}) is {image.state}{tries}, since {_when(image.updated_at)}{reason}."
 
 

@@ -176,6 +176,31 @@ def test_token(service, subject):
     assert "subject must be" in one_line(earmark(service, "token", ""), 2)
 
 
+@pytest.mark.parametrize("command", [["token", "alice"], ["upload", ".", "--as", "alice"]])
+def test_a_token_is_none_of_a_folder_that_nothing_was_served_from(service, tmp_path, command):
+    elsewhere = tmp_path / "mistyped"
+    done = subprocess.run(
+        service.command(*command, "--home", str(elsewhere)),
+        capture_output=True, text=True, env=service.environment, timeout=120, check=False,
+    )  # fmt: skip
+    assert one_line(done, 2).startswith(f"earmark: there is no secret in {elsewhere}. Give the --home of the service")
+    assert not elsewhere.exists()
+
+
+def test_whoever_is_unknown_can_be_made_known(service_of, database):
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute("DELETE FROM earmark._private_setting WHERE name = 'default_plan'")
+    said = one_line(earmark(service_of(database_url=database), "usage", "nobody"), 1)
+    assert said.startswith('earmark: Subject "nobody" is unknown. `earmark plan SUBJECT --plan PLAN` registers one,')
+
+
+def test_a_name_that_the_terminal_cannot_show_is_escaped(service):
+    service.run("plan", "\u05e9\u05dc\u05d5\u05dd", "--plan", "pro")
+    shown = earmark(service, "usage", "\u05e9\u05dc\u05d5\u05dd", PYTHONIOENCODING="ascii")
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert "\\u05e9\\u05dc\\u05d5\\u05dd" in shown.stdout
+
+
 def test_usage_in_a_table_and_in_json(service, subject, ledger):
     ledger.reserve(subject, {"images": 2, "storage_bytes": 24_000_000_000}, key="k").detach()
     found = in_json(service, "usage", subject)

@@ -25,6 +25,7 @@ from earmark.cli.upload import upload
 from earmark.cli.upload_files import find_files
 from earmark.cli.upload_folder import UploadOptions, upload_folder
 from earmark.cli.upload_report import UploadReport, print_report, shortened
+from earmark.model import ResourceUsage
 
 CASES = Path(__file__).parents[2].parent / "shared/cases"
 PATIENCE_SECONDS = 30
@@ -441,6 +442,17 @@ def test_names_and_reasons_reach_the_terminal_only_escaped(tmp_path: Path):
     assert r"\x1b]0;owned\x07\u202egpj.jpg" in shown
     assert markup in shown
     assert r"this is no JPEG \x1b]0;owned\x07" in shown
+
+
+@pytest.mark.parametrize("width", [40, 60, 120])
+def test_no_number_is_cut_off_however_narrow_the_terminal_is(width: int):
+    used = {
+        "storage_bytes": ResourceUsage(25_000_000_000, 1_234_567_891, 0, 1_234_567_891, 1, 0, "lifetime", None, None)
+    }
+    report = UploadReport("f", "http://x", "a", (), used, used)
+    output = io.StringIO()
+    print_report(report, Console(file=output, force_terminal=True, width=width, color_system=None))
+    assert "…" not in output.getvalue()
 
 
 def test_a_name_that_is_not_utf8_is_sent_and_shown(tmp_path: Path):

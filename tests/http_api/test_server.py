@@ -1,5 +1,6 @@
 """Through a real server: streams, limits while reading, clients that leave, connections that are closed."""
 
+import asyncio
 import json
 import logging
 import select
@@ -12,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
+from earmark.http_api.frame import Frame
 from earmark.http_api.sign_in import SignIn
 from fixtures.service import Service
 from http_api.harness import JPEG, SECRET, Server, described
@@ -181,3 +183,29 @@ def test_a_client_that_sends_everything_first_still_reads_why_it_was_refused(run
     connection = begun(running, upload, **{"Content-Length": "900000"})
     connection.sendall(b"x" * 900_000)
     assert b"/problems/reservation-over" in answered(connection)
+
+
+@pytest.mark.anyio
+async def test_a_request_that_the_stopping_service_cuts_off_is_told_so():
+    """uvicorn cancels what is still open when its time to end in order is over, and would answer 500."""
+    reading = asyncio.Event()
+    sent: list[Any] = []
+
+    async def read(_scope: Any, _receive: Any, _send: Any) -> None:
+        reading.set()
+        await asyncio.Event().wait()
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.disconnect"}
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "PUT", "path": "/", "headers": [], "http_version": "1.1", "query_string": b""}
+    request = asyncio.ensure_future(Frame(read)(scope, receive, send))
+    await reading.wait()
+    request.cancel()
+    await request
+    assert sent[0]["status"] == 503
+    assert b"retry-after" in dict(sent[0]["headers"])
+    assert json.loads(sent[1]["body"])["type"].endswith("/service-stopping")

@@ -190,6 +190,15 @@ def test_a_denied_reservation_says_so(ledger: Ledger) -> None:
         denied.commit()
 
 
+def test_a_denial_that_is_repeated_says_so(ledger: Ledger) -> None:
+    ledger.configure_subject("a", quotas={"images": 0})
+    assert not ledger.reserve("a", {"images": 1}, key="k")
+    ledger.configure_subject("a", quotas={"images": 9})
+    with pytest.raises(QuotaExceeded, match="1 images with 0 left when this key was first used") as caught:
+        _ = ledger.reserve("a", {"images": 1}, key="k").id
+    assert caught.value.detail["replayed"] is True
+
+
 def test_work_that_outlived_its_hold_takes_quota_anew(runner: Sync, ledger: Ledger, clock: Any) -> None:
     def late(_: Reservation) -> None:
         clock.advance(901)

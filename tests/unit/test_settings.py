@@ -65,7 +65,12 @@ def test_addresses_that_are_good() -> None:
 
 @pytest.mark.parametrize(
     ("wrong", "meant"),
-    [("EARMARK_DATABSE_URL", "EARMARK_DATABASE_URL"), ("EARMARK_JWT_AUDIANCE", "EARMARK_JWT_AUDIENCE")],
+    [
+        ("EARMARK_DATABSE_URL", "EARMARK_DATABASE_URL"),
+        ("EARMARK_JWT_AUDIANCE", "EARMARK_JWT_AUDIENCE"),
+        ("EARMARK_PROT", "EARMARK_PORT"),
+        ("EARMARK_STORAGE", "EARMARK_STORAGE_URL"),
+    ],
 )
 def test_a_misspelt_setting_is_not_passed_over(monkeypatch: pytest.MonkeyPatch, wrong: str, meant: str) -> None:
     monkeypatch.setenv(wrong, "x")

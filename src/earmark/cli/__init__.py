@@ -3,6 +3,7 @@
 import asyncio
 import getpass
 import inspect
+import io
 import os
 import socket
 import sys
@@ -27,7 +28,7 @@ from earmark.cli.reconcile import reconcile
 from earmark.cli.status import status
 from earmark.cli.upload import upload
 from earmark.config import Settings
-from earmark.errors import EarmarkError, InvalidRequest, UnknownPlan, UnknownResource
+from earmark.errors import EarmarkError, InvalidRequest, UnknownPlan, UnknownResource, UnknownSubject
 from earmark.uploads.queue import grant_queue
 
 PATIENCE_SECONDS = "10"
@@ -240,9 +241,17 @@ def main() -> None:
         os._exit(end.code or 0)
 
 
+def _show_any_name() -> None:
+    """Escapes what the terminal's encoding lacks: no reason to fail."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def run() -> None:
     """The command: errors that a person can act on are one line; exit code 2 if he asked wrongly, else 1."""
     os.environ.setdefault("PGCONNECT_TIMEOUT", PATIENCE_SECONDS)
+    _show_any_name()
     try:
         app(prog_name="earmark")
     except pydantic.ValidationError as error:
@@ -265,6 +274,12 @@ def run() -> None:
             " another one gets its rights by `earmark migrate --grant service=ROLE`.",
             err=True,
         )
+        sys.exit(1)
+    except UnknownSubject as error:
+        remedy = (
+            "`earmark plan SUBJECT --plan PLAN` registers one, `earmark migrate --default-plan PLAN` all newcomers."
+        )
+        typer.echo(f"earmark: {error} {remedy}", err=True)
         sys.exit(1)
     except (InvalidRequest, UnknownPlan, UnknownResource) as error:
         typer.echo(f"earmark: {error}", err=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 from earmark.config import Settings
 from earmark.errors import InvalidRequest
 from earmark.http_api.key_set import KeySet
-from earmark.http_api.sign_in import SECRET_BYTES_MIN, SignIn, load_or_create_secret
+from earmark.http_api.sign_in import SECRET_BYTES_MIN, SignIn, has_secret, load_or_create_secret
 
 TTL = timedelta(hours=12)
 
@@ -48,9 +48,15 @@ def local_token(home: Path, subject: str, *, role: str = "authenticated", ttl: t
     """A token of this subject, signed with the secret of the configuration or of this home folder.
 
     Raises:
-        InvalidRequest: The configuration leaves tokens to another issuer.
+        InvalidRequest: The configuration leaves tokens to another issuer, or nothing was ever served from this folder.
     """
-    return _sign_in(Settings(home=home), None).issue(subject, role=role, ttl=ttl)
+    settings = Settings(home=home)
+    if settings.jwt_secret is None and settings.jwks_url is None and not has_secret(home):
+        raise InvalidRequest(
+            f"there is no secret in {home.absolute()}. Give the --home of the service, set EARMARK_HOME or "
+            "EARMARK_JWT_SECRET, or start a new service with `earmark serve`."
+        )
+    return _sign_in(settings, None).issue(subject, role=role, ttl=ttl)
 
 
 def _sign_in(settings: Settings, keys: KeySet | None) -> SignIn:

@@ -234,9 +234,9 @@ def _file_table(files: Iterable[FileReport], console: Console) -> Table:
 
 def _usage_table(before: Mapping[str, ResourceUsage], after: Mapping[str, ResourceUsage]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
-    table.add_column("usage", no_wrap=True)
+    table.add_column("usage", overflow="fold")
     for heading in ("before", "after", "change", "quota"):
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", overflow="fold")
     for resource in dict.fromkeys([*before, *after]):
         first, last = before.get(resource), after.get(resource)
         change = last.used - first.used if first and last else None

@@ -3,6 +3,7 @@
 Also how a connection ends whose request was answered before its body was read: told, given a moment to listen, closed.
 """
 
+import asyncio
 import logging
 import os
 import re
@@ -14,7 +15,7 @@ from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from earmark.http_api.problems import Problem, problem_of
+from earmark.http_api.problems import Problem, ServiceStopping, problem_of
 from earmark.http_api.services import SUBJECT_IN_SCOPE
 from earmark.observing import Operation
 
@@ -69,13 +70,16 @@ class Frame:
                 await self.app(exchange.scope, exchange.receive, exchange.send)
             except ClientDisconnect:
                 pass
+            except asyncio.CancelledError:  # the server's time to end in order is over
+                if exchange.status is not None:
+                    raise
+                await exchange.answer(problem_of(ServiceStopping("The service is being stopped; try again.")))
             except Exception as error:
                 problem = problem_of(error)
                 exchange.log_error(problem, error)
                 if exchange.status is not None:
                     raise  # half an answer was sent: only a broken connection can still say so
-                response = problem.response(exchange.request_id)
-                await response(exchange.scope, exchange.receive, exchange.send)
+                await exchange.answer(problem)
             finally:
                 exchange.log()
 
@@ -126,6 +130,10 @@ class _Exchange:
             await self._linger()
             message = {"type": "http.response.body", "body": b"", "more_body": False}
         await self._send(message)
+
+    async def answer(self, problem: Problem) -> None:
+        """Sends it."""
+        await problem.response(self.request_id)(self.scope, self.receive, self.send)
 
     async def _linger(self) -> None:
         passed_over = 0

@@ -95,6 +95,14 @@ class BooksLocked(EarmarkError):  # noqa: N818 - named for what is wrong
     )
 
 
+class ServiceStopping(EarmarkError):  # noqa: N818 - named for what is wrong
+    """The service ended before this request did; what it had changed by then stands."""
+
+    status = 503
+    slug = "service-stopping"
+    remedy = "Try again after `Retry-After`, with the same Idempotency-Key; bytes are sent to the same URL again."
+
+
 class DatabaseFull(EarmarkError):  # noqa: N818 - named for what is wrong
     """The disk of the database is full; nothing was changed, and what is held comes back once there is room."""
 

@@ -196,6 +196,11 @@ class SignIn:
             raise NotSignedIn("The token is for another audience (aud).")
 
 
+def has_secret(home: Path) -> bool:
+    """Whether `load_or_create_secret` has been here."""
+    return _secret_file(home).exists()
+
+
 def load_or_create_secret(home: Path) -> bytes:
     """The secret kept in `home/secret`, made when there is none; everyone who asks at once gets the same.
 
@@ -203,7 +208,7 @@ def load_or_create_secret(home: Path) -> bytes:
         InvalidRequest: The file holds less than 32 bytes.
         OSError: It can be neither read nor made.
     """
-    path = home / "secret"
+    path = _secret_file(home)
     if not path.exists():
         home.mkdir(parents=True, exist_ok=True)
         draft = home / f".secret-{secrets.token_hex(8)}"
@@ -221,6 +226,10 @@ def load_or_create_secret(home: Path) -> bytes:
     if len(secret) < SECRET_BYTES_MIN:
         raise InvalidRequest(f"{path} holds {len(secret)} bytes; remove it, or write at least {SECRET_BYTES_MIN}")
     return secret
+
+
+def _secret_file(home: Path) -> Path:
+    return home / "secret"
 
 
 def _digest(token: str) -> bytes:

@@ -19,4 +19,5 @@ def exceeded(subject: str, short: Sequence[Shortage], *, replayed: bool = False)
     )
     members = [asdict(one) for one in short]
     told = {**members[0], "subject": subject, "short": members, **({"replayed": True} if replayed else {})}
-    return QuotaExceeded(f"Quota of {subject} exceeded: {missing}.", told)
+    then = " when this key was first used; another key asks anew" if replayed else ""
+    return QuotaExceeded(f"Quota of {subject} exceeded: {missing}{then}.", told)

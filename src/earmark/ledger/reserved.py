@@ -27,7 +27,7 @@ class Reserved:
             QuotaExceeded: It was denied.
         """
         if self.grant.reservation is None:
-            raise exceeded(self.subject, self.grant.short)
+            raise exceeded(self.subject, self.grant.short, replayed=self.grant.replayed)
         return self.grant.reservation
 
     @property
