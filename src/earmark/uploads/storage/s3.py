@@ -9,7 +9,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, closing, contextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -186,7 +186,7 @@ class S3Storage:
     async def head(self, key: str) -> StoredObject | None:
         """See Storage."""
         try:
-            with self._errors(check_key(key)):
+            async with self._reading(check_key(key)):
                 return _stored(key, await obstore.head_async(self._store, key))
         except ObjectMissing:
             return None
@@ -194,7 +194,7 @@ class S3Storage:
     async def peek(self, key: str, length: int) -> tuple[StoredObject, bytes] | None:
         """See Storage."""
         try:
-            with self._errors(check_key(key)):
+            async with self._reading(check_key(key)):
                 found = await obstore.get_async(self._store, key, options={"range": (0, length)})
                 return _stored(key, found.meta), bytes(await found.bytes_async())
         except ObjectMissing:
@@ -207,7 +207,7 @@ class S3Storage:
         """See Storage."""
         target = NewFile(path)
         try:
-            with self._errors(check_key(key)):
+            async with self._reading(check_key(key)):
                 result = await obstore.get_async(self._store, key)
                 await in_thread(target.open)
                 async for batch in result.stream(min_chunk_size=BATCH_BYTES):
@@ -286,8 +286,10 @@ class S3Storage:
                 answer: dict[str, Any] = getattr(client, operation)(**parameters)
             except ClientError as error:
                 code = error.response.get("Error", {}).get("Code", "")
-                if code in {"NoSuchUpload", "NoSuchKey", "404"}:
+                if code in {"NoSuchUpload", "NoSuchKey"}:
                     raise ObjectMissing("this upload is over") from error
+                if not code or code.isdigit():  # that is something in between
+                    raise self._away(str(error)) from error
                 if code in {"NotImplemented", "MethodNotAllowed"}:
                     raise _NotOffered(str(error)) from error
                 raise self._refused(code, str(error)) from error
@@ -314,20 +316,35 @@ class S3Storage:
         }
 
     @contextmanager
-    def _errors(self, key: str | None = None) -> Iterator[None]:
+    def _errors(self) -> Iterator[None]:
         try:
             yield
         except FileNotFoundError as error:
-            if key is not None:
-                raise ObjectMissing(f"there is no object {key}") from error
             raise self._no_bucket() from error
         except BaseError as error:
             raise self._storage_error(error) from error
 
+    @asynccontextmanager
+    async def _reading(self, key: str) -> AsyncIterator[None]:
+        """Errors about one object. An image is lost by its absence, and a proxy whose store is gone says 404, too."""
+        try:
+            yield
+        except FileNotFoundError as error:
+            if _code_of(error) != "NoSuchKey":  # a HEAD's answer has no body to say so
+                await self._assert_not_listed(key)
+            raise ObjectMissing(f"there is no object {key}") from error
+        except BaseError as error:
+            raise self._storage_error(error) from error
+
+    async def _assert_not_listed(self, key: str) -> None:
+        with self._errors():
+            async for batch in obstore.list(self._store, key.rpartition("/")[0] or None):
+                if any(found["path"] == key for found in batch):
+                    raise self._away(f"it lists {key}, and does not find it")
+
     def _storage_error(self, error: BaseError) -> StorageError:
-        text = str(error)
-        summary = text.partition("\n")[0]
-        code = found[1] if (found := _CODE.search(text)) else ""
+        summary = str(error).partition("\n")[0]
+        code = _code_of(error)
         if code == "InvalidRange":
             return _NoSuchRange(summary)
         if isinstance(error, PermissionDeniedError | UnauthenticatedError):
@@ -358,6 +375,10 @@ class S3Storage:
 
 class _NoSuchRange(StorageError):  # noqa: N818 - named for what happened
     """An empty object has no first byte."""
+
+
+def _code_of(error: Exception) -> str:
+    return found[1] if (found := _CODE.search(str(error))) else ""
 
 
 def _address(bucket: str, region: str, endpoint: str | None) -> str:
