@@ -6,6 +6,9 @@ Roles that could call everything before still can afterwards, as `earmark.access
 """
 
 import hashlib
+import logging
+import time
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -15,11 +18,24 @@ import psycopg
 from psycopg import sql
 
 from earmark.access import grant, granted
-from earmark.errors import SchemaMismatch, UnknownPlan
+from earmark.errors import EarmarkError, SchemaMismatch, UnknownPlan
 
 OLDEST_SERVER = 15
 """PostgreSQL's major version from which on the functions can be made."""
+LOCK_SECONDS = 1.0
+"""How long it waits for a table in use, as by a backup; whoever comes after it waits, too."""
+PAUSE_SECONDS = 4.0
+"""Until it tries again, during which the others are served."""
+ATTEMPTS = 60
 _LOCK = 0x6561726D61726B  # "earmark" in ASCII
+_HOLDERS = """
+SELECT DISTINCT a.pid, a.application_name, a.xact_start
+FROM pg_locks l JOIN pg_class c ON c.oid = l.relation JOIN pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_stat_activity a ON a.pid = l.pid
+WHERE n.nspname = 'earmark' AND l.granted AND l.pid <> pg_backend_pid() AND a.xact_start IS NOT NULL
+ORDER BY a.xact_start LIMIT 1
+"""
+_logger = logging.getLogger("earmark.migrate")
 _SQL = files("earmark") / "sql"
 _REAPPLIED = ("functions", "compat", "views")
 
@@ -61,7 +77,7 @@ def scripts(*folders: str) -> list[Script]:
 
 
 def migrate(connection: psycopg.Connection[Any], *, default_plan: str | None = None) -> list[str]:
-    """Applies what is missing, in one transaction.
+    """Applies what is missing, in one transaction; for minutes again where somebody else's keeps a table in use.
 
     Args:
         connection: Of a role that may create a schema; not inside a transaction of its own.
@@ -74,12 +90,30 @@ def migrate(connection: psycopg.Connection[Any], *, default_plan: str | None = N
         SchemaMismatch: The database was migrated by a newer Earmark, a released migration's text has changed, or the
             server is older than PostgreSQL 15.
         UnknownPlan: `default_plan` does not exist.
+        EarmarkError: A table was in use all the time; nothing was changed.
     """
     refuse_old(connection.info.server_version)
+    for _ in range(ATTEMPTS):
+        with suppress(psycopg.errors.LockNotAvailable):
+            return _migrate_once(connection, default_plan)
+        _logger.warning("migration waits for a table of Earmark's that is used by %s", _user_of_a_table(connection))
+        time.sleep(PAUSE_SECONDS)
+    used = f"A table of Earmark's stayed in use by {_user_of_a_table(connection)}"
+    raise EarmarkError(f"{used}. Nothing was changed; run the migration again when that has ended.")
+
+
+def _user_of_a_table(connection: psycopg.Connection[Any]) -> str:
+    with connection.transaction():
+        found = connection.execute(_HOLDERS).fetchone()
+    return "nobody any more" if found is None else "process {} ({}), in a transaction since {}".format(*found)
+
+
+def _migrate_once(connection: psycopg.Connection[Any], default_plan: str | None) -> list[str]:
     with connection.transaction():
         # Whatever the default is: who waits for the lock must see what was done meanwhile.
         connection.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
         connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
+        connection.execute("SELECT set_config('lock_timeout', %s, true)", (f"{LOCK_SECONDS}s",))
         connection.execute(_BOOTSTRAP)
         connection.execute("SET LOCAL check_function_bodies = off")
         applied = dict(connection.execute("SELECT file, sha256 FROM earmark._private_migration").fetchall())

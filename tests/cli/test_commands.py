@@ -506,6 +506,13 @@ def test_a_database_that_says_nothing_is_not_waited_for_as_long_as_libpq_would(s
     assert line == "earmark: the database does not answer: connection timeout expired"
 
 
+def test_a_database_with_another_style_of_dates(service):
+    url = make_conninfo(running_url(service.home), options="-c datestyle=German")
+    for command in (["status"], ["usage", "alice"], ["log", "alice"], ["explain", "alice"], ["migrate"]):
+        done = earmark(service, *command, EARMARK_DATABASE_URL=url)
+        assert (done.returncode, "Traceback" in done.stderr) == (0, False), done.stderr
+
+
 def test_a_database_that_takes_no_changes(service):
     standby = make_conninfo(running_url(service.home), options="-c default_transaction_read_only=on")
     line = one_line(earmark(service, "plan", "free", "--quota", "images=5", EARMARK_DATABASE_URL=standby), 1)

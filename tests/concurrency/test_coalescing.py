@@ -120,6 +120,22 @@ async def test_a_call_that_waited_succeeds_whatever_isolation_is_the_default(
     assert await waiting
 
 
+@pytest.mark.parametrize("kind", [AsyncLedger, Ledger])
+async def test_moments_are_read_whatever_style_is_the_default(
+    database: str, connection: psycopg.Connection, kind: type[AsyncLedger] | type[Ledger]
+) -> None:
+    name = sql.Identifier(connection.info.dbname)
+    connection.execute(sql.SQL("ALTER DATABASE {} SET datestyle TO 'German, DMY'").format(name))
+    if kind is Ledger:
+        with Ledger(database) as ledger:
+            deadline = ledger.reserve("a", {"images": 1}).expires_at
+    else:
+        async with AsyncLedger(database) as ledger:
+            deadline = (await ledger.reserve("a", {"images": 1})).expires_at
+    assert deadline is not None
+    assert deadline.tzinfo is not None
+
+
 async def test_many_that_wait_are_sent_beside_the_one_in_flight(database: str, connection: psycopg.Connection) -> None:
     async with AsyncLedger(database) as ledger:
         await asyncio.gather(*[ledger.reserve(f"s{n}", {"images": 1}) for n in range(80)])

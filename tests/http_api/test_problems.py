@@ -10,6 +10,7 @@ from uuid import uuid4
 import httpx
 import psycopg
 import pytest
+from psycopg import sql
 from psycopg_pool import AsyncConnectionPool
 from starlette.applications import Starlette
 from starlette.routing import Mount
@@ -189,6 +190,16 @@ async def test_ready(alice: httpx.AsyncClient):
         200,
         {"status": "ok", "checks": dict.fromkeys(("database", "storage", "sign_in", "clock", "service"), "ok")},
     )
+
+
+async def test_a_database_that_takes_no_changes_is_not_ready(
+    alice: httpx.AsyncClient, api: Api, connection: psycopg.Connection
+):
+    name = sql.Identifier(connection.info.dbname)
+    connection.execute(sql.SQL("ALTER DATABASE {} SET default_transaction_read_only = on").format(name))
+    await api.services.uploads.pool.drain()
+    ready = await alice.get("/readyz")
+    assert (ready.status_code, ready.json()["checks"]["database"][:21]) == (503, "it takes no changes: ")
 
 
 @pytest.mark.parametrize(("ahead", "status"), [(440, 200), (-440, 200), (460, 503), (-460, 503)])

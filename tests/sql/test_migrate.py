@@ -8,7 +8,8 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from earmark import Ledger, SchemaMismatch, UnknownPlan, UnknownSubject
+from earmark import EarmarkError, Ledger, SchemaMismatch, UnknownPlan, UnknownSubject
+from earmark import migrate as migrate_module
 from earmark.migrate import check_schema, migrate, refuse_old, scripts
 
 
@@ -88,6 +89,38 @@ def test_the_default_plan_is_set_changed_and_checked(connection: psycopg.Connect
     for call in (lambda: ledger.usage("a"), lambda: ledger.reserve("a", {"images": 1})):
         with pytest.raises(UnknownSubject):
             call()
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_a_table_in_use_is_waited_for_while_others_are_served(
+    connection: psycopg.Connection, ledger: Ledger, monkeypatch: pytest.MonkeyPatch, ends: bool
+) -> None:
+    """A backup reads for as long as it takes; what queues behind a waiting migration would wait as long."""
+    new = migrate_module.Script("migrations/9999_next.sql", "ALTER TABLE earmark._private_image ADD COLUMN later text")
+    scripts = migrate_module.scripts
+    monkeypatch.setattr(
+        migrate_module, "scripts", lambda *folders: [*scripts(*folders), *([new] if "migrations" in folders else [])]
+    )
+    monkeypatch.setattr(migrate_module, "LOCK_SECONDS", 0.05)
+    monkeypatch.setattr(migrate_module, "ATTEMPTS", 3)
+    pauses = []
+    with psycopg.connect(connection.info.dsn, application_name="the backup") as reader:
+        reader.execute("SELECT FROM earmark._private_image")
+
+        def pause(seconds: float) -> None:
+            pauses.append(seconds)
+            assert ledger.reserve("a", {"images": 1})  # nobody queues
+            if ends and len(pauses) == 2:
+                reader.rollback()
+
+        monkeypatch.setattr(migrate_module.time, "sleep", pause)
+        if ends:
+            assert migrate(connection) == ["migrations/9999_next.sql"]
+            assert len(pauses) == 2
+        else:
+            with pytest.raises(EarmarkError, match=r"in use by process \d+ \(the backup\), in a transaction since"):
+                migrate(connection)
+            assert len(pauses) == 3
 
 
 def test_a_failed_migration_leaves_nothing(empty: psycopg.Connection) -> None:

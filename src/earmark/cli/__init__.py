@@ -251,6 +251,7 @@ def _show_any_name() -> None:
 def run() -> None:
     """The command: errors that a person can act on are one line; exit code 2 if he asked wrongly, else 1."""
     os.environ.setdefault("PGCONNECT_TIMEOUT", PATIENCE_SECONDS)
+    os.environ["PGDATESTYLE"] = "ISO"  # the only one that psycopg reads
     _show_any_name()
     try:
         app(prog_name="earmark")

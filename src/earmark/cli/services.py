@@ -17,7 +17,7 @@ from earmark.config import Settings
 from earmark.http_api.answers import Answers, Connection
 from earmark.http_api.services import Services
 from earmark.ledger import AsyncLedger
-from earmark.ledger.isolation import read_committed
+from earmark.ledger.isolation import as_written
 from earmark.ledger.own_pool import CancellablePool
 from earmark.uploads.flow import Uploads
 from earmark.uploads.inspection import check_allowed_types
@@ -89,7 +89,7 @@ async def _configure(connection: Connection) -> None:
     lock is not to hold up the others.
     """
     set_json_loads(msgspec.json.decode, connection)
-    await read_committed(connection)
+    await as_written(connection)
     await connection.execute(_LOCK_TIMEOUT, (f"{LOCK_SECONDS}s",))
 
 

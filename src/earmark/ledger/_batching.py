@@ -23,7 +23,7 @@ from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
 from earmark.errors import from_database, translated
 from earmark.ledger._calls import BATCH_SQL, Batched, Query, Row, batch_parameters, rollback
-from earmark.ledger.retrying import UNREACHABLE, insist
+from earmark.ledger.retrying import GAVE_UP, UNREACHABLE, insist
 from earmark.ledger.rollback_log import log_failed_rollback, log_settlement
 from earmark.model import Cause
 
@@ -38,7 +38,6 @@ SLOW_SECONDS = 0.1
 """A call that takes longer no longer counts among those in flight; only the pool's size then bounds them."""
 TIMEOUTS = 10
 """How often a call that timed out is halved and sent again: enough to find the one of MAX_BATCH that is locked."""
-_TIMED_OUT = (psycopg.errors.LockNotAvailable, psycopg.errors.QueryCanceled)
 CLOSING_SECONDS = 5.0
 """What calls in flight get to end when the ledger is closed."""
 _UNHEARD = "whoever reserved it had gone"
@@ -184,7 +183,7 @@ class AsyncTransport:
                 await cursor.execute(BATCH_SQL[verb], batch_parameters([call.request for call, _ in batch]))
                 answers = list(zip(batch, await cursor.fetchall(), strict=True))
         except psycopg.Error as error:
-            timed_out = isinstance(error, _TIMED_OUT)
+            timed_out = isinstance(error, GAVE_UP)
             is_over = next(timeouts, None) is None if timed_out else isinstance(error, UNREACHABLE)
             if len(batch) == 1 or is_over:
                 _fail(batch, error)

@@ -1,20 +1,21 @@
-"""The isolation that the ledger's functions are written for, whatever the default of the database or the role is.
+"""What calls and their decoding are written for, whatever the defaults of the database or the role are.
 
-They lock and then read: where a transaction sees what was there as it began, each call that waited for another fails.
+The functions lock and then read: where a transaction sees what was there as it began, each call that waited for another
+fails. psycopg reads moments in the ISO style alone.
 """
 
 from typing import Any
 
 import psycopg
 
-_READ_COMMITTED = "SET default_transaction_isolation TO 'read committed'"
+_AS_WRITTEN = "SET default_transaction_isolation TO 'read committed'; SET datestyle TO 'ISO'"
 
 
-async def read_committed(connection: psycopg.AsyncConnection[Any]) -> None:
-    """Makes READ COMMITTED the default of a connection; a pool's `configure`."""
-    await connection.execute(_READ_COMMITTED)
+async def as_written(connection: psycopg.AsyncConnection[Any]) -> None:
+    """Makes that the default of a connection; a pool's `configure`."""
+    await connection.execute(_AS_WRITTEN)
 
 
-def read_committed_sync(connection: psycopg.Connection[Any]) -> None:
+def as_written_sync(connection: psycopg.Connection[Any]) -> None:
     """The same without asyncio."""
-    connection.execute(_READ_COMMITTED)
+    connection.execute(_AS_WRITTEN)

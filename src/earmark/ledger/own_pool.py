@@ -12,7 +12,7 @@ from weakref import WeakSet
 from psycopg import AsyncConnection, Connection
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
-from earmark.ledger.isolation import read_committed, read_committed_sync
+from earmark.ledger.isolation import as_written, as_written_sync
 
 _SETTINGS: Mapping[str, Any] = {"min_size": 1, "open": False, "kwargs": {"autocommit": True}}
 
@@ -39,7 +39,7 @@ class OwnPool(ConnectionPool):
     """A pool that a forked process opens anew where it first uses it."""
 
     def __init__(self, database: str, *, max_connections: int) -> None:
-        super().__init__(database, max_size=max_connections, configure=read_committed_sync, **_SETTINGS)
+        super().__init__(database, max_size=max_connections, configure=as_written_sync, **_SETTINGS)
         self._made_with = (database, max_connections)
         self._opens_at_use = False
         _POOLS.add(self)
@@ -63,7 +63,7 @@ class AsyncOwnPool(CancellablePool):
     """The same for asyncio; a forked process has another event loop, in which the ledger is to be opened again."""
 
     def __init__(self, database: str, *, max_connections: int) -> None:
-        super().__init__(database, max_size=max_connections, configure=read_committed, **_SETTINGS)
+        super().__init__(database, max_size=max_connections, configure=as_written, **_SETTINGS)
         self._made_with = (database, max_connections)
         _POOLS.add(self)
 

@@ -19,6 +19,8 @@ UNREACHABLE = (
     PoolTimeout,
 )
 """What is raised when the database is gone or its answer was lost, or when it takes no changes, as in a failover."""
+GAVE_UP = (psycopg.errors.LockNotAvailable, psycopg.errors.QueryCanceled)
+"""Of those, what a `lock_timeout` or a `statement_timeout` ends: that is about the books that it waited for, alone."""
 RETRY_DELAYS = (0.05, 0.25, 1.0)
 """Seconds before each further attempt."""
 

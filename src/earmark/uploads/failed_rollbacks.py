@@ -17,7 +17,7 @@ from psycopg import AsyncConnection
 
 from earmark.errors import EarmarkError
 from earmark.ledger import AsyncLedger
-from earmark.ledger.retrying import RETRY_DELAYS, UNREACHABLE
+from earmark.ledger.retrying import GAVE_UP, RETRY_DELAYS, UNREACHABLE
 from earmark.model import Cause, Settlement
 from earmark.uploads import _calls
 from earmark.uploads._calls import Connections, Transition
@@ -123,7 +123,7 @@ class FailedRollbacks:
             outcome = (await failed.again()).outcome
         except UNREACHABLE as error:
             failed.error = _text(error)
-            return isinstance(error, psycopg.errors.LockNotAvailable)  # that is about these books alone
+            return isinstance(error, GAVE_UP)
         except psycopg.Error as error:  # a row that is broken: the sweeper will set it aside
             failed.error = _text(error)
             outcome = None if failed.attempts < MAX_ATTEMPTS else "given_up"

@@ -16,7 +16,7 @@ import psycopg
 
 from earmark.errors import EarmarkError
 from earmark.faults import reached
-from earmark.ledger.retrying import UNREACHABLE
+from earmark.ledger.retrying import GAVE_UP, UNREACHABLE
 from earmark.model import Cause
 from earmark.uploads import _calls
 from earmark.uploads.flow import Uploads, log_transition
@@ -67,7 +67,7 @@ class _OutOfReach:
     """What a sweep found out of reach, and does not wait for again: a store, and the locks that somebody keeps."""
 
     silences: list[StorageError] = field(default_factory=list)
-    locked: dict[str, psycopg.errors.LockNotAvailable] = field(default_factory=dict)
+    locked: dict[str, psycopg.Error] = field(default_factory=dict)
 
     def what_is(self, image: Image) -> Exception | None:
         """What the image would wait for in vain."""
@@ -75,7 +75,7 @@ class _OutOfReach:
             return self.silences[-1]
         return self.locked.get(image.subject)
 
-    def note(self, image: Image, error: StorageError | psycopg.errors.LockNotAvailable) -> None:
+    def note(self, image: Image, error: StorageError | psycopg.Error) -> None:
         if isinstance(error, StorageError):  # no evidence either way
             self.silences.append(error)
         else:
@@ -104,19 +104,25 @@ async def recover(uploads: Uploads) -> tuple[Counter[str], Counter[str]]:
                 done[await _recover_one(uploads, image)] += 1
                 if image.state in _NOT_ARRIVED:
                     out_of_reach.silences.clear()
-            except (StorageError, psycopg.errors.LockNotAvailable) as error:
+            except (StorageError, *GAVE_UP) as error:
                 out_of_reach.note(image, error)
                 failed[type(error).__name__] += 1
                 _logger.warning("recovery_postponed", extra={"image": str(image.image), "error": str(error)})
-            except UNREACHABLE:
-                raise
-            except (psycopg.Error, EarmarkError) as error:  # about this image: the others are not to wait for it
+            except (psycopg.Error, EarmarkError) as error:
+                if isinstance(error, UNREACHABLE) and not _is_about_one(error):
+                    raise
+                # About this image: the others are not to wait for it.
                 failed[type(error).__name__] += 1
                 _logger.error(  # noqa: TRY400 - the next sweep says it again
                     "recovery_failed", extra={"image": str(image.image), "error": str(error)}
                 )
         if len(overdue) < BATCH:
             return done, failed
+
+
+def _is_about_one(error: Exception) -> bool:
+    """Whether the database met it in one image's rows, such as a block that cannot be read, rather than went away."""
+    return isinstance(error, psycopg.Error) and (error.sqlstate or "").startswith(("54", "58"))
 
 
 async def _recover_one(uploads: Uploads, image: Image) -> str:

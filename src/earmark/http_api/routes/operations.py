@@ -48,7 +48,7 @@ class Operations:
     async def ready(self, _: Request) -> Response:
         """Whether database and store can be used, tokens be verified, and the clock is right; 503 unless all is so."""
         needed: dict[str, Callable[[], Awaitable[object]]] = {
-            "database": self._services.ledger.plans,
+            "database": self._takes_changes,
             "storage": self._services.storage.ready,
             "sign_in": self._services.sign_in.ready,
         }
@@ -80,6 +80,13 @@ class Operations:
             *metrics.of_database(health),
             *metrics.of_queue(queue.waiting, queue.working, queue.oldest_waiting_seconds),
         ]
+
+    async def _takes_changes(self) -> None:
+        await self._services.ledger.plans()
+        async with self._services.uploads.pool.connection() as connection:
+            found = await (await connection.execute("SHOW transaction_read_only")).fetchone()
+        if found == ("on",):
+            raise EarmarkError("it takes no changes: a standby, or set to read-only, as providers do of a full disk")
 
     async def _clock_agrees(self) -> None:
         """Deadlines are set by the database's clock, and links are signed, and their ends seen, by ours."""
