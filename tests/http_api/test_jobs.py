@@ -4,14 +4,17 @@ import asyncio
 import base64
 import json
 from collections.abc import AsyncIterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
+import httpx
 import pytest
 from standardwebhooks.webhooks import Webhook
 
 from earmark.uploads import _calls
+from earmark.uploads import outside as calling
 from earmark.uploads.process_pool import ImagePool
 from earmark.uploads.processing import PermanentFailure, Processed, Source, TransientFailure, make_thumbnail
 from http_api.harness import ADDRESS, JPEG, Api
@@ -207,6 +210,46 @@ async def test_a_failure_that_comes_after_the_success_undoes_nothing_and_need_no
     assert await external.state(image) == ("completed", None)
     assert (await external.api.used(external.alice))["images"] == (1, 0)
     assert await external.waiting() == waiting
+
+
+@pytest.mark.parametrize("permanent", [True, False])
+async def test_whatever_a_processor_says_of_its_failure_is_taken_as_one_line(external: Outside, permanent: bool):
+    """A refused report would have the job done again, and paid for, at every deadline."""
+    image = await handed_over(external)
+    said = "Traceback\n\x1b[31m\0gpj" + "x" * 600
+    answered = await external.result(image, outcome="failed", permanent=permanent, error=said)
+    assert answered.status_code == 200
+    shown = (await external.alice.get(f"/api/images/{image}")).json()
+    assert shown["state"] == ("failed" if permanent else "uploaded")
+    assert "Traceback [31m gpjxxx" in shown["reason"]
+    assert len(shown["reason"]) <= 500
+    assert shown["reason"].isprintable()
+
+
+@pytest.mark.parametrize("status", [200, 503])
+async def test_what_comes_with_the_status_of_an_answer_is_not_read(status: int):
+    """It may never end, or be larger than the memory is."""
+
+    class Endless(httpx.AsyncByteStream):
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            pytest.fail("it was read")
+            yield b""
+
+    transport = httpx.MockTransport(lambda _: httpx.Response(status, stream=Endless()))
+    async with httpx.AsyncClient(transport=transport) as client:
+        with pytest.raises(calling.NotTold, match="x answered 503") if status == 503 else nullcontext():
+            await calling._post(client, "http://x/jobs", b"{}", {})
+
+
+async def test_whoever_does_not_answer_is_not_waited_for(monkeypatch: pytest.MonkeyPatch):
+    async def silence(_: httpx.Request) -> httpx.Response:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    monkeypatch.setattr(calling, "TIMEOUT_SECONDS", 0.01)
+    async with httpx.AsyncClient(transport=httpx.MockTransport(silence)) as client:
+        with pytest.raises(calling.NotTold, match="x: TimeoutError"):
+            await calling._post(client, "http://x/jobs", b"{}", {})
 
 
 async def test_contrary_reports_at_once_have_one_winner(external: Outside):

@@ -198,4 +198,4 @@ class ResultBody(Struct, frozen=True, rename="camel"):
     outcome: Literal["completed", "failed"]
     permanent: bool = False
     actual: Mapping[str, Integer] = {}
-    error: Reason | None = None
+    error: str | None = None

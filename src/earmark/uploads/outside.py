@@ -195,9 +195,12 @@ async def _later(uploads: Uploads, image: Image) -> str:
 
 
 async def _post(client: httpx.AsyncClient, url: str, body: bytes, headers: dict[str, str]) -> None:
+    """Sends it; the status is the answer, and what comes with it is not read, however long or slow it is."""
+    sent = {"Content-Type": "application/json", **headers}
     try:
-        answer = await client.post(url, content=body, headers={"Content-Type": "application/json", **headers})
-    except httpx.HTTPError as error:
+        # The client's own limit is for each piece of the answer.
+        async with asyncio.timeout(TIMEOUT_SECONDS), client.stream("POST", url, content=body, headers=sent) as answer:
+            if not answer.is_success:
+                raise NotTold(f"{httpx.URL(url).host} answered {answer.status_code}")
+    except (httpx.HTTPError, TimeoutError) as error:
         raise NotTold(f"{httpx.URL(url).host}: {type(error).__name__}") from error
-    if not answer.is_success:
-        raise NotTold(f"{httpx.URL(url).host} answered {answer.status_code}")

@@ -12,7 +12,7 @@ from earmark.http_api.services import Services
 from earmark.http_api.wire import JobAnswer, ResultAnswer, answer
 from earmark.model import Cause
 from earmark.uploads.job import backoff_seconds
-from earmark.uploads.model import State
+from earmark.uploads.model import State, in_one_line
 from earmark.uploads.outside import PROCESS_PATH, RESULT_PATH, address
 from earmark.uploads.results import Result, StaleAttempt, TooEarly, take_result
 from earmark.uploads.signatures import (
@@ -127,7 +127,7 @@ class Results:
             is_completed=told.outcome == "completed",
             is_permanent=told.permanent,
             actual=told.actual,
-            error=told.error,
+            error=in_one_line(told.error or "") or None,
         )
         taken = await take_result(self._uploads, delivery, result)
         told_back = ResultAnswer(taken["imageId"], taken["attempt"], taken["outcome"])
