@@ -106,6 +106,23 @@ async def test_a_cursor_belongs_to_its_own_list(api: Api, alice: httpx.AsyncClie
     assert (await alice.get(f"/api/quota/history?cursor={cursor}")).status_code == 422
 
 
+async def test_a_retry_under_the_key_of_another_request_is_refused(api: Api, alice: httpx.AsyncClient):
+    """The same file: it would answer with the image of then, which has ended."""
+    keyed = {"Idempotency-Key": "k"}
+    body = described()
+    first = (await alice.post("/api/images/preupload", json=body, headers=keyed)).json()["images"][0]["imageId"]
+    await alice.post(f"/api/images/{first}/cancel")
+    again = {"Idempotency-Key": "again"}
+    second = (await alice.post(f"/api/images/{first}/retry", headers=again)).json()["images"][0]["imageId"]
+    await alice.post(f"/api/images/{second}/cancel")
+    for image, key in ((first, keyed), (second, again)):
+        refused = await alice.post(f"/api/images/{image}/retry", headers=key)
+        assert (refused.status_code, refused.json()["type"][-22:]) == (422, "idempotency-key-reused")
+    replayed = await alice.post(f"/api/images/{first}/retry", headers=again)
+    assert replayed.json()["images"][0]["imageId"] == second
+    assert await api.used(alice) == {"images": (0, 0), "storage_bytes": (0, 0)}
+
+
 async def test_retry_reserves_anew(api: Api, alice: httpx.AsyncClient):
     (upload,) = await api.reserved(alice)
     await alice.post(f"/api/images/{upload['imageId']}/cancel")

@@ -92,13 +92,17 @@ async def reserve(
     key: str | None,
     actor: str | None,
     resources: Amounts,
+    retry_of: UUID | None = None,
     only_replay: bool = False,
 ) -> Reserved:
     """Take quota for files, and `resources` besides for each, and open an image for each.
 
-    With `only_replay` only what was answered under the key before is answered, else `new`.
+    With `retry_of` the file is that image's once more: another request under a key than the same file anew. With
+    `only_replay` only what was answered under the key before is answered, else `new`.
     """
-    more = {"resources": dict(resources)} if resources else {}
+    more: dict[str, object] = {"resources": dict(resources)} if resources else {}
+    if retry_of is not None:
+        more["retry_of"] = str(retry_of)
     row = await _one(
         connection,
         "SELECT outcome, reservation, replayed, detail, images "

@@ -102,7 +102,13 @@ class Uploads:
         return Deadline(ttl, self.settings.evidence_ttl_seconds)
 
     async def reserve(
-        self, subject: str, files: Sequence[File], *, key: str | None = None, actor: str | None = None
+        self,
+        subject: str,
+        files: Sequence[File],
+        *,
+        key: str | None = None,
+        actor: str | None = None,
+        retry_of: UUID | None = None,
     ) -> Preupload:
         """Takes quota for all the files or none, and permits one upload for each.
 
@@ -113,6 +119,7 @@ class Uploads:
             files: At most as many as the plan's `max_bulk_upload`.
             key: Idempotency key: the same files under it get the same images.
             actor: Who asks; the subject by default.
+            retry_of: The image whose file it is once more.
 
         Raises:
             InvalidFile: A file that would never be accepted.
@@ -128,11 +135,11 @@ class Uploads:
             raise invalid
         named = [File(display_name(file.filename), file.content_type, file.size) for file in files]
         if key is not None:  # under which whoever has it can ask again, whatever the limits are by then
-            answer = await self._taken(subject, named, key, actor, only_replay=invalid is not None)
+            answer = await self._taken(subject, named, key, actor, retry_of, only_replay=invalid is not None)
             if invalid is not None and answer.outcome == "new":
                 raise invalid
             return await self._permitted(subject, answer)
-        taking = asyncio.ensure_future(self._taken(subject, named, None, actor))
+        taking = asyncio.ensure_future(self._taken(subject, named, None, actor, retry_of))
         try:
             return await self._permitted(subject, await asyncio.shield(taking))
         except BaseException as error:
@@ -141,7 +148,14 @@ class Uploads:
             raise
 
     async def _taken(
-        self, subject: str, files: Sequence[File], key: str | None, actor: str | None, *, only_replay: bool = False
+        self,
+        subject: str,
+        files: Sequence[File],
+        key: str | None,
+        actor: str | None,
+        retry_of: UUID | None,
+        *,
+        only_replay: bool = False,
     ) -> _calls.Reserved:
         async with self.pool.connection() as connection:
             answer = await _calls.reserve(
@@ -153,6 +167,7 @@ class Uploads:
                 key=key,
                 actor=actor,
                 resources=self.settings.image_resources,
+                retry_of=retry_of,
                 only_replay=only_replay,
             )
         reached("reserved")
@@ -401,7 +416,8 @@ class Uploads:
             raise AlreadySettled(
                 f"The image is {image.state}; only one that was not accepted can be retried.", {"state": image.state}
             )
-        return await self.reserve(subject, [File(image.filename, image.content_type, image.size)], key=key, actor=actor)
+        files = [File(image.filename, image.content_type, image.size)]
+        return await self.reserve(subject, files, key=key, actor=actor, retry_of=image_id)
 
     async def delete(self, image_id: UUID, *, subject: str, actor: str | None = None) -> Transition:
         """Deletes an image; what its plan marks as refundable comes back, and its objects go.

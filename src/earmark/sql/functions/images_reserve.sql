@@ -32,7 +32,7 @@ BEGIN
     END IF;
 
     IF (SELECT bool_and(jsonb_path_query_array(earlier->'note', declared) = jsonb_path_query_array(files, declared))
-        FROM unnest('{$[*].filename,$[*].content_type,$[*].size}'::jsonpath[]) declared) THEN
+        FROM unnest('{$[*].filename,$[*].content_type,$[*].size,$[*].retry_of}'::jsonpath[]) declared) THEN
         asked := earlier;
     ELSE
         asked := jsonb_build_object('note', files, 'ttl_seconds', hold_seconds,
@@ -62,6 +62,6 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION earmark.images_reserve IS
 'Takes quota for a number of files, one image and its bytes each, and opens an image for each.
-files: [{filename, content_type, size, resources}], resources being what processing one may use besides, such as {"credits": 5}. outcome: granted, denied, conflict (as reserve), bulk_limit (more files than the plan''s max_bulk_upload), or new (only_replay, and nothing was answered under the key).
+files: [{filename, content_type, size, resources, retry_of}], retry_of being the image that this one is instead of, and resources what processing one may use besides, such as {"credits": 5}. outcome: granted, denied, conflict (as reserve), bulk_limit (more files than the plan''s max_bulk_upload), or new (only_replay, and nothing was answered under the key).
 ttl_seconds: how long the upload URLs are good; what began by then is waited for grace_seconds more, and the hold outlives that by evidence_seconds.
 images: the open images in the order of files; again when replayed under the key. Errors: QT001, QT002, QT004, QT005.';
