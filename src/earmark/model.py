@@ -511,9 +511,10 @@ class Adopted:
     """What became of one of them.
 
     Attributes:
-        outcome: `adopted`; `already_adopted`, under the same key; `nothing`: nothing was used; `conflict`: another
-            amount was adopted under the key; or `denied`: 64 bits would not hold it. With one of these two among the
-            answers nothing at all was adopted, and the others say what they would have become.
+        outcome: `adopted`; `already_adopted`, under the same key: its plan and limit are left as they are by now;
+            `nothing`: nothing was used; `conflict`: another amount was adopted under the key; or `denied`: 64 bits
+            would not hold it. With one of these two among the answers nothing at all was adopted, and the others say
+            what they would have become.
         differs: What the conflict is about.
     """
 

@@ -4,7 +4,7 @@ import psycopg
 import pytest
 
 from earmark import InvalidRequest, Ledger, UnknownPlan, UnknownResource, UnknownSubject
-from earmark.model import Adopted, Counted
+from earmark.model import Adopted, Counted, PlanQuota
 
 MANNERS = {"key": "legacy", "reason": "moved from counters", "actor": "operator"}
 
@@ -62,7 +62,53 @@ def test_a_dry_run_leaves_no_trace(ledger: Ledger, connection):
     assert adopt(ledger, *rows, dry_run=True) == ["adopted", "nothing"]
     assert connection.execute("SELECT count(*) FROM earmark._private_subject").fetchone() == (0,)
     assert adopt(ledger, *rows) == ["adopted", "nothing"]
-    assert adopt(ledger, *rows, dry_run=True) == ["already_adopted", "nothing"]
+    assert adopt(ledger, *rows, dry_run=True) == ["already_adopted", "already_adopted"]
+
+
+def test_a_repeat_leaves_what_was_configured_since(ledger: Ledger):
+    """Of those who had used nothing, too."""
+    rows = [
+        Counted("a", "images", 5, plan="free", quota_limit=20),
+        Counted("b", "images", 0, plan="free", quota_limit=20),
+    ]
+    assert adopt(ledger, *rows) == ["adopted", "nothing"]
+    for subject in "ab":
+        ledger.configure_subject(subject, plan="pro", quotas={"images": None})
+    more = [Counted("a", "storage_bytes", 7, quota_limit=9), Counted("c", "images", 0, plan="free")]
+    assert adopt(ledger, *rows, *more) == ["already_adopted", "already_adopted", "adopted", "nothing"]
+    for subject in "ab":
+        usage = ledger.usage(subject)
+        assert (usage.plan, usage.resources["images"].quota_limit) == ("pro", 500)
+    assert ledger.usage("a").resources["storage_bytes"].quota_limit == 9
+    assert ledger.usage("c").plan == "free"
+
+
+def test_a_repeat_needs_nothing_of_the_plan_that_came_since(ledger: Ledger):
+    rows = [Counted("a", "images", 5), Counted("b", "images", 0)]
+    adopt(ledger, *rows)
+    ledger.configure_plan("bytes", quotas={"storage_bytes": PlanQuota(9, "lifetime", refundable=True)})
+    for subject in "ab":
+        ledger.configure_subject(subject, plan="bytes")
+    assert adopt(ledger, *rows) == ["already_adopted"] * 2
+
+
+@pytest.mark.parametrize(("before", "now"), [(0, 3), (3, 0)])
+def test_nothing_is_an_amount_like_others(ledger: Ledger, before: int, now: int):
+    adopt(ledger, Counted("a", "images", before))
+    assert ledger.adopt([Counted("a", "images", now)], **MANNERS) == (Adopted("conflict", ("amount",)),)
+    assert used(ledger, "a") == before
+    assert ledger.adopt([Counted("a", "images", before)], **{**MANNERS, "reason": "other"}) == (
+        Adopted("conflict", ("reason",)),
+    )
+
+
+def test_who_had_used_nothing_can_join_another_tree_and_is_known_there(ledger: Ledger):
+    ledger.configure_subject("team", plan="enterprise")
+    rows = [Counted("a", "images", 0, plan="free")]
+    adopt(ledger, *rows)
+    ledger.configure_subject("a", plan="pro", parent="team")
+    assert adopt(ledger, *rows) == ["already_adopted"]
+    assert ledger.usage("a").plan == "pro"
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ BEGIN
         SELECT FROM _private_subject d
         WHERE d.root = here.root AND name = ANY (d.ancestors) AND (d.entries > 0
             OR EXISTS (SELECT FROM _private_reservation r WHERE (r.root, r.subject) = (d.root, d.subject) AND r.key IS NOT NULL)
-            OR EXISTS (SELECT FROM _private_adjustment a WHERE (a.root, a.subject) = (d.root, d.subject)))
+            OR EXISTS (SELECT FROM _private_adjustment a WHERE (a.root, a.subject) = (d.root, d.subject) AND a.request->'amount' <> '0'))
     ) THEN
         refused := format('%s, or somebody below him, has something in the books already, and they stay in the tree they were begun in.',
             to_jsonb(name));
@@ -31,8 +31,12 @@ BEGIN
         PERFORM _private_raise('QT001', refused,
             jsonb_build_object('field', 'parent', 'subject', name, 'parent', above.subject, 'root', here.root));
     END IF;
-    -- What calls over HTTP were answered is no part of the books, and is found under the new root.
+    -- What calls over HTTP were answered is no part of the books, nor that nothing was adopted; both are found under the new root.
     UPDATE _private_answer a
+    SET root = above.root
+    FROM _private_subject d
+    WHERE d.root = here.root AND name = ANY (d.ancestors) AND (a.root, a.subject) = (d.root, d.subject) AND above.root <> here.root;
+    UPDATE _private_adjustment a
     SET root = above.root
     FROM _private_subject d
     WHERE d.root = here.root AND name = ANY (d.ancestors) AND (a.root, a.subject) = (d.root, d.subject) AND above.root <> here.root;
