@@ -1,7 +1,8 @@
 """Adjustments correct committed use: with a reason, in the journal, once per key, never below zero."""
 
 import json
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, LiteralString
 
 import psycopg
 import pytest
@@ -322,3 +323,122 @@ def test_refundable_is_what_the_plan_of_him_who_used_it_says(tree: Any) -> None:
         AdjustmentBound("ben", lowest=0),
         AdjustmentBound("team", lowest=0),
     )
+
+
+@pytest.fixture
+def sold(tree: Any) -> Any:
+    """The tree, in which nothing that was used comes back yet; later it is `lent`."""
+    for plan, refundable in (("sells", False), ("lends", True)):
+        tree.configure_plan(plan, quotas={"credits": PlanQuota(5000, "lifetime", refundable=refundable)})
+    for name in ("team", "ann", "ben"):
+        tree.configure_subject(name, plan="sells")
+    return tree
+
+
+def use(books: Any, name: str, *amounts: int) -> Any:
+    reservation = books.reserve(name, items={str(item): {"credits": amount} for item, amount in enumerate(amounts)}).id
+    books.commit(reservation)
+    return reservation
+
+
+def lend(books: Any) -> None:
+    for name in ("ann", "ben"):
+        books.configure_subject(name, plan="lends")
+
+
+def used_credits(books: Any) -> tuple[int, ...]:
+    return tuple(committed(books, name, "credits") for name in ("ann", "ben", "team"))
+
+
+def test_a_refund_gives_back_what_goodwill_has_left(sold: Any) -> None:
+    reservation = use(sold, "ann", 500)
+    use(sold, "ben", 500)
+    assert adjust(sold, -300, resource="credits").adjusted
+    lend(sold)
+    refunded = sold.refund(reservation)
+    assert (refunded.outcome, refunded.returned) == ("refunded", {"credits": 200})
+    assert used_credits(sold) == (0, 500, 500)
+    assert [entry.committed for entry in sold.history("ann")[:3]] == [-200, -300, 500]
+    again = sold.refund(reservation)
+    assert (again.outcome, again.returned, again.items) == ("already_refunded", {}, refunded.items)
+
+
+def test_goodwill_of_all_leaves_a_refund_of_nothing(sold: Any) -> None:
+    reservation = use(sold, "ann", 500)
+    adjust(sold, -500, resource="credits")
+    lend(sold)
+    assert (sold.refund(reservation).outcome, used_credits(sold)) == ("refunded", (0, 0, 0))
+    assert sold.refund(reservation).outcome == "already_refunded"
+
+
+def test_only_above_him_there_may_be_less_left(sold: Any) -> None:
+    reservation = use(sold, "ann", 500)
+    adjust(sold, -300, subject="team", resource="credits")
+    lend(sold)
+    assert sold.refund(reservation).returned == {"credits": 500}
+    assert used_credits(sold) == (0, 0, 0)
+
+
+def test_refunds_that_come_together_share_what_is_left(sold: Any, scratch: psycopg.Connection) -> None:
+    ann, ben = use(sold, "ann", 500, 400), use(sold, "ben", 500)
+    adjust(sold, -600, resource="credits")
+    lend(sold)
+    requests = json.dumps([{"reservation": str(name)} for name in (ann, ben, ann)])
+    answers = scratch.execute("SELECT outcome, detail FROM earmark.refund(%s) ORDER BY ordinal", (requests,)).fetchall()
+    returned = [{item: told["returned"] for item, told in detail["items"].items()} for _, detail in answers]
+    assert returned == [
+        {"0": {"credits": 300}, "1": {"credits": 0}},
+        {"0": {"credits": 500}},
+        {"0": {"credits": 300}, "1": {"credits": 0}},
+    ]
+    assert used_credits(sold) == (0, 0, 0)
+
+
+def test_what_is_left_is_that_of_the_period_it_was_used_in(sold: Any, scratch_clock: Any) -> None:
+    for plan in ("sells", "lends"):
+        sold.configure_plan(plan, quotas={"credits": PlanQuota(5000, "P1M", refundable=plan == "lends")})
+    reservation = use(sold, "ann", 500)
+    adjust(sold, -300, resource="credits")
+    sold.configure_plan("lends", quotas={"credits": PlanQuota(5000, "lifetime", refundable=True)})
+    scratch_clock.set("2026-05-01T12:00:00Z")
+    use(sold, "ann", 70)
+    lend(sold)
+    assert sold.refund(reservation).returned == {"credits": 200}
+
+
+def test_the_books_agree_after_pruning_too(sold: Any, scratch_clock: Any) -> None:
+    first, second = use(sold, "ann", 500), use(sold, "ann", 80)
+    adjust(sold, -300, resource="credits")
+    lend(sold)
+    assert [sold.refund(one).returned["credits"] for one in (first, second)] == [280, 0]
+    scratch_clock.set("2027-05-01T12:00:00Z")
+    sold.prune_settled()
+    sold.prune_journal(datetime(2027, 4, 1, tzinfo=UTC))
+    assert (sold.verify(), sold.history("ann"), used_credits(sold)) == ((), (), (0, 0, 0))
+
+
+@pytest.mark.parametrize(
+    ("act", "state"),
+    [
+        ("SELECT returned, document->>'state' FROM earmark.image_delete(%s, 'ann')", "deleted"),
+        ("SELECT returned, document->>'state' FROM earmark.image_lost(%s, 'gone', 'reconcile')", "failed"),
+    ],
+)
+def test_an_image_goes_whatever_is_left_of_its_use(
+    books: Any, scratch: psycopg.Connection, act: LiteralString, state: str
+) -> None:
+    free = PlanQuota(1000, "lifetime", refundable=False)
+    images = PlanQuota(5, "P1M", refundable=False)
+    books.configure_plan("basic", quotas={"storage_bytes": free, "images": images})
+    books.configure_subject("ann", plan="basic")
+    files = json.dumps([{"filename": "a.jpg", "content_type": "image/jpeg", "size": 500}])
+    opened = "SELECT images->0->>'image' FROM earmark.images_reserve('ann', %s, 60, 60)"
+    (image,) = scratch.execute(opened, (files,)).fetchone() or ()
+    scratch.execute("SELECT earmark.image_uploaded(%s, 'ann', 60, 60)", (image,))
+    scratch.execute("SELECT earmark.image_start(%s, 60, 60)", (image,))
+    done = "SELECT outcome FROM earmark.image_complete(%s, 1, 'image/jpeg', '{}', '{}')"
+    assert scratch.execute(done, (image,)).fetchone() == ("completed",)
+    assert adjust(books, -300, resource="storage_bytes").adjusted
+    books.configure_subject("ann", plan="pro")
+    assert scratch.execute(act, (image,)).fetchone() == ({"storage_bytes": 200}, state)
+    assert committed(books, resource="storage_bytes") == 0

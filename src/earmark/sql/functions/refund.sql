@@ -6,11 +6,13 @@ BEGIN
     PERFORM _private_authorize(NULL);
     PERFORM _private_check_settle(requests);
     PERFORM _private_lock_reservations(requests);
+    PERFORM _private_limit_refund(requests);
     RETURN QUERY SELECT * FROM _private_settle_answers(jsonb_array_length(requests), 'refunded',
         _private_settle(requests, 'refunded', _private_now()));
 END $$;
 COMMENT ON FUNCTION earmark.refund IS
-'Gives back committed use of what was deleted, once per item, and only of resources that the subject''s plan marks as refundable. An image goes with what it used.
+'Gives back committed use of what was deleted, once per item, and only of resources that the subject''s plan marks as refundable; where
+adjustments have left less of it, what is left. An image goes with what it used.
 requests: [{reservation, subject?, items?: [item], actor?, reason?}].
 outcome: refunded, already_refunded, already_committed (nothing of it is refundable), already_rolled_back, not_committed, not_found.
 Errors: QT001, QT005 (a user''s token cannot refund). Locks the subjects'' trees; safe to repeat.';
