@@ -7,8 +7,9 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
-from earmark import InvalidRequest, UnknownSubject
+from earmark import InvalidRequest, UnknownResource, UnknownSubject
 from earmark.errors import from_database
+from earmark.model import PlanQuota
 
 USER = UUID(int=7)
 
@@ -174,3 +175,30 @@ def test_many_slots_of_one_reservation_are_each_read_once(scratch: psycopg.Conne
     assert call(scratch, "decrement_user_image_count", p_user_id=USER, p_count=200)["rolled_back"] == 200
     (after,) = scratch.execute(counted).fetchone() or (0,)
     assert 200 <= after - before <= 3000
+
+
+def test_a_plan_that_counts_no_images_has_nothing_of_them_and_still_gives_back(
+    scratch: psycopg.Connection, books: Any, quota: Any
+) -> None:
+    quota(10)
+    taken, named = reserve(scratch, 3, p_key="k"), reserve(scratch, 2)["reservation_id"]
+    books.configure_plan("noimg", quotas={"credits": PlanQuota(5, "lifetime", refundable=False)})
+    books.configure_subject(str(USER), plan="noimg", quotas={})
+    nothing = {"used": 0, "quota_limit": 0, "remaining": 0}
+    assert call(scratch, "get_user_quota", p_user_id=USER) == nothing
+    one = call(scratch, "decrement_user_image_count", p_user_id=USER, p_reservation_id=named)
+    assert one == nothing | {"rolled_back": 2}
+    some = call(scratch, "decrement_user_image_count", p_user_id=USER, p_count=2)
+    assert some == nothing | {"rolled_back": 2}
+    again = reserve(scratch, 3, p_key="k")
+    assert again == nothing | {"success": True, "reservation_id": taken["reservation_id"]}
+    with pytest.raises(psycopg.Error) as caught:
+        reserve(scratch)
+    assert isinstance(from_database(caught.value), UnknownResource)
+
+
+def test_a_plan_that_counts_nothing_has_no_images(scratch: psycopg.Connection, books: Any) -> None:
+    books.configure_plan("empty")
+    books.configure_subject(str(USER), plan="empty")
+    nothing = {"used": 0, "quota_limit": 0, "remaining": 0}
+    assert call(scratch, "get_user_quota", p_user_id=USER) == nothing
