@@ -53,8 +53,9 @@ async def test_items_of_a_reservation_are_given_back(api: Api, alice: httpx.Asyn
     assert response.json()["rolledBack"]["images"] == 2
     states = [(await alice.get(f"/api/images/{one['imageId']}")).json()["state"] for one in reservation["images"]]
     assert states == ["failed", "reserved", "failed"]
-    missing = await alice.post("/api/quota/rollback", json={**body, "items": ["9"]})
-    assert missing.status_code == 404
+    missing = await alice.post("/api/quota/rollback", json={**body, "items": ["2", "9"]})
+    assert (missing.status_code, missing.json()["field"]) == (422, "items")
+    assert '"9"' in missing.json()["detail"]
 
 
 async def test_giving_back_what_is_left_of_a_reservation_may_be_repeated(

@@ -58,12 +58,57 @@ def test_what_does_not_exist_is_not_found(books: Any) -> None:
         books.extend(uuid4(), ttl=timedelta(1)),
         books.commit(theirs, subject="a"),
         books.rollback(theirs, subject="a", cause=Cause.ADMIN),
-        books.rollback(theirs, items=["no such item"], cause=Cause.ADMIN),
+        books.rollback(theirs, items=["no such item"], subject="a", cause=Cause.ADMIN),
+        books.commit(theirs, items={"no such item": {"images": 1}}, subject="a"),
+        books.refund(uuid4(), items=["1"]),
     ):
         assert (answer.outcome, answer.items, answer.returned) == ("not_found", {}, {})
     assert figures(books, subject="b") == (0, 1)
     assert books.reservation(uuid4()) is None
     assert books.reservation(theirs, subject="a") is None
+
+
+@pytest.mark.parametrize("state", ["held", "settled"])
+@pytest.mark.parametrize(
+    "settle",
+    [
+        lambda books, one, items: books.commit(one, items={item: {"images": 1} for item in items}),
+        lambda books, one, items: books.commit(one, items={item: {} for item in items}),
+        lambda books, one, items: books.commit(one, items=items),
+        lambda books, one, items: books.commit(one, items=items, amounts={"images": 1}),
+        lambda books, one, items: books.commit(one, items=items, grow=True, subject="a"),
+        lambda books, one, items: books.rollback(one, items=items, cause=Cause.CANCELLED),
+        lambda books, one, items: books.refund(one, items=items),
+        lambda books, one, items: books.extend(one, items=items, ttl=timedelta(hours=1)),
+    ],
+)
+def test_an_item_that_the_reservation_lacks_is_refused_and_named(books: Any, settle: Any, state: str) -> None:
+    """Misspelt, its work would be free, or its hold stay."""
+    reservation = books.reserve("a", items={"1": {"images": 1}, "2": {"images": 1}}).id
+    if state == "settled":
+        books.commit(reservation)
+    entries = books.history("a")
+    for items, lacking in ((["1", "9"], ["9"]), (["9", "1", "", "8"], ["9", "", "8"]), (["9"], ["9"])):
+        with pytest.raises(InvalidRequest, match="has no item") as caught:
+            settle(books, reservation, items)
+        assert caught.value.detail["field"] == "items"
+        assert sorted(caught.value.detail["items"]) == sorted(lacking)
+    assert books.history("a") == entries
+    assert settle(books, reservation, ["2"]).outcome != "not_found"
+
+
+@pytest.mark.parametrize("item", [1, None, ["1"], {"1": 1}, True])
+def test_an_item_is_named_by_a_text(books: Any, item: Any) -> None:
+    reservation = books.reserve("a", {"images": 1}).id
+    with pytest.raises(InvalidRequest, match="array of names") as caught:
+        books.commit(reservation, items=["1", item])
+    assert caught.value.detail == {"field": "items"}
+
+
+def test_no_items_are_none(books: Any) -> None:
+    reservation = books.reserve("a", {"images": 1}).id
+    assert books.rollback(reservation, items=[], cause=Cause.CANCELLED).outcome == "not_found"
+    assert figures(books) == (0, 1)
 
 
 def test_items_are_settled_one_by_one(books: Any) -> None:

@@ -15,7 +15,8 @@ BEGIN
         SELECT * FROM (
             SELECT r.value AS request, CASE
                 WHEN coalesce(r.value->>'reservation', '') !~* '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' THEN 'reservation'
-                WHEN coalesce(jsonb_typeof(r.value->'items'), 'null') NOT IN ('null', 'array', 'object') THEN 'items'
+                WHEN coalesce(jsonb_typeof(r.value->'items'), 'null') NOT IN ('null', 'array', 'object')
+                    OR r.value @? 'strict $.items[*] ? (@.type() != "string")' THEN 'items'
                 WHEN coalesce(r.value->>'late', 'reacquire') NOT IN ('reacquire', 'refuse') THEN 'late'
                 WHEN r.value ?| '{amounts,grow}' OR jsonb_typeof(r.value->'items') = 'object' THEN 'amounts'  -- to be looked at
                 WHEN greatest(length(r.value->>'reason'), length(r.value->>'actor')) > 200 THEN 'words'  -- likewise

@@ -1,11 +1,16 @@
-CREATE OR REPLACE FUNCTION earmark._private_settle_answers(requests int, done text, seen earmark._private_seen[])
+CREATE OR REPLACE FUNCTION earmark._private_settle_answers(requests jsonb, done text, seen earmark._private_seen[])
 RETURNS TABLE (ordinal int, outcome text, subject text, detail jsonb)
 LANGUAGE plpgsql STABLE SET search_path = earmark, pg_temp SET enable_hashjoin = on AS $$
 #variable_conflict use_column
 BEGIN
+    -- Nothing is to be asked where the only request names the only item, and that was seen.
+    IF requests @? '$[*].items' AND (jsonb_array_length(requests) > 1 OR seen IS NULL OR requests @? '$[0].items[1]'
+        OR jsonb_typeof(requests->0->'items') = 'object') THEN
+        PERFORM _private_check_items(requests);
+    END IF;
     RETURN QUERY
     SELECT r.ordinal, coalesce(a.outcome, 'not_found'), a.owner, coalesce(a.detail, '{"items": {}, "done": []}')
-    FROM generate_series(1, requests) r (ordinal)
+    FROM generate_series(1, jsonb_array_length(requests)) r (ordinal)
     LEFT JOIN (
         SELECT i.ordinal, i.owner, CASE
             WHEN bool_or(i.mine) THEN done
@@ -31,5 +36,5 @@ BEGIN
     ORDER BY r.ordinal;
 END $$;
 COMMENT ON FUNCTION earmark._private_settle_answers IS
-'What became of each of a number of requests to settle, from the holds they name as they are now; `mine`: this request settled it.
+'What became of each of these requests to settle, from the holds they name as they are now; `mine`: this request settled it.
 detail: `done`, the items this request settled; `items`, per item what happened, by whom, when and why, and what it returned.';

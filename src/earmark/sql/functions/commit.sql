@@ -13,7 +13,7 @@ BEGIN
     PERFORM _private_lock_reservations(requests);
     moment := _private_now();
     IF _private_commit_is_plain(requests, moment) THEN
-        RETURN QUERY SELECT * FROM _private_settle_answers(jsonb_array_length(requests), 'committed',
+        RETURN QUERY SELECT * FROM _private_settle_answers(requests, 'committed',
             _private_settle(requests, 'committed', moment));
         RETURN;
     END IF;
@@ -24,10 +24,10 @@ BEGIN
         refused := _private_refuse_commit(request, moment);
         IF refused IS NULL THEN
             RETURN QUERY SELECT place + 1, s.outcome, s.subject, s.detail
-            FROM _private_settle_answers(1, 'committed', _private_settle(request, 'committed', moment)) s;
+            FROM _private_settle_answers(request, 'committed', _private_settle(request, 'committed', moment)) s;
         ELSE
             RETURN QUERY SELECT place + 1, refused->>'outcome', a.subject, a.detail || (refused->'detail')
-            FROM _private_settle_answers(1, 'committed', _private_seen_now(request)) a;
+            FROM _private_settle_answers(request, 'committed', _private_seen_now(request)) a;
         END IF;
     END LOOP;
 END $$;

@@ -33,7 +33,7 @@ BEGIN
     IF jsonb_path_exists(requests, '$[*].reason ? (@ != null)') THEN
         PERFORM _private_extended(requests, moment);
     END IF;
-    RETURN QUERY SELECT * FROM _private_settle_answers(jsonb_array_length(requests), 'extended', _private_seen_now(requests, extended => true));
+    RETURN QUERY SELECT * FROM _private_settle_answers(requests, 'extended', _private_seen_now(requests, extended => true));
 END $$;
 COMMENT ON FUNCTION earmark.extend IS
 'Moves the deadline of what is still held to ttl_seconds from now; never to an earlier time.

@@ -7,7 +7,7 @@ BEGIN
     PERFORM _private_check_settle(requests);
     PERFORM _private_lock_reservations(requests);
     PERFORM _private_limit_refund(requests);
-    RETURN QUERY SELECT * FROM _private_settle_answers(jsonb_array_length(requests), 'refunded',
+    RETURN QUERY SELECT * FROM _private_settle_answers(requests, 'refunded',
         _private_settle(requests, 'refunded', _private_now()));
 END $$;
 COMMENT ON FUNCTION earmark.refund IS

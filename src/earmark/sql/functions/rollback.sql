@@ -5,7 +5,7 @@ SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_has
 BEGIN
     PERFORM _private_check_settle(requests, needs_cause => true);
     PERFORM _private_lock_reservations(requests);
-    RETURN QUERY SELECT * FROM _private_settle_answers(jsonb_array_length(requests), 'rolled_back',
+    RETURN QUERY SELECT * FROM _private_settle_answers(requests, 'rolled_back',
         _private_settle(requests, 'rolled_back', _private_now()));
 END $$;
 COMMENT ON FUNCTION earmark.rollback IS
