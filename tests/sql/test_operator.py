@@ -112,6 +112,56 @@ def test_after_a_change_of_the_plans_period_each_moment_is_told_once(books: Book
     assert [(one.committed, one.held) for one in found] == [(4, 3), (0, 2), (0, 2), (7, 0)]
 
 
+@pytest.fixture
+def longer(books: Books, scratch_clock: Any) -> None:
+    """On 20 March the plan's days have become months; from the first of them 2 are committed, and 4 held."""
+    scratch_clock.set("2026-03-01T12:00:00Z")
+    books.configure_plan("longer", quotas={"images": PlanQuota(50, "P1D", refundable=False)})
+    books.configure_subject("alice", plan="longer")
+    books.commit(books.reserve("alice", {"images": 2}).id)
+    books.reserve("alice", {"images": 4}, ttl=timedelta(days=90))
+    scratch_clock.set("2026-03-20T12:00:00Z")
+    books.configure_plan("longer", quotas={"images": PlanQuota(50, "P1M", refundable=False)})
+
+
+@pytest.mark.parametrize("act", ["nothing", "a grant", "an adjustment"])
+def test_a_period_that_became_longer_is_told_to_its_end(
+    books: Books, scratch_clock: Any, longer: None, act: str
+) -> None:
+    if act == "a grant":
+        books.rollback(books.reserve("alice", {"images": 1}).id, cause=Cause.ADMIN)
+    elif act == "an adjustment":
+        for amount in (1, -1):
+            books.adjust("alice", "images", amount, reason="r", actor="a")
+    images = books.usage("alice").resources["images"]
+    assert (images.committed, images.held) == (2, 4)
+    since = datetime(2026, 2, 28, tzinfo=UTC)
+    told = {one.at.day: (one.committed, one.held) for one in books.use_over_time("alice", since=since, points=41)}
+    assert (told[28], told[2], told[10], told[20]) == ((0, 0), (2, 4), (2, 4), (2, 4))
+    if act == "nothing":
+        return
+    # The balance keeps that, also once the plan has other periods again.
+    books.configure_plan("longer", quotas={"images": PlanQuota(50, "lifetime", refundable=False)})
+    told = {one.at.day: (one.committed, one.held) for one in books.use_over_time("alice", since=since, points=41)}
+    assert told[10] == (2, 4)
+
+
+def test_what_expired_in_a_period_that_became_longer_is_taken_anew_beside_what_grows(
+    books: Books, scratch_clock: Any, longer: None
+) -> None:
+    items = {"a": {"images": 1}, "b": {"images": 1}}
+    scratch_clock.set("2026-03-01T13:00:00Z")
+    books.configure_plan("longer", quotas={"images": PlanQuota(50, "P1D", refundable=False)})
+    late = books.reserve("alice", items=items).id
+    books.extend(late, items=["b"], ttl=timedelta(days=90))
+    scratch_clock.set("2026-03-20T12:00:00Z")
+    books.configure_plan("longer", quotas={"images": PlanQuota(50, "P1M", refundable=False)})
+    books.sweep()
+    settled = books.commit(late, items={"a": {"images": 1}, "b": {"images": 3}}, grow=True)
+    assert (settled.outcome, settled.committed) == ("committed", {"images": 4})
+    assert books.usage("alice").resources["images"].used == 10
+
+
 def test_rollbacks_by_cause_over_time(ledger: Ledger, connection: psycopg.Connection, clock: Any) -> None:
     clock.set("2026-03-10T12:10:00Z")
     expected = []

@@ -24,7 +24,7 @@ BEGIN
             CASE WHEN l.quota IS NOT NULL THEN greatest(l.quota, l.committed + l.held + greatest(change, 0)) END
         FROM jsonb_to_recordset(lines) l (root text, holder text, period_start timestamptz, period_end timestamptz, quota bigint,
             committed bigint, held bigint)
-        ON CONFLICT (root, subject, resource, period_start) DO UPDATE SET ceiling = excluded.ceiling;
+        ON CONFLICT (root, subject, resource, period_start) DO UPDATE SET ceiling = excluded.ceiling, period_end = excluded.period_end;
         PERFORM _private_post(ARRAY(
             SELECT ROW(l.root, l.holder, 'adjust', what, l.period_start, NULL, NULL, change, 0, NULL, request->>'actor',
                 CASE WHEN l.holder = who THEN '' ELSE format('of %s: ', who) END || (request->>'reason'))::_private_entry

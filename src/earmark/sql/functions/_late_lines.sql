@@ -7,7 +7,8 @@ BEGIN
         SELECT array_agg(ROW(1, l.item, l.amount, l.balance, l.root, l.subject, l.level, l.resource, l.period_start, l.period_end,
             l.quota, l.used)::_private_line)
         FROM (
-            SELECT t.item, t.root, t.subject, t.level, t.resource, p.period_start, coalesce(b.period_end, q.period_end) AS period_end,
+            SELECT t.item, t.root, t.subject, t.level, t.resource, p.period_start, CASE p.period_start WHEN q.period_start THEN q.period_end
+                    ELSE coalesce(b.period_end, q.period_end) END AS period_end,
                 CASE WHEN q.resource IS NULL THEN 0 ELSE q.quota END AS quota, coalesce(b.committed + b.held, 0) AS used,
                 CASE t.state WHEN 'held' THEN t.actual - t.amount ELSE greatest(t.actual, 1) END AS amount,
                 dense_rank() OVER (ORDER BY t.root, t.subject, t.resource, p.period_start)::int AS balance

@@ -5,7 +5,7 @@ DECLARE
 BEGIN
     INSERT INTO _private_balance AS b (root, subject, resource, period_start, period_end, ceiling)
     SELECT DISTINCT l.root, l.subject, l.resource, l.period_start, l.period_end, l.quota FROM unnest(lines) l
-    ON CONFLICT (root, subject, resource, period_start) DO UPDATE SET ceiling = excluded.ceiling;
+    ON CONFLICT (root, subject, resource, period_start) DO UPDATE SET ceiling = excluded.ceiling, period_end = excluded.period_end;
 
     WITH taken AS MATERIALIZED (
         SELECT l.*, p.subject AS owner, h.state, CASE h.state WHEN 'held' THEN h.amount + l.amount ELSE l.amount END AS total,

@@ -20,8 +20,8 @@ BEGIN
     ), opened AS (
         INSERT INTO _private_balance AS b (root, subject, resource, period_start, period_end, ceiling)
         SELECT DISTINCT t.root, t.subject, t.resource, t.period_start, t.period_end, t.quota FROM taken t
-        ON CONFLICT (root, subject, resource, period_start) DO UPDATE SET ceiling = excluded.ceiling
-        WHERE b.ceiling IS DISTINCT FROM excluded.ceiling
+        ON CONFLICT (root, subject, resource, period_start) DO UPDATE SET ceiling = excluded.ceiling, period_end = excluded.period_end
+        WHERE b.ceiling IS DISTINCT FROM excluded.ceiling OR b.period_end <> excluded.period_end
     ), held AS (
         INSERT INTO _private_hold (root, reservation, item, resource, subject, level, followed, period_start, amount, expires_at)
         SELECT t.root, t.reservation, t.item, t.resource, t.subject, t.level, t.followed, t.period_start, t.amount, t.expires_at

@@ -51,9 +51,11 @@ BEGIN
         coalesce(b.committed, 0) - w.committed, coalesce(b.held, 0) - w.held
     FROM (SELECT DISTINCT b.resource FROM _private_balance b WHERE (b.root, b.subject) = (who.root, who.subject)) r
     CROSS JOIN moments m
-    LEFT JOIN _private_balance b ON (b.root, b.subject, b.resource) = (who.root, who.subject, r.resource)
-        AND b.period_start <= m.at AND m.at < b.period_end
-    LEFT JOIN _private_quota(ARRAY[who.subject], moment) q ON q.level = 0 AND (q.resource, q.period_start) = (b.resource, b.period_start)
+    LEFT JOIN (
+        _private_balance b
+        LEFT JOIN _private_quota(ARRAY[who.subject], moment) q ON q.level = 0 AND (q.resource, q.period_start) = (b.resource, b.period_start)
+    ) ON (b.root, b.subject, b.resource) = (who.root, who.subject, r.resource)
+        AND b.period_start <= m.at AND m.at < coalesce(q.period_end, b.period_end)
     CROSS JOIN LATERAL (
         SELECT coalesce(sum(c.committed) FILTER (WHERE c.n > m.n), 0)::bigint AS committed,
             coalesce(sum(c.held) FILTER (WHERE c.n > m.n), 0)::bigint AS held, max(c.n) FILTER (WHERE c.granted AND c.n <= m.n) AS granted
