@@ -8,8 +8,10 @@ import pytest
 
 from earmark import Cause, InvalidRequest, Ledger
 from earmark.ledger.chain import verify_export
+from earmark.model import PlanQuota
 
 DAY = 86_400
+MOST = 2**63 - 1
 
 
 def moment(connection: psycopg.Connection) -> datetime:
@@ -229,3 +231,32 @@ def test_a_batch_of_nothing_is_one_of_one(used: Any, scratch: psycopg.Connection
     assert used.prune_journal(moment(scratch), max_entries=0) == 8
     assert used.prune_settled(moment(scratch), max_reservations=0).reservations == 3
     assert used.tally(max_entries=0) == 0
+
+
+@pytest.fixture
+def much(books: Any, scratch_clock: Any) -> Any:
+    """Twice in one period all that 64 bits hold was used, and taken off again as goodwill."""
+    books.configure_plan("basic", quotas={"images": PlanQuota(100, "P1M", refundable=False)})
+    books.configure_subject("a", plan="basic", quotas={"images": -1})
+    for _ in range(2):
+        books.commit(books.reserve("a", {"images": MOST}).id)
+        assert books.adjust("a", "images", -MOST, reason="goodwill", actor="root").adjusted
+    books.reserve("a", {"images": 7}, ttl=timedelta(days=300))
+    scratch_clock.advance(DAY)
+    return books
+
+
+@pytest.mark.parametrize("order", [("settled", "journal"), ("journal", "settled"), ("settled",), ("journal",)])
+def test_what_is_carried_may_be_more_than_64_bits_hold(
+    much: Any, scratch: psycopg.Connection, order: tuple[str, ...]
+) -> None:
+    for what in order:
+        pruned = {"settled": much.prune_settled, "journal": much.prune_journal}[what](moment(scratch))
+        assert pruned
+        assert much.verify() == ()
+    assert much.usage("a").resources["images"].used == 7
+
+
+def test_what_was_given_back_beyond_64_bits_may_become_refundable(much: Any) -> None:
+    much.configure_plan("basic", quotas={"images": PlanQuota(100, "P1M", refundable=True)})
+    assert not much.adjust("a", "images", -1, reason="goodwill", actor="root").adjusted
