@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, LiteralString
 from uuid import UUID
 
 import psycopg
@@ -307,3 +307,50 @@ def test_any_kind_of_pool_will_do_for_asyncio(database: str, kind: type[AsyncCon
                 assert (await ledger.commit(made.id, connection=connection)).outcome == "committed"
 
     asyncio.run(asyncio.wait_for(use(), 60))
+
+
+ANSWERED: dict[str, LiteralString] = {
+    "reserve": """SELECT outcome FROM earmark.reserve(
+        '[{"subject": "a", "items": {"1": {"images": 501}}, "key": "k"}]')""",
+    "adjust": """SELECT outcome FROM earmark.adjust(
+        '[{"subject": "a", "resource": "images", "amount": -1, "reason": "r", "actor": "o", "key": "k"}]')""",
+    "adopt": """SELECT outcome FROM earmark.adopt(
+        '[{"subject": "a", "resource": "images", "used": 0}]', 'k', 'r', 'o')""",
+    "keep_answer": "SELECT earmark.keep_answer('a', 'k', '1', '2')::text",
+}
+"""Calls that answer under a key, and change nothing that the lock of the tree would tell of."""
+
+
+@pytest.mark.parametrize("level", [psycopg.IsolationLevel.REPEATABLE_READ, psycopg.IsolationLevel.SERIALIZABLE])
+@pytest.mark.parametrize("verb", ANSWERED)
+def test_a_key_answered_since_the_snapshot_is_a_failure_to_be_tried_again(
+    database: str, connection: psycopg.Connection, verb: str, level: psycopg.IsolationLevel
+) -> None:
+    connection.execute("SELECT earmark.configure_subject('a', 'pro')")
+    with psycopg.connect(database) as caller:
+        caller.isolation_level = level
+        caller.execute("SELECT 1 FROM earmark._private_subject")
+        first = connection.execute(ANSWERED[verb]).fetchone()
+        with pytest.raises(psycopg.errors.SerializationFailure):
+            caller.execute(ANSWERED[verb])
+        caller.rollback()
+        if verb != "keep_answer":  # it comes after an answer_of, which tells then
+            again = caller.execute(ANSWERED[verb]).fetchone()
+            assert again == (("already_adopted",) if verb == "adopt" else first)
+
+
+def test_an_answer_is_kept_once(connection: psycopg.Connection) -> None:
+    connection.execute("SELECT earmark.configure_subject('a', 'pro')")
+    connection.execute(ANSWERED["keep_answer"])
+    with pytest.raises(psycopg.errors.UniqueViolation):
+        connection.execute(ANSWERED["keep_answer"])
+    connection.execute("SELECT earmark.keep_answer('nobody', 'k', '1', '2')")
+
+
+def test_no_answer_under_a_key_is_lost(connection: psycopg.Connection) -> None:
+    """Though it is passed over without an error, where the lock did not keep another one away."""
+    write = """SELECT earmark._private_write_reserve(ARRAY[ROW(1, 'a', 'a', 'k', 'a', '{}', false, 1, 'denied',
+        gen_random_uuid(), now(), false, NULL)::earmark._private_request], '{}', now())"""
+    connection.execute(write)
+    with pytest.raises(psycopg.errors.UniqueViolation, match="key was answered"):
+        connection.execute(write)

@@ -3,6 +3,7 @@ CREATE OR REPLACE FUNCTION earmark._private_write_reserve(
 ) RETURNS void LANGUAGE plpgsql VOLATILE SET search_path = earmark, pg_temp SET enable_hashjoin = on AS $$
 DECLARE
     entries _private_entry[];
+    all_written boolean;
 BEGIN
     WITH decided AS (
         SELECT a.* FROM unnest(asked) a WHERE NOT a.replayed
@@ -12,6 +13,8 @@ BEGIN
             d.expires_at, moment
         FROM decided d
         WHERE d.outcome = 'granted' OR d.key IS NOT NULL
+        ON CONFLICT (root, subject, key) WHERE key IS NOT NULL DO NOTHING
+        RETURNING reservation
     ), taken AS (
         SELECT l.*, d.reservation, d.expires_at, d.actor, coalesce(d.followed, false) AS followed
         FROM unnest(lines) l
@@ -28,12 +31,17 @@ BEGIN
         FROM taken t
     )
     SELECT array_agg(ROW(t.root, t.subject, 'reserve', t.resource, t.period_start, t.reservation, t.item, 0, t.amount,
-        NULL, t.actor, NULL)::_private_entry)
-    INTO entries
+        NULL, t.actor, NULL)::_private_entry),
+        (SELECT count(*) FROM reserved) = (SELECT count(*) FROM decided d WHERE d.outcome = 'granted' OR d.key IS NOT NULL)
+    INTO entries, all_written
     FROM taken t;
+    IF NOT all_written THEN
+        RAISE EXCEPTION 'a key was answered by another transaction, whom the lock did not stop' USING ERRCODE = 'unique_violation';
+    END IF;
     IF entries IS NOT NULL THEN
         PERFORM _private_post(entries, moment);
     END IF;
 END $$;
 COMMENT ON FUNCTION earmark._private_write_reserve IS
-    'Writes what was decided: the outcomes under their keys, the holds, and the journal. Replayed requests have no lines.';
+    'Writes what was decided: the outcomes under their keys, the holds, and the journal. Replayed requests have no lines.
+A key that was answered since the snapshot of a REPEATABLE READ or SERIALIZABLE transaction is the conflict that PostgreSQL has such a one tried again for (40001).';

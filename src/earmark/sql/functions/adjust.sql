@@ -24,7 +24,11 @@ BEGIN
             SELECT a.outcome, a.detail INTO outcome, detail FROM _private_adjust_one(one, moment) a;
             INSERT INTO _private_adjustment (root, subject, key, request, outcome, detail, created_at)
             SELECT s.root, s.subject, one->>'key', asked, adjust.outcome, adjust.detail, moment
-            FROM _private_subject s WHERE s.subject = one->>'subject' AND one->>'key' IS NOT NULL;
+            FROM _private_subject s WHERE s.subject = one->>'subject' AND one->>'key' IS NOT NULL
+            ON CONFLICT DO NOTHING;
+            IF NOT FOUND AND one->>'key' IS NOT NULL THEN
+                RAISE EXCEPTION 'a key was answered by another transaction, whom the lock did not stop' USING ERRCODE = 'unique_violation';
+            END IF;
         ELSIF earlier.request = asked THEN
             outcome := earlier.outcome;
             detail := earlier.detail;

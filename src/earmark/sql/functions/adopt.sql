@@ -46,6 +46,7 @@ BEGIN
             SELECT s.root, s.subject, q.key, q.request, 'adjusted', '{}', _private_now()
             FROM asked q JOIN _private_subject s ON s.subject = q.subject
             WHERE q.is_zero AND q.earlier IS NULL
+            ON CONFLICT DO NOTHING
         )
         SELECT jsonb_agg(jsonb_build_object('ordinal', q.ordinal, 'outcome', CASE
                 WHEN a.outcome <> 'adjusted' THEN a.outcome
