@@ -8,10 +8,10 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
-from psycopg_pool import AsyncConnectionPool
 
 from earmark import AsyncLedger
 from earmark.config import Settings
+from earmark.ledger.service_pool import ServicePool
 from earmark.uploads.flow import Uploads
 from earmark.uploads.job import ImageJobs
 from earmark.uploads.model import File, Image
@@ -81,7 +81,7 @@ def flow_of(database: str, tmp_path: Path, image_pool: ImagePool):
     async def open_flow(
         *, url: str = database, storage: Storage | None = None, **settings: object
     ) -> AsyncIterator[Flow]:
-        async with AsyncConnectionPool(url, min_size=1, max_size=8, open=False, kwargs={"autocommit": True}) as pool:
+        async with ServicePool(url, min_size=1, max_size=8, open=False, kwargs={"autocommit": True}) as pool:
             store = storage or LocalStorage(tmp_path / "objects", secret=b"s" * 32, public_url="http://127.0.0.1")
             uploads = Uploads(
                 ledger=AsyncLedger(pool),

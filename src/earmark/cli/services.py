@@ -18,7 +18,7 @@ from earmark.http_api.answers import Answers, Connection
 from earmark.http_api.services import Services
 from earmark.ledger import AsyncLedger
 from earmark.ledger.isolation import as_written
-from earmark.ledger.own_pool import CancellablePool
+from earmark.ledger.service_pool import ServicePool
 from earmark.uploads.flow import Uploads
 from earmark.uploads.inspection import check_allowed_types
 from earmark.uploads.job import ImageJobs
@@ -51,7 +51,7 @@ async def open_services(settings: Settings, database_url: str) -> AsyncIterator[
     metrics.count_operations()
     tracing.export_where_configured()
     secret = secret_of(settings)
-    pool = CancellablePool(
+    pool = ServicePool(
         database_url,
         min_size=2,
         max_size=settings.database_connections,

@@ -5,12 +5,15 @@ from collections.abc import Iterable
 from typing import Any
 
 import procrastinate
-from procrastinate.connector import Notify
+from procrastinate.connector import LISTEN_TIMEOUT, Notify
 from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
 
-from earmark.ledger.own_pool import CancellablePool
+from earmark.ledger.service_pool import ServicePool, answers_within
 from earmark.uploads.queue import SCHEMA
+
+_LISTEN_SECONDS = LISTEN_TIMEOUT + 10
+"""Longer than procrastinate listens before it asks whether the connection still is one."""
 
 
 def queue_app(conninfo: str) -> procrastinate.App:
@@ -32,7 +35,8 @@ def queue_app(conninfo: str) -> procrastinate.App:
 class _Connector(procrastinate.PsycopgConnector):
     async def listen_notify(self, on_notification: Notify, channels: Iterable[str]) -> None:
         """Calls back for each job that was added, until cancelled: asked again where it is lost, as in the pools."""
-        listening = asyncio.create_task(super().listen_notify(on_notification, channels))
+        with answers_within(_LISTEN_SECONDS):
+            listening = asyncio.create_task(super().listen_notify(on_notification, channels))
         try:
             await asyncio.wait({listening})
         finally:
@@ -47,7 +51,7 @@ async def _commit_each_statement(connection: AsyncConnection[Any]) -> None:
 
 
 def _pool(**settings: Any) -> AsyncConnectionPool[AsyncConnection[Any]]:
-    return CancellablePool(**{**settings, "check": _refuse_closed})
+    return ServicePool(**{**settings, "check": _refuse_closed})
 
 
 async def _refuse_closed(connection: AsyncConnection[Any]) -> None:
