@@ -1,14 +1,17 @@
 """The job loop outlives what becomes of its connections: it starts again, and goes on showing that it lives."""
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from uuid import UUID
 
+import psycopg
 import pytest
 
+from earmark.ledger import service_pool
 from earmark.worker import job_loop
 from earmark.worker.job_loop import run_jobs
 from fixtures.pictures import picture
+from fixtures.relay import relay_to
 
 JPEG = picture()
 LISTENS = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND query ILIKE 'LISTEN%'"
@@ -114,3 +117,72 @@ def test_a_job_that_a_shutdown_cuts_short_comes_again(flow_of, monkeypatch):
             assert await flow.jobs_waiting() == jobs.images == [image.image]
 
     asyncio.run(run())
+
+
+@pytest.fixture
+def relayed(database, flow_of):
+    """Opens a flow whose database is behind a relay that can fall silent."""
+
+    @asynccontextmanager
+    async def open_flow():
+        async with relay_to(database) as relay, flow_of(url=relay.url) as flow, flow.uploads.queue.open_async():
+            yield flow, relay
+
+    return open_flow
+
+
+def test_its_connections_fall_silent(relayed, eventually, connection, monkeypatch, caplog):
+    monkeypatch.setattr(service_pool, "ANSWER_SECONDS", 1)
+    monkeypatch.setattr(service_pool, "CANCEL_SECONDS", 0.2)
+
+    async def run():
+        async with relayed() as (flow, relay):
+            loop = asyncio.create_task(run_jobs(flow.uploads.queue, flow.jobs(), processes=1))
+            await eventually(lambda: found(connection, LISTENS))
+            relay.fall_silent()
+            await eventually(lambda: restarts(caplog))
+            await eventually(lambda: answers(flow))
+            for _ in range(3):
+                image = await flow.uploaded(JPEG)
+                await eventually(lambda image=image: completed(flow, image))
+            loop.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await loop
+
+    asyncio.run(run())
+    assert "no answer within 1 s" in next(r.error for r in caplog.records if r.message == "job_loop_starts_again")
+
+
+async def answers(flow):
+    with suppress(psycopg.OperationalError):
+        return await flow.used() is not None
+
+
+async def restarts(caplog):
+    return "job_loop_starts_again" in caplog.messages
+
+
+@pytest.mark.parametrize("state", ["silent", "frozen", "down"])
+def test_it_stops_though_the_database_does_not_answer(relayed, eventually, connection, monkeypatch, caplog, state):
+    """Nor does it to new connections where the server's processes are stopped, or dead."""
+    monkeypatch.setattr(job_loop, "GRACE_SECONDS", 0.2)
+    monkeypatch.setattr(job_loop, "LEAVING_SECONDS", 0.2)
+    monkeypatch.setattr(service_pool, "CANCEL_SECONDS", 0.2)
+
+    async def run():
+        async with relayed() as (flow, relay):
+            loop = asyncio.create_task(run_jobs(flow.uploads.queue, flow.jobs(), processes=1))
+            await eventually(lambda: found(connection, LISTENS))
+            relay.lets_in = {"silent": True, "frozen": False, "down": None}[state]
+            if state == "down":
+                relay.cut()
+            else:
+                relay.fall_silent()
+            await asyncio.wait({loop}, timeout=2 * job_loop.POLL_SECONDS)  # it asks for a job meanwhile
+            loop.cancel()
+            done, _ = await asyncio.wait({loop}, timeout=15)
+            assert done, "it waits for the database"
+            assert loop.cancelled()
+
+    asyncio.run(run())
+    assert "stopped_without_database" in caplog.messages

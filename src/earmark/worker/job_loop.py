@@ -4,6 +4,7 @@ import asyncio
 import logging
 import math
 from contextlib import suppress
+from typing import cast
 from uuid import UUID
 
 import procrastinate
@@ -23,6 +24,10 @@ COMES_AGAIN_SECONDS, COMES_AGAIN_TIMES = 5, 20
 left to do."""
 GRACE_SECONDS = 5.0
 """What running jobs get to finish when the worker is told to stop; after that they are handed to the next one."""
+LEAVING_SECONDS = 5.0
+"""What handing them on and signing off may take besides; then the loop is broken off."""
+BREAKS_MAX, BREAK_SECONDS = 5, 1.0
+"""Each takes it out of the wait that it is in; so long it gets to come to the next one, or to its end."""
 
 PROCESSES_PER_JOB_AHEAD = 4
 """For so many processes one more job is begun than they can work on, so that its file is there when one is free.
@@ -41,7 +46,14 @@ async def run_jobs(queue: procrastinate.App, jobs: Jobs, *, processes: int) -> N
     """
 
     async def process_image(image: str) -> None:
-        await jobs.run(UUID(image))
+        task = cast("asyncio.Task[None]", asyncio.current_task())
+        working.add(task)
+        try:
+            await jobs.run(UUID(image))
+        finally:
+            working.discard(task)
+
+    working: set[asyncio.Task[None]] = set()
 
     again = procrastinate.RetryStrategy(max_attempts=COMES_AGAIN_TIMES, wait=COMES_AGAIN_SECONDS)
     queue.task(name=TASK, queue=QUEUE, retry=again)(process_image)
@@ -58,19 +70,47 @@ async def run_jobs(queue: procrastinate.App, jobs: Jobs, *, processes: int) -> N
             update_heartbeat_interval=_NEVER_SECONDS,
         )
         beat = asyncio.create_task(_beat(worker))
+        running: asyncio.Task[None] = asyncio.create_task(
+            worker.run()  # type: ignore[no-untyped-call] # procrastinate types its arguments only
+        )
         try:
-            await worker.run()  # type: ignore[no-untyped-call] # procrastinate types its arguments only
-            reason = "it stopped"
-        except procrastinate.exceptions.ConnectorException as error:
-            reason = str(error.__cause__ or error)
+            await asyncio.wait({running})
+        except asyncio.CancelledError:
+            if (reason := await _leave(running, working)) is not None:
+                _logger.warning("stopped_without_database", extra={"error": reason})
+            raise
         finally:
             beat.cancel()
-        task = asyncio.current_task()
-        if task is not None and task.cancelling():
-            _logger.warning("stopped_without_database", extra={"error": reason})
-            raise asyncio.CancelledError
-        _logger.warning("job_loop_starts_again", extra={"error": reason})
+        _logger.warning("job_loop_starts_again", extra={"error": _why_it_ended(running) or "it stopped"})
         await asyncio.sleep(RESTART_SECONDS)
+
+
+async def _leave(running: asyncio.Task[None], working: set[asyncio.Task[None]]) -> str | None:
+    """Ends the loop, in order while the database answers; why that was not to be.
+
+    What is left behind then, the rescuer and the sweeper see to.
+    """
+    running.cancel()
+    await asyncio.wait({running}, timeout=GRACE_SECONDS + LEAVING_SECONDS)
+    if running.done():
+        return _why_it_ended(running)
+    for _ in range(BREAKS_MAX):
+        for task in (running, *working):
+            task.cancel()
+        await asyncio.wait({running, *working}, timeout=BREAK_SECONDS)
+        if running.done() and not working:
+            break
+    return "no answer"
+
+
+def _why_it_ended(running: asyncio.Task[None]) -> str | None:
+    try:
+        running.result()
+    except asyncio.CancelledError:
+        return None
+    except procrastinate.exceptions.ConnectorException as error:
+        return str(error.__cause__ or error)
+    return None
 
 
 async def _beat(worker: Worker) -> None:
