@@ -1,10 +1,11 @@
 """Puts the parts together, each opened before those that need it and closed after them."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager, closing
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 
 import httpx
 import msgspec
@@ -39,6 +40,8 @@ CONNECTION_SECONDS = 10
 LOCK_SECONDS = 4
 """How long it waits for a lock, unless the database or the role has a `lock_timeout` of its own; whoever is not the
 first to wait does so twice, for his turn and for the lock."""
+MANY_ROWS_SECONDS, ALL_BOOKS_SECONDS = 300.0, 6 * 3600.0
+"""How long a statement may take that is about so much."""
 _LOCK_TIMEOUT = "SELECT set_config('lock_timeout', %s, false) WHERE current_setting('lock_timeout') = '0'"
 
 
@@ -107,15 +110,16 @@ async def run_worker(services: Services, processor: Processor, keep_database: Ca
     jobs = _jobs(uploads, ImageJobs(uploads, pool, processor), client)
     duties = [
         Duty("sweep", settings.sweep_interval_seconds, lambda: sweep_once(uploads)),
-        Duty("tally", settings.tally_interval_seconds, lambda: tally_once(services.ledger)),
+        _long("tally", settings.tally_interval_seconds, lambda: tally_once(services.ledger)),
         Duty("rescue_jobs", job_rescuer.INTERVAL_SECONDS, lambda: job_rescuer.rescue_once(uploads)),
-        Duty("prune_deliveries", pruner.INTERVAL_SECONDS, lambda: pruner.prune_deliveries_once(uploads)),
-        Duty("prune_ledger", pruner.INTERVAL_SECONDS, lambda: pruner.prune_ledger_once(services.ledger)),
-        Duty("prune_answers", pruner.INTERVAL_SECONDS, lambda: _prune_answers(services)),
+        _long("prune_deliveries", pruner.INTERVAL_SECONDS, lambda: pruner.prune_deliveries_once(uploads)),
+        _long("prune_ledger", pruner.INTERVAL_SECONDS, lambda: pruner.prune_ledger_once(services.ledger)),
+        _long("prune_answers", pruner.INTERVAL_SECONDS, lambda: _prune_answers(services)),
     ]
     if settings.verify_interval_seconds:
         every = timedelta(seconds=settings.verify_interval_seconds)
-        duties.append(Duty("verify", bookkeeper.LOOK_SECONDS, lambda: verify_when_due(services.ledger, every)))
+        verify = partial(verify_when_due, services.ledger, every)
+        duties.append(Duty("verify", bookkeeper.LOOK_SECONDS, verify, answer_seconds=ALL_BOOKS_SECONDS))
     if keep_database is not None:
         duties.append(Duty("keep_database", 1.0, lambda: _keep(keep_database), is_noted=False))
     storage = services.storage
@@ -147,6 +151,10 @@ def _jobs(uploads: Uploads, own: ImageJobs, client: httpx.AsyncClient) -> Jobs:
             return ProcessorJobs(own, uploads, client)
         case "worker":
             return own
+
+
+def _long(name: str, interval_seconds: float, run_once: Callable[[], Awaitable[Mapping[str, object]]]) -> Duty:
+    return Duty(name, interval_seconds, run_once, answer_seconds=MANY_ROWS_SECONDS)
 
 
 async def _prune_answers(services: Services) -> dict[str, object]:

@@ -37,8 +37,8 @@ _answer_seconds: ContextVar[float | None] = ContextVar("answer_seconds", default
 
 
 @contextmanager
-def answers_within(seconds: float) -> Iterator[None]:
-    """Gives the statements of this block, in this task and those that it starts, so long to be answered."""
+def answers_within(seconds: float | None) -> Iterator[None]:
+    """Gives the statements of this block, in this task and those that it starts, so long; None: ANSWER_SECONDS."""
     before = _answer_seconds.set(seconds)
     try:
         yield

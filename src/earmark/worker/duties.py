@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
+from earmark.ledger.service_pool import answers_within
 from earmark.observing import Operation
 
 _logger = logging.getLogger("earmark.duties")
@@ -18,12 +19,14 @@ class Duty:
     Attributes:
         run_once: Does it once; returns what there is to log, empty when there was nothing to do.
         is_noted: Whether operators are shown when it was last done.
+        answer_seconds: How long each of its statements may take.
     """
 
     name: str
     interval_seconds: float
     run_once: Callable[[], Awaitable[Mapping[str, object]]]
     is_noted: bool = True
+    answer_seconds: float | None = None
 
 
 Note = Callable[[str, str | None], Awaitable[None]]
@@ -41,7 +44,7 @@ async def _repeat(duty: Duty, note: Note | None) -> None:
     while True:
         failure: str | None = None
         try:
-            with Operation("duty", duty=duty.name) as operation:
+            with Operation("duty", duty=duty.name) as operation, answers_within(duty.answer_seconds):
                 report = await duty.run_once()
                 operation.ended("done")
             if report:
