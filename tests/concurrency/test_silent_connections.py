@@ -104,3 +104,24 @@ def test_what_the_url_or_the_environment_says_counts(database, monkeypatch):
             assert int(said["tcp_user_timeout"]) == LIVELINESS["tcp_user_timeout"]
 
     asyncio.run(run())
+
+
+def test_a_queue_that_is_told_to_stop_while_it_opens_leaves_nothing_behind(database):
+    """A pool's task that connects would outlive the cancellation at the end of the event loop, and that wait for it."""
+
+    async def run():
+        async with relay_to(database) as relay:
+            relay.lets_in = False
+            opening = asyncio.ensure_future(queue_app(relay.url).open_async().__aenter__())
+            await asyncio.wait({opening}, timeout=0.1)
+            opening.cancel()
+            assert isinstance(await ended(opening), asyncio.CancelledError)
+            for task in (tasks := {task for task in asyncio.all_tasks() if "-worker-" in task.get_name()}):
+                task.cancel()
+            if tasks:
+                _, left = await asyncio.wait(tasks, timeout=1)
+                for task in left:
+                    task.cancel()
+                assert not left
+
+    asyncio.run(run())

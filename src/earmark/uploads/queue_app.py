@@ -33,6 +33,14 @@ def queue_app(conninfo: str) -> procrastinate.App:
 
 
 class _Connector(procrastinate.PsycopgConnector):
+    async def open_async(self, pool: AsyncConnectionPool | None = None) -> None:
+        """Opens the pool, or leaves nothing of it behind."""
+        try:
+            await super().open_async(pool)
+        except BaseException:
+            await self.close_async()
+            raise
+
     async def listen_notify(self, on_notification: Notify, channels: Iterable[str]) -> None:
         """Calls back for each job that was added, until cancelled: asked again where it is lost, as in the pools."""
         with answers_within(_LISTEN_SECONDS):

@@ -91,7 +91,7 @@ async def _leave(running: asyncio.Task[None], working: set[asyncio.Task[None]]) 
     What is left behind then, the rescuer and the sweeper see to.
     """
     running.cancel()
-    await asyncio.wait({running}, timeout=GRACE_SECONDS + LEAVING_SECONDS)
+    await asyncio.wait({running}, timeout=LEAVING_SECONDS + (GRACE_SECONDS if working else 0))
     if running.done():
         return _why_it_ended(running)
     for _ in range(BREAKS_MAX):
