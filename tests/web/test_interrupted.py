@@ -81,6 +81,17 @@ def test_a_large_file_goes_on_after_a_reload_where_it_was(user, large):
     expect(page.locator("#uploads")).to_be_hidden()
 
 
+def test_a_further_reload_forgets_nothing(user, large):
+    page = interrupted(user, large)
+    assert page.evaluate(STORED_BYTES) == [PART]
+    page.reload()
+    expect(row(page, "large.png")).to_contain_text("5.2 MB are already there")
+    page.locator("#picker").set_input_files(large)
+    expect(row(page, "large.png")).to_have_attribute("data-state", "completed")
+    assert len(user.images()) == 1
+    assert (user.usage()["committed"], user.usage()["held"]) == (1, 0)
+
+
 def test_another_file_of_that_name_is_a_new_upload(user, large, tmp_path):
     page = interrupted(user, large)
     other = tmp_path / "other" / "large.png"
@@ -128,6 +139,20 @@ def test_what_a_reload_gave_back_is_reserved_anew(user):
     for name in ("1.png", "2.png"):
         expect(row(page, name)).to_have_attribute("data-state", "completed")
     assert (user.usage()["committed"], user.usage()["held"]) == (2, 0)
+
+
+def test_files_chosen_together_come_back_in_their_order(user):
+    page = user.open()
+    uploads = Uploads(page)
+    names = [f"{n}.png" for n in range(8)]
+    page.locator("#picker").set_input_files(
+        [{"name": name, "mimeType": "image/png", "buffer": SMALL} for name in names]
+    )
+    expect(row(page, names[-1])).to_have_attribute("data-state", "reserved")
+    uploads.open()
+    for _ in range(2):
+        page.reload()
+        expect(page.locator("#upload-list .name")).to_have_text(names)
 
 
 def test_a_tab_that_ends_without_a_word(user, large):

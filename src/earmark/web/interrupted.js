@@ -44,12 +44,18 @@ export async function readInterrupted(client, subject) {
   own.forEach(({ file, imageId, grant, storedBytes }, index) => {
     const target = targets.get(imageId);
     const lost = { ...file, lost: true };
-    if (target) found.push({ file: lost, target, grant, held: true, storedBytes });
+    const reservedAt = images[index]?.createdAt;
+    if (target) found.push({ reservedAt, file: lost, target, grant, held: true, storedBytes });
     else if (UNFINISHED_STATES.has(images[index]?.state))
-      found.push({ file: lost, target: { imageId }, grant, held: false, storedBytes: 0 });
+      found.push({ reservedAt, file: lost, target: { imageId }, grant, held: false, storedBytes: 0 });
     else forget({ target: { imageId } });
   });
-  return found.sort((one, other) => (one.target.imageId < other.target.imageId ? -1 : 1));
+  return found.sort(inOrder);
+}
+
+/** Those that were reserved together were so in one instant. */
+function inOrder(one, other) {
+  return one.reservedAt.localeCompare(other.reservedAt) || one.grant.index - other.grant.index;
 }
 
 async function imageOrNone(client, imageId) {

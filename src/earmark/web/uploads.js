@@ -82,13 +82,14 @@ export class Uploads {
 
   /** After a reload or a crash: shows what this tab had under way, and finishes what needs no file any more. */
   async takeUp(subject) {
-    for (const found of await readInterrupted(this.#client, subject)) {
+    const interrupted = await readInterrupted(this.#client, subject);
+    this.#subject = subject; // or what is taken up would be forgotten
+    for (const found of interrupted) {
       const row = this.#makeRow(found.file, found);
       this.#rows.push(row);
       if (row.held && row.storedBytes >= row.file.size) this.#set(row, "reserved");
       else this.#interrupt(row);
     }
-    this.#subject = subject;
     this.#showSection();
     this.#askForFiles();
   }
