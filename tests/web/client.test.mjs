@@ -222,6 +222,27 @@ test("bytes that the store refuses are not sent again, and cost nothing", async 
   way.close();
 });
 
+test("bytes at which a service that ends, or a store, fails are sent again", async () => {
+  const way = await badWay(theFirst(/original/, (_, response) => response.writeHead(500).end()));
+  const { images } = await client.reserve([file("a.png")]);
+  const target = { ...images[0], uploadUrl: images[0].uploadUrl.replace(baseUrl, way.url) };
+  assert.equal((await client.upload(target, file("a.png"))).state, "uploaded");
+  way.close();
+});
+
+test("a body that a proxy finds too large is not said to be longer than declared", async () => {
+  const [html, problem] = [{ "content-type": "text/html" }, { "content-type": "application/problem+json" }];
+  const answers = [
+    [html, "<h1>413 Request Entity Too Large</h1>", "A proxy or the store takes no body of this size (413)."],
+    [problem, '{"type": "/problems/too-long", "status": 413}', "More bytes arrived than were declared."],
+  ];
+  for (const [headers, body, message] of answers) {
+    const way = await badWay((_, response) => (response.writeHead(413, headers).end(body), true));
+    await assert.rejects(client.put({ uploadUrl: `${way.url}/original` }, file("a.png")), { message });
+    way.close();
+  }
+});
+
 test("of a large file only what was not stored yet is sent", async () => {
   const sent = [];
   const way = await badWay((request, response) => {
@@ -294,6 +315,12 @@ test("aborting while the last word is on its way gives the quota back", async ()
   assert.equal((await way.client.upload(images[0], file("a.png"), { signal: abort.signal })).state, "cancelled");
   assert.equal((await client.usage()).used, 0);
   way.close();
+});
+
+test("an address may end with a slash", async () => {
+  const slashed = new EarmarkClient({ baseUrl: `${baseUrl}/`, token });
+  const { images } = await slashed.reserve([file("a.png")]);
+  assert.equal((await slashed.upload(images[0], file("a.png"))).state, "uploaded");
 });
 
 test("a service that says nothing is not waited for without end", async () => {

@@ -206,6 +206,24 @@ def test_what_an_event_has_told_outlives_the_answer_that_comes_later(user, attem
     assert all("ERR_FAILED" in trouble for trouble in user.take_troubles())
 
 
+def test_bytes_at_which_the_service_fails_are_sent_again(user):
+    page = user.open()
+    page.route("**/storage/**", lambda route: route.fulfill(status=500, json={}), times=1)
+    page.locator("#picker").set_input_files(files(1))
+    expect_state(page, "01.png", "completed")
+    assert len(user.images()) == 1
+    assert all("status of 500" in trouble for trouble in user.take_troubles())
+
+
+def test_a_body_that_a_proxy_finds_too_large_is_not_said_to_be_longer_than_declared(user):
+    page = user.open()
+    refusal = {"status": 413, "content_type": "text/html", "body": "<h1>413 Request Entity Too Large</h1>"}
+    page.route("**/storage/**", lambda route: route.fulfill(**refusal))
+    page.locator("#picker").set_input_files(files(1))
+    expect(row(page, "01.png")).to_contain_text("A proxy or the store takes no body of this size (413).")
+    assert user.usage()["used"] == 0
+
+
 def test_uploads_go_on_by_themselves_after_a_time_without_a_network(user, slow_uploads):
     page = user.open()
     page.clock.install()

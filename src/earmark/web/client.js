@@ -9,6 +9,8 @@
 const RETRY_DELAYS_MS = [500, 1000, 2000, 4000];
 const OFFLINE_LOOK_MS = 60_000;
 const UNAVAILABLE = new Set([408, 429, 502, 503, 504]); // of a gateway, too, that is too busy
+// To the bytes, S3 answers 500, and so does a service that ends, where they are to be sent again.
+const SEND_AGAIN = new Set([...UNAVAILABLE, 500]);
 const IN_FLIGHT = "request-in-flight";
 const SHORT = "quota-exceeded";
 const STOPPABLE = new Set(["uploaded", "processing"]);
@@ -41,12 +43,12 @@ export function isTransient(error) {
 
 export class EarmarkClient {
   /**
-   * `token`: bearer token, replaceable at any time. `baseUrl`: where the service is, no slash at the end. `timeoutMs`:
-   * how long an answer, or, in a browser, the next bit of an upload's progress, is waited for.
+   * `token`: bearer token, replaceable at any time. `baseUrl`: where the service is. `timeoutMs`: how long an answer,
+   * or, in a browser, the next bit of an upload's progress, is waited for.
    */
   constructor({ token = null, baseUrl = "", timeoutMs = 60_000 } = {}) {
     this.token = token;
-    this.baseUrl = baseUrl;
+    this.baseUrl = baseUrl.replace(/\/+$/, "");
     this.timeoutMs = timeoutMs;
   }
 
@@ -153,10 +155,10 @@ export class EarmarkClient {
     const url = absolute(target.uploadUrl, this.baseUrl);
     const headers = Object.entries(target.headers ?? {}).filter(([name]) => !SET_BY_THE_BROWSER.test(name));
     const request = { method: target.method ?? "PUT", url, headers, bytes, onProgress, signal, timeoutMs: this.timeoutMs };
-    const status = await (globalThis.XMLHttpRequest ? sendWatched(request) : sendWhole(request));
+    const { status, text } = await (globalThis.XMLHttpRequest ? sendWatched(request) : sendWhole(request));
     // 412: an earlier attempt has stored the bytes; whether they are the right ones is for `complete` to say.
-    if (UNAVAILABLE.has(status)) throw new Unreachable(refusal(status));
-    if (status >= 300 && status !== 412) throw new Error(refusal(status));
+    if (SEND_AGAIN.has(status)) throw new Unreachable(refusal(status, text));
+    if (status >= 300 && status !== 412) throw new Error(refusal(status, text));
   }
 
   /** `signal`: aborted, it is not asked again after a lost answer. */
@@ -361,7 +363,7 @@ async function repeated(attempt, delays, signal) {
   }
 }
 
-/** XMLHttpRequest, because a browser's fetch reports no upload progress. Answers the status. */
+/** XMLHttpRequest, because a browser's fetch reports no upload progress. Answers `{status, text}`. */
 function sendWatched({ method, url, headers, bytes, onProgress, signal, timeoutMs }) {
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
@@ -378,7 +380,7 @@ function sendWatched({ method, url, headers, bytes, onProgress, signal, timeoutM
     };
     request.onerror = lost;
     request.onabort = () => reject(new Error("The upload was stopped."));
-    request.onload = () => resolve(request.status);
+    request.onload = () => resolve({ status: request.status, text: request.responseText });
     request.onloadend = () => {
       clearTimeout(timer);
       signal?.removeEventListener("abort", stop);
@@ -388,13 +390,13 @@ function sendWatched({ method, url, headers, bytes, onProgress, signal, timeoutM
   });
 }
 
-/** Where there is no XMLHttpRequest: progress is told once, at the end. Answers the status. */
+/** Where there is no XMLHttpRequest: progress is told once, at the end. Answers `{status, text}`. */
 async function sendWhole({ method, url, headers, bytes, onProgress, signal }) {
   try {
     const response = await fetch(url, { method, headers, body: bytes, signal });
-    await response.arrayBuffer();
+    const text = await response.text();
     if (response.ok) onProgress?.(bytes.size);
-    return response.status;
+    return { status: response.status, text };
   } catch (error) {
     if (signal?.aborted) throw new Error("The upload was stopped.", { cause: error });
     throw new Unreachable("The connection was lost during the upload.", { cause: error });
@@ -466,9 +468,11 @@ function fallback(status) {
   return UNAVAILABLE.has(status) ? "The service is not available." : `The service answered ${status}.`;
 }
 
-function refusal(status) {
+function refusal(status, text) {
+  const { slug } = new Problem(status, parse(text) ?? {});
   if (status === 403) return "The upload link is no longer valid.";
   if (status === 404 || status === 410) return "The reservation is over.";
-  if (status === 413) return "More bytes arrived than were declared.";
+  if (slug === "too-long") return "More bytes arrived than were declared.";
+  if (status === 413) return "A proxy or the store takes no body of this size (413).";
   return `The storage refused the upload (${status}).`;
 }
