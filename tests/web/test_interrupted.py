@@ -135,7 +135,12 @@ def test_what_a_reload_gave_back_is_reserved_anew(user):
     for name in ("1.png", "2.png"):
         expect(row(page, name)).to_contain_text("No quota is held for it.")
     assert user.usage()["held"] == 0
-    page.locator("#picker").set_input_files(small)
+    notice = page.locator("#notice")
+    expect(notice).to_contain_text("2 files were interrupted.")
+    page.locator("#picker").set_input_files(small[1:])
+    expect(notice).to_contain_text("The upload of 1.png was interrupted.")
+    page.locator("#picker").set_input_files(small[:1])
+    expect(notice).to_be_hidden()
     for name in ("1.png", "2.png"):
         expect(row(page, name)).to_have_attribute("data-state", "completed")
     assert (user.usage()["committed"], user.usage()["held"]) == (2, 0)

@@ -383,6 +383,45 @@ def test_more_files_than_the_plan_takes_at_once(user):
     assert (user.usage()["committed"], user.usage()["held"]) == (23, 0)
 
 
+@pytest.mark.parametrize("more", [1, 23])
+def test_files_chosen_before_it_is_said_how_are_asked_about_with_the_others(user, more):
+    page = user.open()
+    notice = page.locator("#notice-text")
+    page.locator("#picker").set_input_files(files(22))
+    expect(notice).to_contain_text("You chose 22 files; your plan takes up to 20 at once.")
+    page.locator("#picker").set_input_files(files(more))
+    expect(notice).to_contain_text(f"You chose {22 + more} files; your plan takes up to 20 at once.")
+    expect_all(page, 22 + more, "undecided")
+    page.get_by_role("button", name="Cancel 22.png").first.click()
+    expect(notice).to_contain_text(f"You chose {21 + more} files")
+    page.get_by_role("button", name=f"Upload in {2 if more == 1 else 3} batches").click()
+    expect(page.locator("#notice")).to_be_hidden()
+    expect_all(page, 21 + more, "completed")
+    assert (user.usage()["committed"], user.usage()["held"]) == (21 + more, 0)
+
+
+def test_a_shortage_waits_until_it_is_said_how(user):
+    user.service.run("plan", user.subject, "--quota", "images=2")
+    page = user.open()
+    asked = []
+    page.route("**/api/images/preupload", lambda route: asked.append(route), times=1)  # noqa: PLW0108 - no builtin
+    page.locator("#picker").set_input_files(files(3))
+    user.wait_until(page, lambda: asked)
+    page.locator("#picker").set_input_files(files(22))
+    asked[0].continue_()
+    expect_all(page, 3, "short")
+    notice = page.locator("#notice-text")
+    expect(notice).to_contain_text("You chose 22 files")
+    page.get_by_role("button", name="Cancel 22.png").click()
+    page.get_by_role("button", name="Cancel 21.png").click()
+    expect(page.get_by_role("button", name="Only the first 20")).to_have_count(0)
+    for name in [file["name"] for file in files(20)]:
+        page.get_by_role("button", name=f"Cancel {name}").click()
+    expect(notice).to_contain_text("Not enough quota for 3 files: 2 of 2 images left.")
+    page.get_by_role("button", name="Upload the first 2").click()
+    expect_all(page, 2, "completed")
+
+
 def test_only_as_many_files_as_the_plan_takes_at_once(user):
     page = user.open()
     page.locator("#picker").set_input_files(files(22))

@@ -7,7 +7,7 @@
  */
 
 import { isTransient, newKey } from "./client.js";
-import { element, find, setText, show } from "./dom.js";
+import { arrange, element, find, setText, show } from "./dom.js";
 import { forget, isSame, readInterrupted, remember } from "./interrupted.js";
 import { Speed } from "./speed.js";
 import { amount, bytes, clock, dayAndMonth, isolated, number, OPEN_STATES, stateWord, UNFINISHED_STATES } from "./words.js";
@@ -40,6 +40,7 @@ export class Uploads {
   #closed = false;
   #subject = null;
   #usage = null;
+  #shortage = null;
 
   /** `events`: outcome(filename, state), changed(), refused(error), say(text). */
   constructor(client, events) {
@@ -48,8 +49,9 @@ export class Uploads {
     find("clear").onclick = () => this.#clear();
     find("retry-all").onclick = () => this.#retryAll();
     find("cancel-all").onclick = () => {
-      this.#notice("");
+      this.#shortage = null;
       this.#rows.forEach((row) => this.#cancel(row));
+      this.#showNotice();
     };
   }
 
@@ -72,7 +74,7 @@ export class Uploads {
   }
 
   add(files) {
-    this.#notice("");
+    this.#shortage = null;
     const rows = [...files].filter((file) => !this.#goOnWith(file)).map((file) => this.#makeRow(file));
     this.#rows.push(...rows);
     this.#unchecked.push(rows);
@@ -91,7 +93,6 @@ export class Uploads {
       else this.#interrupt(row);
     }
     this.#showSection();
-    this.#askForFiles();
   }
 
   #interrupt(row) {
@@ -100,14 +101,13 @@ export class Uploads {
     this.#set(row, "interrupted", `Choose the same file again to go on. ${until}`);
   }
 
-  #askForFiles() {
+  get #interruption() {
     const lost = this.#rows.filter((row) => row.state === "interrupted");
-    if (lost.length === 0) return;
+    if (lost.length === 0) return null;
     const what = lost.length === 1 ? `The upload of ${isolated(lost[0].file.name)} was` : `${files(lost.length)} were`;
     const which = lost.length === 1 ? "Choose the same file" : "Choose the same files";
-    this.#notice(`${what} interrupted. ${which} again to go on, or cancel.`, [
-      { text: `${which} again`, act: () => find("picker").click() },
-    ]);
+    const choose = { text: `${which} again`, act: () => find("picker").click() };
+    return { text: `${what} interrupted. ${which} again to go on, or cancel.`, choices: [choose] };
   }
 
   /** Whether an interrupted row was waiting for this file. */
@@ -166,6 +166,7 @@ export class Uploads {
   #pump() {
     if (this.#closed || !this.#usage) return;
     this.#unchecked.splice(0).forEach((rows) => this.#checkBulk(rows));
+    this.#showNotice();
     const ready = this.#rows.filter((row) => row.state === "reserved");
     const active = this.#rows.filter((row) => row.state === "uploading" || row.state === "checking").length;
     ready.splice(0, Math.max(PARALLEL_UPLOADS - active, 0)).forEach((row) => this.#send(row));
@@ -240,10 +241,14 @@ export class Uploads {
     const first = rows.slice(0, fitting);
     const upload = {
       text: fitting === 1 ? "Upload only the first" : `Upload the first ${fitting}`,
-      act: () => first.filter((row) => row.state === "short").forEach((row) => this.#set(row, "waiting")),
+      act: () => {
+        this.#shortage = null;
+        first.filter((row) => row.state === "short").forEach((row) => this.#set(row, "waiting"));
+      },
     };
-    const message = `Not enough quota for ${files(rows.length)}: ${left}.${again} Nothing was sent.`;
-    this.#notice(message, first.length > 0 ? [upload] : []);
+    const text = `Not enough quota for ${files(rows.length)}: ${left}.${again} Nothing was sent.`;
+    this.#shortage = { text, choices: first.length > 0 ? [upload] : [] };
+    this.#showNotice({ anew: true });
   }
 
   async #send(row) {
@@ -319,7 +324,7 @@ export class Uploads {
   /** What was never asked for goes together; the others one after another, until one of them is refused. */
   async #retryAll() {
     const rows = this.#repeatable;
-    this.#notice("");
+    this.#shortage = null;
     const anew = rows.filter((row) => row.state === "short" || !row.target);
     anew.forEach((row) => this.#set(row, "waiting"));
     this.#pump();
@@ -354,7 +359,11 @@ export class Uploads {
     const kept = { target: null, grant: null, held: false, storedBytes: 0, ...known };
     const row = { file, state: "waiting", reason: null, error: undefined, untold: null, abort: null, speed: null, ...kept };
     row.view = makeView(file);
-    row.view.button.onclick = () => (REPEATABLE.has(row.state) ? this.#again(row) : this.#cancel(row));
+    row.view.button.onclick = () => {
+      if (REPEATABLE.has(row.state)) this.#again(row);
+      else this.#cancel(row);
+      this.#showNotice();
+    };
     find("upload-list").append(row.view.root);
     this.#set(row, "waiting");
     return row;
@@ -403,7 +412,8 @@ export class Uploads {
   #clear() {
     this.#rows.filter((row) => !BEFORE_THE_END.has(row.state)).forEach((row) => row.view.root.remove());
     this.#rows = this.#rows.filter((row) => BEFORE_THE_END.has(row.state));
-    if (!this.#rows.some((row) => row.state === "undecided")) this.#notice("");
+    this.#shortage = null;
+    this.#showNotice();
     this.#showSection();
     this.#events.changed();
   }
@@ -413,45 +423,60 @@ export class Uploads {
     return limit > 0 ? limit : BATCH_WITHOUT_LIMIT;
   }
 
-  /** More files at once than the plan takes: nothing is sent before the user has said how. */
+  /** More files at once than the plan takes: nothing is sent before the user has said how, nor what he adds till then. */
   #checkBulk(rows) {
-    const limit = this.#batchSize();
-    if (rows.length <= limit) return;
-    rows.forEach((row) => this.#set(row, "undecided"));
-    const undecided = () => rows.filter((row) => row.state === "undecided");
-    const atOnce = limit === 1 ? "one" : `up to ${limit}`;
-    const inBatches = limit === 1 ? "one after another" : `in ${Math.ceil(rows.length / limit)} batches`;
-    this.#notice(`You chose ${files(rows.length)}; your plan takes ${atOnce} at once. Nothing has been sent yet.`, [
-      { text: `Upload ${inBatches}`, act: () => undecided().forEach((row) => this.#set(row, "waiting")) },
-      {
-        text: limit === 1 ? "Only the first" : `Only the first ${limit}`,
-        act: () => {
-          const chosen = new Set(rows.slice(0, limit));
-          for (const row of undecided()) {
-            if (chosen.has(row)) this.#set(row, "waiting");
-            else this.#end(row, "unsent", "Left out: more than your plan takes at once.");
-          }
-        },
-      },
-    ]);
+    if (rows.length <= this.#batchSize() && this.#undecided.length === 0) return;
+    rows.filter((row) => row.state === "waiting").forEach((row) => this.#set(row, "undecided"));
   }
 
-  /** A notice with what can be done about it: `choices`: [{text, act}]. */
-  #notice(text, choices = []) {
-    show(find("notice"), text !== "", heading);
-    setText(find("notice-text"), text);
-    const buttons = choices.map(({ text: label, act }) => {
-      const button = element("button", { type: "button" }, label);
+  get #undecided() {
+    return this.#rows.filter((row) => row.state === "undecided");
+  }
+
+  get #question() {
+    const count = this.#undecided.length;
+    if (count === 0) return null;
+    const limit = this.#batchSize();
+    const atOnce = limit === 1 ? "one" : `up to ${limit}`;
+    const batches = Math.ceil(count / limit);
+    const inBatches = limit === 1 ? "one after another" : `in ${batches} ${batches === 1 ? "batch" : "batches"}`;
+    const all = {
+      text: `Upload ${inBatches}`,
+      act: () => this.#undecided.forEach((row) => this.#set(row, "waiting")),
+    };
+    const first = {
+      text: limit === 1 ? "Only the first" : `Only the first ${limit}`,
+      act: () =>
+        this.#undecided.forEach((row, index) => {
+          if (index < limit) this.#set(row, "waiting");
+          else this.#end(row, "unsent", "Left out: more than your plan takes at once.");
+        }),
+    };
+    return {
+      text: `You chose ${files(count)}; your plan takes ${atOnce} at once. Nothing has been sent yet.`,
+      choices: count > limit ? [all, first] : [all],
+    };
+  }
+
+  /** What the user is asked or told: what nothing goes on without comes first. Said again only when it is `anew`. */
+  #showNotice({ anew = false } = {}) {
+    const told = this.#question ?? this.#shortage ?? this.#interruption;
+    const same = !anew && told?.text === find("notice-text").textContent;
+    show(find("notice"), Boolean(told), heading);
+    setText(find("notice-text"), told?.text ?? "");
+    if (same) return;
+    const buttons = (told?.choices ?? []).map(({ text, act }) => {
+      const button = element("button", { type: "button" }, text);
       button.onclick = () => {
-        this.#notice("");
+        show(find("notice"), false, heading);
         act();
         this.#pump();
       };
       return button;
     });
-    find("notice-buttons").replaceChildren(...buttons);
-    if (choices.length > 0) find("notice").scrollIntoView({ block: "nearest" });
-    if (text) this.#events.say(text);
+    arrange(find("notice-buttons"), buttons, heading);
+    if (buttons.length > 0) find("notice").scrollIntoView({ block: "nearest" });
+    if (told) this.#events.say(told.text);
   }
 }
 
