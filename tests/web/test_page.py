@@ -71,6 +71,37 @@ def test_a_session_that_ends_in_the_middle_goes_on_after_signing_in_anew(user):
     expect(row(page, "late.png")).to_have_attribute("data-state", "completed")
 
 
+@pytest.mark.parametrize("refusal", [401, "no answer"])
+def test_what_has_arrived_when_a_session_ends_goes_on_after_signing_in_anew(user, refusal):
+    page = user.open()
+    expect(page.locator("#meters")).to_contain_text("0 of 500 images used")
+    over = {"type": "/problems/unauthenticated", "title": "Not signed in", "detail": "The token has expired."}
+    signed_out = []
+
+    def answer(route):
+        is_last_word = route.request.url.endswith("/complete")
+        if is_last_word and refusal == "no answer":
+            route.abort()
+        elif is_last_word or signed_out:
+            signed_out.append(route)
+            route.fulfill(status=401, json=over)
+        else:
+            route.continue_()
+
+    told = []
+    page.on("request", lambda request: told.append(request.url) if request.url.endswith("/failed") else None)
+    page.route("**/api/**", answer)
+    page.locator("#picker").set_input_files(file("arrived.png"))
+    expect(row(page, "arrived.png")).to_contain_text("It has arrived, and goes on once the service answers.")
+    page.unroute("**/api/**")
+    if refusal == 401:
+        expect(page.locator("#sign-in")).to_be_visible()
+        page.goto(user.link)
+    expect(row(page, "arrived.png")).to_have_attribute("data-state", "completed")
+    assert (told, len(user.images()), user.usage()["committed"]) == ([], 1, 1)
+    user.take_troubles()
+
+
 @pytest.mark.parametrize("place", ["control", "nowhere", "dialog"])
 def test_the_end_of_a_session_moves_the_focus_to_what_is_shown(user, place):
     page = user.open()

@@ -144,7 +144,7 @@ export class Uploads {
 
   /** The service is back after this tab could not tell it how a row ended. Bytes that did arrive are not given up. */
   #reconcile(row, image, ended) {
-    const arrived = row.untold === "failed" && FOLLOWED.has(image.state);
+    const arrived = row.untold !== "cancel" && FOLLOWED.has(image.state);
     if (!ended && !arrived) return this.#tell(row, row.untold);
     row.untold = null;
     return this.#settle(row, image);
@@ -269,7 +269,8 @@ export class Uploads {
       const image = await this.#client.upload(row.target, row.file, options);
       if (!superseded()) this.#settle(row, image);
     } catch (error) {
-      if (!superseded()) this.#unreached(row, error, abort.signal.aborted ? "cancel" : "failed");
+      const verb = row.state === "checking" ? "complete" : "failed";
+      if (!superseded()) this.#unreached(row, error, abort.signal.aborted ? "cancel" : verb);
     } finally {
       this.#events.changed();
       this.#pump();
@@ -289,11 +290,12 @@ export class Uploads {
     }
   }
 
-  /** Tells the service how a row ended; `verb`: cancel or failed. */
+  /** Tells the service how a row ended; `verb`: complete, cancel or failed. */
   async #tell(row, verb) {
     row.untold = null;
     try {
-      this.#settle(row, await this.#client[verb](row.target.imageId, row.error));
+      const why = verb === "failed" ? row.error : undefined;
+      this.#settle(row, await this.#client[verb](row.target.imageId, why));
     } catch (error) {
       this.#unreached(row, error, verb);
     }
@@ -306,13 +308,15 @@ export class Uploads {
     if (isTransient(error) || error.status === 401) row.untold = verb;
     const until = row.target.expiresAt ? ` soon after ${clock(row.target.expiresAt)}` : "";
     const state = verb === "cancel" ? "cancelled" : "failed";
-    this.#end(row, state, `${error.message} The held quota comes back by itself${until}.`);
+    const arrived = "It has arrived, and goes on once the service answers.";
+    const lost = `The held quota comes back by itself${until}.`;
+    this.#end(row, state, `${error.message} ${row.untold === "complete" ? arrived : lost}`);
     this.#events.refused(error);
   }
 
   async #again(row) {
     if (row.untold) await this.#tell(row, row.untold);
-    if (row.untold) return;
+    if (row.untold || !REPEATABLE.has(row.state)) return;
     if (row.target && row.state !== "short") {
       await this.#retry(row);
     } else {
@@ -391,7 +395,7 @@ export class Uploads {
     button.setAttribute("aria-label", `${button.textContent} ${row.file.name}`);
     button.setAttribute("aria-disabled", state === "cancelling");
     show(button, open || (REPEATABLE.has(state) && !row.file.lost), heading);
-    if (TAKEN_UP.has(state) || row.untold === "failed") remember(this.#subject, row);
+    if (TAKEN_UP.has(state) || ["complete", "failed"].includes(row.untold)) remember(this.#subject, row);
     else forget(row);
     this.#showSection();
   }
