@@ -11,10 +11,12 @@ from fixtures.pictures import large_picture, picture
 pytestmark = pytest.mark.browser
 PART = 5 * 2**20
 SETTINGS = {"parts_over_bytes": PART, "part_bytes": PART}
-STORED_BYTES = """
+KNOWN = """
 Object.keys(sessionStorage).filter((name) => name.startsWith("earmark.upload."))
-  .map((name) => JSON.parse(sessionStorage.getItem(name)).storedBytes)
+  .map((name) => JSON.parse(sessionStorage.getItem(name)))
 """
+STORED_BYTES = f"{KNOWN.strip()}.map((known) => known.storedBytes)"
+CLOCK = "(at) => new Date(at).toLocaleTimeString(undefined, { hour: '2-digit', minute: '2-digit' })"
 SMALL = picture(32, 24, "PNG")
 
 
@@ -62,6 +64,18 @@ def test_a_large_file_goes_on_after_a_reload_where_it_was(user, large):
     page = interrupted(user, large)
     assert user.usage()["held"] == 1
     expect(row(page, "large.png")).to_contain_text("5.2 MB are already there")
+    (image,) = user.images()
+    held_until = page.evaluate(CLOCK, image["expiresAt"])
+    expect(row(page, "large.png")).to_contain_text(f"Its quota is held until {held_until}.")
+    link_until = page.evaluate(f"""async () => {{
+        const {{ EarmarkClient }} = await import("/client.js");
+        const client = new EarmarkClient({{ token: sessionStorage.getItem("earmark.token") }});
+        const [{{ grant }}] = {KNOWN};
+        const {{ images }} = await client.reserve(grant.files, {{ key: grant.key }});
+        return ({CLOCK})(images[0].expiresAt);
+    }}""")
+    assert link_until != held_until
+    expect(row(page, "large.png")).to_contain_text(f"Choose the same file again before {link_until} to go on.")
     expect(page.locator("#notice")).to_contain_text(
         "The upload of large.png was interrupted. Choose the same file again"
     )

@@ -170,6 +170,9 @@ def test_what_is_said_of_an_upload_that_broke_off_is_true_once_the_service_knows
         page.route(address, lambda route: route.abort())
     page.locator("#picker").set_input_files(files(1))
     expect(row(page, "01.png")).to_contain_text("The held quota comes back by itself soon after")
+    (image,) = user.images()
+    clock = "(at) => new Date(at).toLocaleTimeString(undefined, { hour: '2-digit', minute: '2-digit' })"
+    expect(row(page, "01.png")).to_contain_text(f"soon after {page.evaluate(clock, image['expiresAt'])}.")
     assert user.usage()["held"] == 1
     for address in gone:
         page.unroute(address)

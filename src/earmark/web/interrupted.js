@@ -31,7 +31,7 @@ export function isSame(known, file) {
 
 /**
  * What of it has neither arrived nor ended for good, in the order in which it was reserved:
- * `[{file, target, grant, held, storedBytes}]`. Where nothing is held any more, `target` is only the image's id.
+ * `[{file, target, grant, held, heldUntil, storedBytes}]`. Where nothing is held any more, `target` is only the image's id.
  */
 export async function readInterrupted(client, subject) {
   const remembered = Object.keys(sessionStorage)
@@ -44,8 +44,8 @@ export async function readInterrupted(client, subject) {
   own.forEach(({ file, imageId, grant, storedBytes }, index) => {
     const target = targets.get(imageId);
     const lost = { ...file, lost: true };
-    const reservedAt = images[index]?.createdAt;
-    if (target) found.push({ reservedAt, file: lost, target, grant, held: true, storedBytes });
+    const { createdAt: reservedAt, expiresAt: heldUntil } = images[index] ?? {};
+    if (target) found.push({ reservedAt, file: lost, target, grant, held: true, heldUntil, storedBytes });
     else if (UNFINISHED_STATES.has(images[index]?.state))
       found.push({ reservedAt, file: lost, target: { imageId }, grant, held: false, storedBytes: 0 });
     else forget({ target: { imageId } });

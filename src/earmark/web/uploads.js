@@ -95,10 +95,13 @@ export class Uploads {
     this.#showSection();
   }
 
+  /** A link ends before its hold does. */
   #interrupt(row) {
-    const kept = row.held && row.storedBytes > 0 ? `${bytes(row.storedBytes)} are already there.` : "";
-    const until = row.held ? `Its quota is held until ${clock(row.target.expiresAt)}. ${kept}` : "No quota is held for it.";
-    this.#set(row, "interrupted", `Choose the same file again to go on. ${until}`);
+    const choose = "Choose the same file again";
+    if (!row.held) return this.#set(row, "interrupted", `${choose} to go on. No quota is held for it.`);
+    const kept = row.storedBytes > 0 ? `${bytes(row.storedBytes)} are already there.` : "";
+    const until = `${choose} before ${clock(row.target.expiresAt)} to go on. Its quota is held until ${clock(row.heldUntil)}.`;
+    return this.#set(row, "interrupted", `${until} ${kept}`);
   }
 
   get #interruption() {
@@ -127,6 +130,7 @@ export class Uploads {
     for (const image of images) {
       const row = this.#rows.find((each) => each.target?.imageId === image.imageId);
       if (!row) continue;
+      row.heldUntil = NOT_ARRIVED.has(image.state) ? image.expiresAt : null;
       const ended = !OPEN_STATES.has(image.state);
       if (FOLLOWED.has(row.state) && (ended || FOLLOWED.has(image.state))) this.#settle(row, image);
       else if (MAY_END_ELSEWHERE.has(row.state) && ended) this.#settle(row, image);
@@ -200,7 +204,7 @@ export class Uploads {
   }
 
   #granted(row, target, grant) {
-    Object.assign(row, { target, grant, held: true, storedBytes: 0 });
+    Object.assign(row, { target, grant, held: true, heldUntil: null, storedBytes: 0 });
     if (row.state === "cancelling") this.#tell(row, "cancel");
     else this.#set(row, "reserved");
   }
@@ -306,7 +310,7 @@ export class Uploads {
     if (this.#closed) return;
     row.error = error.message;
     if (isTransient(error) || error.status === 401) row.untold = verb;
-    const until = row.target.expiresAt ? ` soon after ${clock(row.target.expiresAt)}` : "";
+    const until = row.heldUntil ? ` soon after ${clock(row.heldUntil)}` : "";
     const state = verb === "cancel" ? "cancelled" : "failed";
     const arrived = "It has arrived, and goes on once the service answers.";
     const lost = `The held quota comes back by itself${until}.`;
@@ -360,7 +364,7 @@ export class Uploads {
   }
 
   #makeRow(file, known = {}) {
-    const kept = { target: null, grant: null, held: false, storedBytes: 0, ...known };
+    const kept = { target: null, grant: null, held: false, heldUntil: null, storedBytes: 0, ...known };
     const row = { file, state: "waiting", reason: null, error: undefined, untold: null, abort: null, speed: null, ...kept };
     row.view = makeView(file);
     row.view.button.onclick = () => {
