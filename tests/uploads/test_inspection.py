@@ -166,8 +166,18 @@ def png_chunk(kind: bytes, body: bytes = b"") -> bytes:
     return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
 
-def png(width: int, height: int, *chunks: bytes, depth: int = 8, colour: int = 0, interlace: int = 0) -> bytes:
-    header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, interlace))
+def png(
+    width: int,
+    height: int,
+    *chunks: bytes,
+    depth: int = 8,
+    colour: int = 0,
+    compression: int = 0,
+    filtering: int = 0,
+    interlace: int = 0,
+) -> bytes:
+    about = struct.pack(">IIBBBBB", width, height, depth, colour, compression, filtering, interlace)
+    header = png_chunk(b"IHDR", about)
     return b"\x89PNG\r\n\x1a\n" + header + b"".join(chunks) + png_chunk(b"IEND")
 
 
@@ -519,6 +529,17 @@ SOUND: dict[str, tuple[str, Callable[[], bytes], tuple[int, int, int]]] = {
     "png interlaced": ("image/png", lambda: png(3, 3, idat(2 + 2 + 3 + 4 + 4), interlace=1), (3, 3, 1)),
     "png of 16 bits": ("image/png", lambda: png(3, 3, idat(3 * 7), depth=16), (3, 3, 1)),
     "png of one bit": ("image/png", lambda: png(9, 3, idat(3 * 3), depth=1), (9, 3, 1)),
+    "png of two colours": ("image/png", lambda: png(4, 4, png_chunk(b"PLTE", bytes(6)), idat(20), colour=3), (4, 4, 1)),
+    "png of 256 colours": (
+        "image/png",
+        lambda: png(4, 4, png_chunk(b"PLTE", bytes(768)), idat(20), colour=3),
+        (4, 4, 1),
+    ),
+    "png with an unknown chunk that it does not need": (
+        "image/png",
+        lambda: png(4, 4, png_chunk(b"abCd"), idat(20)),
+        (4, 4, 1),
+    ),
     "png with trailing bytes": ("image/png", lambda: png(3, 3, idat(12)) + b"more", (3, 3, 1)),
     "png in many chunks": (
         "image/png",
@@ -595,7 +616,39 @@ BROKEN: dict[str, tuple[str, bytes]] = {
         png(4, 4, png_chunk(b"IHDR", struct.pack(">IIBBBBB", 9, 9, 8, 0, 0, 0, 0)), idat(20)),
     ),
     "png interlaced in an unknown way": ("image/png", png(4, 4, idat(20), interlace=2)),
+    "png compressed in an unknown way": ("image/png", png(4, 4, idat(20), compression=1)),
+    "png filtered in an unknown way": ("image/png", png(4, 4, idat(20), filtering=1)),
+    "png with an unknown chunk that it needs": ("image/png", png(4, 4, png_chunk(b"ABCD"), idat(20))),
+    "png with such a chunk at its end": ("image/png", png(4, 4, idat(20), png_chunk(b"ABCD"))),
+    "png of two palettes": ("image/png", png(4, 4, *[png_chunk(b"PLTE", bytes(3))] * 2, idat(20), colour=3)),
+    **{
+        f"png with a palette of {size} bytes": (
+            "image/png",
+            png(4, 4, png_chunk(b"PLTE", bytes(size)), idat(20), colour=3),
+        )
+        for size in (0, 4, 771)
+    },
     "png of a phone's own kind": ("image/png", png(4, 4, idat(20)).replace(b"IHDR", b"CgBI", 1)),
+    "apng whose first frame is a pixel of its canvas": (
+        "image/png",
+        png(5000, 5000, actl(1), fctl(0, 1, 1), idat(2)),
+    ),
+    "apng whose first frame is narrower, and holds more": (
+        "image/png",
+        png(4, 4, actl(1), fctl(0, 3, 4, 1), idat(20)),
+    ),
+    "apng whose first frame comes before its picture": (
+        "image/png",
+        png(5000, 5000, actl(1), fctl(0, 1, 1), fdat(1, 2), idat(2)),
+    ),
+    "apng whose second frame is another picture": (
+        "image/png",
+        png(4, 4, actl(2), fctl(0, 4, 4), idat(20), fctl(1, 4, 4), idat(20)),
+    ),
+    "apng with a frame of no pixels": (
+        "image/png",
+        png(4, 4, actl(2), fctl(0, 4, 4), fctl(1, 4, 4), idat(20)),
+    ),
     "apng with an empty frame": (
         "image/png",
         png(4, 4, actl(2), fctl(0, 4, 4), idat(20), fctl(1, 0, 4), fdat(2, 4)),

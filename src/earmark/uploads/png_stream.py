@@ -16,6 +16,8 @@ _HEADER_AT = 8
 _IHDR_BYTES = 13
 _SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # per pixel, by colour type
 _BY_PALETTE = 3
+_PALETTE_BYTES = range(3, 3 * 256 + 1, 3)
+_ANCILLARY = 0x20  # set in the first letter of a chunk that a decoder may pass over
 _SHOWN_BY = frozenset({b"IHDR", b"PLTE", b"tRNS", b"acTL", b"fcTL", b"fdAT", b"IDAT", b"IEND"})
 _TOLD_BY = frozenset({b"iCCP", b"eXIf"})  # colours and orientation, where these chunks are sound
 _PROFILE_BYTES_MAX = 1_000_000  # unpacked; a little less than Pillow takes
@@ -33,39 +35,77 @@ def check_png(data: bytes | mmap) -> int:
         DamagedPngError: A checksum is wrong, a chunk is cut short or missing, or a picture has too few pixels.
     """
     chunks = _shown_chunks(data)
-    width, height, depth, colour, interlace = _header(next(chunks)[1])
-    size, row = (width, height), (depth * _SAMPLES.get(colour, 4), interlace)
-    pictures = frames = promised_frames = 0
-    lacks_palette = colour == _BY_PALETTE
-    stream: _Stream | None = None
+    pictures = _Pictures(next(chunks)[1])
     for kind, body in chunks:
-        lacks_palette = lacks_palette and kind != b"PLTE"
-        if kind == b"acTL" and not pictures:
-            promised_frames = int.from_bytes(body[:4], "big")
-        elif kind == b"fcTL" and promised_frames:
-            if stream is not None:
-                stream.finish()
-            stream, frames = None, frames + 1
-            size = _frame_size(body, width, height)
-        elif kind == b"IDAT" or (kind == b"fdAT" and promised_frames):
-            if lacks_palette:
-                raise DamagedPngError("The palette is missing.")
-            if stream is None:
-                stream, pictures = _Stream(_promised_bytes(size, *row)), pictures + 1
-            stream.feed(body if kind == b"IDAT" else body[4:])
-    if stream is None:
-        raise DamagedPngError("The picture is missing.")
-    stream.finish()
-    if frames != promised_frames:
-        raise DamagedPngError("Frames are missing.")
-    return pictures
+        if kind == b"PLTE":
+            pictures.begin_palette(body)
+        elif kind == b"acTL":
+            pictures.promise(body)
+        elif kind == b"fcTL":
+            pictures.begin_frame(body)
+        elif kind in (b"IDAT", b"fdAT"):
+            pictures.feed(kind, body)
+    return pictures.finish()
+
+
+class _Pictures:
+    """The pictures of one PNG, told chunk by chunk."""
+
+    def __init__(self, header: bytes) -> None:
+        width, height, depth, self._colour, self._interlaced = _header(header)
+        self._canvas = self._size = width, height
+        self._bits_per_pixel = depth * _SAMPLES.get(self._colour, 4)
+        self._has_palette = False
+        self._pictures = self._frames = self._promised_frames = 0
+        self._stream: _Stream | None = None
+
+    def begin_palette(self, body: bytes) -> None:
+        if self._has_palette or len(body) not in _PALETTE_BYTES:
+            raise DamagedPngError("The palette holds what no PNG does, or there are two.")
+        self._has_palette = True
+
+    def promise(self, body: bytes) -> None:
+        if not self._pictures:
+            self._promised_frames = int.from_bytes(body[:4], "big")
+
+    def begin_frame(self, body: bytes) -> None:
+        if not self._promised_frames:
+            return
+        if self._pictures or self._frames:
+            self._finish_picture()
+        self._frames += 1
+        self._size = _frame_size(body, *self._canvas)
+
+    def feed(self, kind: bytes, body: bytes) -> None:
+        if kind == b"fdAT" and not self._promised_frames:
+            return
+        if self._colour == _BY_PALETTE and not self._has_palette:
+            raise DamagedPngError("The palette is missing.")
+        if self._stream is None:
+            self._pictures += 1
+            self._stream = _Stream(_promised_bytes(self._size, self._bits_per_pixel, self._interlaced))
+        if (kind == b"IDAT") != (self._pictures == 1) or (kind == b"IDAT" and self._size != self._canvas):
+            raise DamagedPngError("The first picture does not come first, or is not the whole canvas.")
+        self._stream.feed(body if kind == b"IDAT" else body[4:])
+
+    def finish(self) -> int:
+        self._finish_picture()
+        if self._frames != self._promised_frames:
+            raise DamagedPngError("Frames are missing.")
+        return self._pictures
+
+    def _finish_picture(self) -> None:
+        if self._stream is None:
+            raise DamagedPngError("A picture is missing.")
+        self._stream.finish()
+        self._stream = None
 
 
 def _header(body: bytes) -> tuple[int, int, int, int, bool]:
     if len(body) != _IHDR_BYTES:
         raise DamagedPngError("The header is cut short.")
-    width, height, depth, colour, _, _, interlace = struct.unpack(">IIBBBBB", body)
-    if interlace > 1:
+    width, height, depth, colour, compression, filtering, interlace = struct.unpack(">IIBBBBB", body)
+    if compression or filtering or interlace > 1:
         raise DamagedPngError("The header holds what no PNG does.")
     return width, height, depth, colour, interlace == 1
 
@@ -114,6 +154,8 @@ def _shown_chunks(data: bytes | mmap) -> Iterator[tuple[bytes, bytes]]:
     """Type and body of each chunk that has a part in showing the picture."""
     for kind, start, end in _chunks(data):
         if kind not in _SHOWN_BY:
+            if not kind[0] & _ANCILLARY:
+                raise DamagedPngError("A chunk is there that nobody knows and that the picture needs.")
             continue
         chunk = data[start:end]
         if not _is_whole(chunk):
