@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from PIL import Image, ImageChops, ImageCms
+from pillow_heif import register_heif_opener
 
 from earmark.config import Settings
 from earmark.errors import InvalidRequest
@@ -26,6 +27,8 @@ from earmark.uploads.processing import (
     load_processor,
     make_thumbnail,
 )
+
+register_heif_opener(thumbnails=False)
 
 CASES = Path(__file__).parents[2].parent / "shared/cases/files"
 MANIFEST: list[dict[str, Any]] = json.loads((CASES / "manifest.json").read_text())["files"] if CASES.is_dir() else []
@@ -112,7 +115,7 @@ def test_one_go_makes_the_same_of_pictures_of_any_size(
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("name", ["JPEG", "PNG", "WEBP", "AVIF"])
+@pytest.mark.parametrize("name", ["JPEG", "MPO", "PNG", "WEBP", "AVIF", "HEIF"])
 def test_it_is_upright(name: str, orientation: int, tmp_path: Path):
     upright = Image.new("RGB", (60, 40), "white")
     upright.paste("red", (0, 0, 30, 20))
@@ -131,11 +134,33 @@ def test_it_is_upright(name: str, orientation: int, tmp_path: Path):
     exif[0x0112] = orientation
     exif[0x8825] = {1: "N", 2: (48.0, 8.0, 0.0)}
     picture = upright if stored is None else upright.transpose(stored)
-    processed, thumbnail = process(tmp_path, picture, name, exif=exif, quality=95)
+    processed, thumbnail = process(tmp_path, picture, name, exif=exif.tobytes(), quality=95)
     assert (processed.width, processed.height) == thumbnail.size == (60, 40)
     assert near(thumbnail.getpixel((10, 8)), (255, 0, 0), 60)
     assert near(thumbnail.getpixel((50, 32)), (0, 0, 255), 60)
     assert near(thumbnail.getpixel((50, 8)), (255, 255, 255), 60)
+    assert inspect_and_make_thumbnail(sent_as(tmp_path / "picture", name), LIMITS) == (
+        Inspected(processed.format, f"image/{processed.format}", 60, 40, 1),
+        processed,
+    )
+
+
+def sent_as(path: Path, name: str) -> Source:
+    content_type = {"MPO": "image/jpeg", "HEIF": "image/heic"}.get(name, f"image/{name.lower()}")
+    return Source(path, content_type, "", "image-1", "subject-1", 1)
+
+
+@pytest.mark.parametrize("name", ["JPEG", "MPO", "WEBP", "AVIF", "HEIF"])
+def test_what_only_its_xmp_says_does_not_turn_a_picture(name: str, tmp_path: Path):
+    path = tmp_path / "picture"
+    Image.new("RGB", (60, 40)).save(path, name, xmp=b'<rdf:Description tiff:Orientation="1"/>')
+    # Only now: pillow-heif turns by it what it writes.
+    path.write_bytes(path.read_bytes().replace(b'Orientation="1"', b'Orientation="6"'))
+    found = inspect_and_make_thumbnail(sent_as(path, name), LIMITS)
+    assert isinstance(found, tuple)
+    inspected, processed = found
+    assert (inspected.width, inspected.height) == thumbnail_of(processed).size == (60, 40)
+    assert processed == make_thumbnail(source(path))
 
 
 @pytest.mark.parametrize(

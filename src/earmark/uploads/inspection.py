@@ -280,7 +280,12 @@ def draft(image: Image.Image, side: int) -> None:
 def orientation_of(image: Image.Image) -> int:
     """EXIF orientation of a loaded picture, 1 to 8; 1 where it has none or the metadata is broken."""
     with suppress(Exception):  # a broken tag must not cost the user the upload, whatever it makes the reader raise
-        found = image.getexif().get(ExifTags.Base.Orientation, 1)
+        if image.format == "TIFF":  # it is EXIF
+            exif = image.getexif()
+        else:  # `getexif` would ask XMP as well, by which no viewer turns a picture
+            exif = Image.Exif()
+            exif.load(image.info.get("exif", b""))
+        found = exif.get(ExifTags.Base.Orientation, 1)
         if found in range(1, 9):
             return int(found)
     return 1
