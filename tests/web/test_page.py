@@ -179,6 +179,18 @@ def test_trying_again_is_what_it_does(user):
     assert all("status of 500" in trouble for trouble in user.take_troubles())
 
 
+def test_who_has_no_plan_is_told_whom_to_ask(user):
+    page = user.open("about:blank")
+    unknown = {"type": "/problems/unknown-subject", "detail": f'Subject "{user.subject}" is unknown.'}
+    page.route("**/api/**", lambda route: route.fulfill(status=404, json=unknown))
+    page.goto(user.link)
+    told = page.locator("#connection")
+    expect(told).to_have_text("You have no plan yet. Ask whoever runs this service for one.")
+    page.unroute("**/api/**")
+    expect(told).to_be_empty()
+    expect(page.locator("#meters")).to_contain_text("0 of 500 images used")
+
+
 def test_following_goes_on_after_any_refusal_but_that_of_the_token(user):
     page = user.open("about:blank")
     page.route("**/api/events", lambda route: route.fulfill(status=500, json={"detail": "Something went wrong."}))
@@ -328,6 +340,58 @@ def test_an_image_behind_the_first_page_is_found_and_deleted(user):
     page.get_by_role("dialog").get_by_role("button", name="Delete").click()
     expect(page.locator("#images > li")).to_have_count(0)
     user.wait_until(page, lambda: len(user.images()) == 60)
+
+
+@pytest.mark.parametrize("behind", ["opened", "pushed off"])
+def test_the_links_of_images_behind_the_first_page_are_kept_fresh(user, behind):
+    upload(user, "old.png")
+    page = user.open("about:blank")
+    user.wait_until(page, lambda: [image["state"] for image in user.images()] == ["completed"])
+    page.route("**/storage/**", lambda _: None)  # no picture is loaded yet
+    shown = page.locator("#images > li").filter(has_text="old.png")
+    if behind == "pushed off":
+        page.goto(user.link)
+        expect(shown).to_be_visible()
+    declared = {"files": [{"filename": "later.png", "contentType": "image/png", "size": 9}] * 20}
+    with user.service.client(user.token) as client:
+        for _ in range(3):
+            client.post("/api/images/preupload", json=declared).raise_for_status()
+        client.post("/api/quota/rollback", json={"count": 60}).raise_for_status()
+    if behind == "opened":
+        page.goto(user.link)
+        page.get_by_role("button", name="Show older images").click()
+    expect(page.locator("#unfinished-count")).to_contain_text("60 uploads did not finish")
+    expect(page.locator("#more-images")).to_be_hidden()
+    addresses = "card => [card.querySelector('a').href, card.querySelector('img').src]"
+    before = shown.evaluate(addresses)
+
+    def is_fresh():
+        page.evaluate("window.dispatchEvent(new Event('online'))")
+        return not set(before) & set(shown.evaluate(addresses))
+
+    user.wait_until(page, is_fresh)
+    expect(page.locator("#unfinished-count")).to_contain_text("60 uploads did not finish")
+    expect(page.locator("#more-images")).to_be_hidden()
+
+
+def test_only_opened_pages_are_read_anew(user):
+    declared = {"files": [{"filename": "many.png", "contentType": "image/png", "size": 9}] * 20}
+    with user.service.client(user.token) as client:
+        for _ in range(6):
+            client.post("/api/images/preupload", json=declared).raise_for_status()
+        client.post("/api/quota/rollback", json={"count": 120}).raise_for_status()
+    page = user.open()
+    count = page.locator("#unfinished-count")
+    expect(count).to_have_text("50 uploads did not finish, and cost nothing")
+    with user.service.client(user.token) as client:
+        client.post("/api/images/preupload", json=declared).raise_for_status()
+        client.post("/api/quota/rollback", json={"count": 20}).raise_for_status()
+    expect(count).to_have_text("70 uploads did not finish, and cost nothing")
+    with page.expect_response(lambda answer: "/api/quota/history" in answer.url):  # the last that a refresh reads
+        page.evaluate("window.dispatchEvent(new Event('online'))")
+    expect(count).to_have_text("70 uploads did not finish, and cost nothing")
+    page.get_by_role("button", name="Show older images").click()
+    expect(count).to_have_text("120 uploads did not finish, and cost nothing")
 
 
 def test_the_picture_itself_opens_the_image(user):

@@ -120,8 +120,9 @@ function makeCard(actions) {
     setText(name, image.filename);
     name.title = image.filename; // a card shows two lines of it
     if (image.url) name.href = image.url;
-    // Each answer signs a new address; the picture that is already there stays.
-    if (image.thumbnailUrl && !picture.hasAttribute("src")) {
+    // Each answer signs a new address; the picture that is already there stays, and one that is not yet needs a good one.
+    const isThere = picture.complete && picture.naturalWidth > 0;
+    if (image.thumbnailUrl && !isThere && picture.getAttribute("src") !== image.thumbnailUrl) {
       picture.src = image.thumbnailUrl;
       picture.hidden = false;
     }

@@ -12,6 +12,8 @@ import { UsageView } from "./usage.js";
 import { isolated, stateWord } from "./words.js";
 
 const MISSING_IMAGES_PER_REFRESH = 10;
+const IMAGES_AT_ONCE = 200;
+const NO_PLAN = "You have no plan yet. Ask whoever runs this service for one.";
 const ANNOUNCE_AFTER_MS = 800;
 const HISTORY_AFTER_MS = 400;
 
@@ -30,6 +32,7 @@ const live = new Live(client, {
 });
 const cursors = { images: undefined, history: undefined };
 let subject = null;
+let oldestOpened = null;
 let usageEvents = 0;
 let ends = 0;
 let historyTimer = null;
@@ -39,16 +42,19 @@ let outcomes = [];
 async function refresh() {
   const before = { usageEvents, ends, images: imagesView.ids };
   try {
-    const [usage, page] = await Promise.all([client.usage(), client.images()]);
+    const [usage, page] = await Promise.all([client.usage(), openedImages()]);
     if (subject && subject !== usage.subject) return location.reload();
     if (!subject) await uploads.takeUp(usage.subject);
     subject = usage.subject;
-    const missing = await missingFrom(page.images);
+    const oldest = oldestOpened ?? oldestOf(page);
+    const opened = page.images.filter((image) => image.imageId >= oldest);
+    const missing = await missingFrom(opened);
     if (before.ends !== ends) return false;
     showContent(find("picker"));
     if (before.usageEvents === usageEvents) takeUsage(usage);
     imagesView.drop(page, before.images);
-    takeImages([...page.images, ...missing]);
+    takeImages([...opened, ...missing]);
+    oldestOpened ??= oldest;
     setMore("images", page.nextCursor);
     await showHistory();
     return true;
@@ -80,6 +86,21 @@ function takeImages(images) {
   imagesView.show(images, (imageId) => uploads.has(imageId));
 }
 
+/** All that was opened, also what newer ones have pushed off the first page: the links of what is not read anew end. */
+async function openedImages() {
+  const opened = await client.images();
+  while (oldestOpened !== null && opened.nextCursor && opened.images.at(-1).imageId > oldestOpened) {
+    const page = await client.images({ limit: IMAGES_AT_ONCE, cursor: opened.nextCursor });
+    opened.images.push(...page.images);
+    opened.nextCursor = page.nextCursor;
+  }
+  return opened;
+}
+
+function oldestOf({ images, nextCursor }) {
+  return nextCursor ? images.at(-1).imageId : "";
+}
+
 /** Followed images that newer ones have pushed off the first page, or that are deleted. */
 function missingFrom(images) {
   const known = new Set(images.map((image) => image.imageId));
@@ -109,7 +130,7 @@ function stopHistoryTimer() {
   historyTimer = null;
 }
 
-/** Only the first answer and "Show more" move a cursor: later answers are about the first page again. */
+/** Only the first answer and "Show more" move a cursor: later answers are about what is open already. */
 function setMore(list, cursor) {
   if (cursors[list] !== undefined) return;
   cursors[list] = cursor;
@@ -118,6 +139,7 @@ function setMore(list, cursor) {
 
 async function moreImages() {
   const page = await client.images({ cursor: cursors.images });
+  oldestOpened = oldestOf(page);
   imagesView.show(page.images, (imageId) => uploads.has(imageId));
   cursors.images = undefined;
   setMore("images", page.nextCursor);
@@ -132,7 +154,8 @@ function showTrouble(error) {
   }
   show(find("loading"), false);
   const unreachable = navigator.onLine ? "The service is not answering." : "You are offline.";
-  setText(find("connection"), `${isTransient(error) ? unreachable : error.message} Trying again…`);
+  const again = `${isTransient(error) ? unreachable : error.message} Trying again…`;
+  setText(find("connection"), error.slug === "unknown-subject" ? NO_PLAN : again);
 }
 
 function noticeEndOfSession(error) {
