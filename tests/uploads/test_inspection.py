@@ -12,6 +12,7 @@ import sys
 import zlib
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -438,14 +439,20 @@ def test_a_decoder_uses_its_memory_again(tmp_path: Path):
     assert max(pages[1:]) < pages[0] / 10
 
 
-def what_fits_beside_what_is_free(further: int, size: int, kept: int) -> bool:
-    """Whether a block of that size can be had within the limit, after another was freed but for an end that pins it."""
+PINS: list[bytes] = []
+
+
+def leave_free(kept: int) -> None:
+    """Leaves that much free in the heap, but for an end that pins it."""
     blocks = [bytes(1_000_000) for _ in range(kept // 1_000_000)]
-    pin = bytes(100_000)
+    PINS.append(bytes(100_000))
     del blocks
+
+
+def what_fits_beside_what_is_free(further: int, size: int) -> bool:
     try:
         with limited_memory(further, expected_bytes=size):
-            return len(bytes(size)) + len(pin) > 0
+            return len(bytes(size)) > 0
     except MemoryError:
         return False
 
@@ -456,14 +463,56 @@ def test_what_a_picture_is_expected_to_take_it_gets_whatever_was_before(kept: in
     async def main() -> list[bool]:
         pool = ImagePool(1, 60)
         try:
-            return [
-                await pool.run(what_fits_beside_what_is_free, 60_000_000, size, kept)
-                for size in (30_000_000, 58_000_000)
-            ]
+            fitted = []
+            for size in (30_000_000, 58_000_000, 80_000_000):
+                await pool.run(leave_free, kept)
+                fitted.append(await pool.run(what_fits_beside_what_is_free, 70_000_000, size))
+            return fitted
         finally:
             pool.close()
 
-    assert asyncio.run(main()) == [True, True]
+    assert asyncio.run(main()) == [True, True, False]
+
+
+def translucent_avif(side: int, subsampling: str) -> bytes:
+    """An animation that takes more memory than its header shows."""
+    first, second = (Image.new("RGBA", (side, side), (shade, 2, 3, 100)) for shade in (0, 1))
+    return encoded(
+        first, "AVIF", save_all=True, append_images=[second], speed=10, max_threads=1, subsampling=subsampling
+    )
+
+
+def lossless_webp(side: int) -> bytes:
+    return encoded(Image.linear_gradient("L").resize((side, side)).convert("RGB"), "WEBP", lossless=True, method=0)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="no other system can bound a process's memory")
+def test_what_is_said_of_a_picture_does_not_depend_on_those_before_it(tmp_path: Path):
+    large = translucent_avif(1700, "4:4:4"), translucent_avif(1750, "4:2:0"), translucent_avif(1750, "4:4:4")
+    files = [("image/avif", data) for data in large]
+    files += [("image/webp", lossless_webp(1600)), ("image/png", encoded(Image.new("RGB", (1500, 1500)), "PNG"))]
+    limits = replace(LIMITS, decoder_memory_bytes=110_000_000)
+    order = [*range(len(files))] * 2 + random.Random(1).choices(range(len(files)), k=20)
+
+    async def main() -> tuple[dict[int, set[str | None]], int]:
+        pool = ImagePool(1, 60)
+        said: dict[int, set[str | None]] = {}
+        most = 0
+        try:
+            for number in order:
+                content_type, data = files[number]
+                path = tmp_path / str(number)
+                path.write_bytes(data)
+                found = await pool.run(inspect, path, content_type=content_type, filename="", limits=limits)
+                said.setdefault(number, set()).add(code_of(found))
+                most = max(most, (await pool.run(resource.getrusage, resource.RUSAGE_SELF)).ru_maxrss)
+        finally:
+            pool.close()
+        return said, most
+
+    said, kilobytes = asyncio.run(main())
+    assert [len(codes) for codes in said.values()] == [1] * len(files)
+    assert kilobytes * 1024 < limits.decoder_memory_bytes
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the unit of ru_maxrss is Linux's")

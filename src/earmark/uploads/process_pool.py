@@ -21,7 +21,7 @@ from typing import Any, ParamSpec, TypeVar, cast
 
 from pebble import ProcessExpired, ProcessFuture, ProcessPool
 
-from earmark.uploads.decoder_memory import keep_freed_memory
+from earmark.uploads.decoder_memory import begin_task, end_task, keep_freed_memory, remember_start
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -67,7 +67,7 @@ class ImagePool:
         self._turns: tuple[asyncio.AbstractEventLoop, asyncio.Semaphore] | None = None
         self._processes = [self._started() for _ in range(processes)]
         self._idle = list(range(processes))
-        self._running: set[ProcessFuture[bytes]] = set()
+        self._running: set[ProcessFuture[tuple[bool, bytes]]] = set()
         self._closed = False
 
     async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -113,35 +113,49 @@ class ImagePool:
         return self._turns[1]
 
     async def _outcome(self, slot: int, *task: object) -> bytes:
-        """The packed outcome of a task, tried a second time where its process was dead before it could start."""
-        for _ in range(2):
+        """The packed outcome of a task.
+
+        It is tried a second time where its process was dead before it could start, or may have failed for what earlier
+        tasks left of its memory: what is said of a picture must not depend on those before it.
+        """
+        worn = False
+        for last in (False, True):
             if self._closed:
                 raise RuntimeError("The pool is closed.")
-            if not self._processes[slot].active:
+            if worn or not self._processes[slot].active:
                 self._replace(slot)
-            future = self._processes[slot].schedule(_packed_outcome, args=task, timeout=self._timeout_seconds)
-            self._running.add(future)
-            waiter = asyncio.wrap_future(future)
-            try:
-                await asyncio.wait([waiter], timeout=self._timeout_seconds + _START_SECONDS)
-            finally:
-                self._running.discard(future)
-                given_up = not waiter.done()
-                waiter.cancel()  # does nothing to a task that is done; kills the process of one that is not
-            if given_up:
-                self._replace(slot)
-                raise PoolTimeout("The process did not answer in time.")
-            if waiter.cancelled():
-                raise PoolCrashed("The pool was closed.")
-            if (error := waiter.exception()) is None:
-                return waiter.result()
-            if isinstance(error, TimeoutError):
-                raise PoolTimeout(f"The task took longer than {self._timeout_seconds:g} s.")
-            if isinstance(error, ProcessExpired):
-                raise PoolCrashed(f"The process died with exit code {error.exitcode}.")
-            if not isinstance(error, BrokenProcessPool):
-                raise error
+            outcome = await self._attempt(slot, task)
+            if outcome is not None:
+                worn, packed = outcome
+                if last or not worn:
+                    return packed
         raise PoolCrashed("The process died, and so did the one that replaced it.")
+
+    async def _attempt(self, slot: int, task: tuple[object, ...]) -> tuple[bool, bytes] | None:
+        """What `_packed_outcome` says; None where the process was dead before it could start."""
+        future = self._processes[slot].schedule(_packed_outcome, args=task, timeout=self._timeout_seconds)
+        self._running.add(future)
+        waiter = asyncio.wrap_future(future)
+        try:
+            await asyncio.wait([waiter], timeout=self._timeout_seconds + _START_SECONDS)
+        finally:
+            self._running.discard(future)
+            given_up = not waiter.done()
+            waiter.cancel()  # does nothing to a task that is done; kills the process of one that is not
+        if given_up:
+            self._replace(slot)
+            raise PoolTimeout("The process did not answer in time.")
+        if waiter.cancelled():
+            raise PoolCrashed("The pool was closed.")
+        if (error := waiter.exception()) is None:
+            return waiter.result()
+        if isinstance(error, TimeoutError):
+            raise PoolTimeout(f"The task took longer than {self._timeout_seconds:g} s.")
+        if isinstance(error, ProcessExpired):
+            raise PoolCrashed(f"The process died with exit code {error.exitcode}.")
+        if not isinstance(error, BrokenProcessPool):
+            raise error
+        return None
 
     def _replace(self, slot: int) -> None:
         broken, self._processes[slot] = self._processes[slot], self._started()
@@ -174,8 +188,14 @@ def _context() -> Any:
     return context
 
 
-def _packed_outcome(function: Callable[..., object], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
-    """Whether the function succeeded, and its result or error, pickled here so that no error can break the pool."""
+def _packed_outcome(
+    function: Callable[..., object], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> tuple[bool, bytes]:
+    """Whether a fresh process may do better, and the outcome, pickled here so that no error can break the pool.
+
+    The outcome is whether the function succeeded, and its result or error.
+    """
+    begin_task()
     outcome: tuple[bool, object]
     try:
         outcome = True, function(*args, **kwargs)
@@ -190,7 +210,7 @@ def _packed_outcome(function: Callable[..., object], args: tuple[Any, ...], kwar
             pickle.loads(packed)  # noqa: S301 - made just above
     except Exception:  # noqa: BLE001 - pickling runs the code of foreign classes
         packed = pickle.dumps((False, RuntimeError(f"The task's outcome cannot be sent: {outcome[1]!r}")))
-    return packed
+    return end_task(), packed
 
 
 def _prepare(memory_bytes: int | None) -> None:
@@ -209,6 +229,7 @@ def _prepare(memory_bytes: int | None) -> None:
     if not service.is_alive():
         os._exit(1)
     threading.Thread(target=_die_with, args=(service.sentinel,), daemon=True).start()
+    remember_start()
     if memory_bytes is not None:
         _limit_memory(memory_bytes)
 
