@@ -13,6 +13,12 @@ NAMES: list[dict[str, Any]] = json.loads((CASES / "manifest.json").read_text())[
 LIMITS = Limits(25_000_000, 50_000_000, 200_000_000, DEFAULT_TYPES)
 
 
+FOREIGN = """
+    jxl jp2 svgz xcf heics orf rw2 CR3 mkv m4v flac 7z rar gz docx xlsx rtf odt
+    phtml shtml xht hta jsp asp aspx cmd scr lnk msi jar apk ps1
+"""
+
+
 def code_of(refused: Rejection | None) -> str | None:
     return refused.code if refused else None
 
@@ -73,6 +79,9 @@ def test_a_name_is_shown_safely(name: str, shown: str):
         ("a.html\u200e", "image/png", 5, "content-mismatch"),
         ("a.jpg/b.svg", "image/jpeg", 5, "content-mismatch"),
         ("a.mp4", "image/jpeg", 5, "content-mismatch"),
+        *((f"a.{extension}", "image/jpeg", 5, "content-mismatch") for extension in FOREIGN.split()),
+        ("www.example.com", "image/jpeg", 5, None),
+        ("a photo by Dr. Smith", "image/jpeg", 5, None),
         ("a.svg", "image/svg+xml", 5, "type-not-allowed"),
         ("a.heic", "image/heic", 5, "type-not-allowed"),
         ("a.jpg", "", 5, "type-not-allowed"),

@@ -67,7 +67,7 @@ FORMATS: dict[str, _Format] = {
     "webp": _Format(("image/webp",), ("webp",), "WEBP"),
     "gif": _Format(("image/gif",), ("gif",), "GIF"),
     "avif": _Format(("image/avif",), ("avif", "avifs"), "AVIF"),
-    "heic": _Format(("image/heic", "image/heif"), ("heic", "heif", "hif"), "HEIF"),
+    "heic": _Format(("image/heic", "image/heif"), ("heic", "heics", "heif", "heifs", "hif"), "HEIF"),
     "tiff": _Format(("image/tiff",), ("tif", "tiff"), "TIFF"),
     "bmp": _Format(("image/bmp", "image/x-ms-bmp"), ("bmp", "dib"), "BMP"),
     "ico": _Format(("image/vnd.microsoft.icon", "image/x-icon"), ("ico",), "ICO"),
@@ -75,9 +75,25 @@ FORMATS: dict[str, _Format] = {
 _FORMAT_OF_TYPE = {content_type: name for name, known in FORMATS.items() for content_type in known.content_types}
 _FORMAT_OF_EXTENSION = {extension: name for name, known in FORMATS.items() for extension in known.extensions}
 # Python's own table, not the machine's: the same answer everywhere.
-_OTHER_EXTENSIONS = frozenset(extension.removeprefix(".") for extension in mimetypes.MimeTypes().types_map[True]) | {
-    "psd", "raw", "dng", "cr2", "nef", "arw", "xhtml", "php", "zip", "mov", "mp4", "exe"
-}  # fmt: skip
+_OTHER_EXTENSIONS = frozenset(extension.removeprefix(".") for extension in mimetypes.MimeTypes().types_map[True]).union(
+    *map(str.split, (
+        # pictures and drawings
+        "jxl jp2 j2k jpf jpx jpm mj2 jxr wdp hdp psd psb xcf kra svgz cdr emf wmf tga dds exr hdr pcx qoi icns djvu",
+        # what cameras store
+        "raw dng 3fr arw cr2 cr3 crw dcr erf fff gpr iiq kdc mef mos mrw nef nrw orf pef raf rw2 rwl sr2 srw x3f srf",
+        # videos and sounds
+        "mov mp4 m4v mkv mts m2ts flv wmv asf vob ogv rmvb divx mxf mp3 m4a m4b flac ogg oga wma amr mid midi aiff",
+        # archives and disks
+        "zip 7z rar gz tgz bz2 tbz xz txz zst lz lzma lzh arj cab tar iso dmg img vhd vmdk",
+        # office
+        "docx docm dotx dotm xlsx xlsm xlsb xltx pptx pptm ppsx potx odt ods odp odg rtf pages numbers key xps epub",
+        # web pages, and what servers and shells run
+        "xhtml xht shtml hta mhtml chm php php3 php4 php5 php7 phtml pht phps phar asp aspx ashx asmx asa jsp jspx",
+        "cfm cgi pl py rb lua sh bash zsh cmd bat ps1 psm1 vbs vbe jse wsf wsh htc htaccess url desktop",
+        # programs
+        "exe scr pif cpl msi msp msix appx lnk reg jar war ear class apk aab ipa deb rpm pkg xpi crx elf dylib sys ocx",
+    ))
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
