@@ -508,7 +508,8 @@ def test_a_database_that_says_nothing_is_not_waited_for_as_long_as_libpq_would(s
 
 def test_a_database_with_another_style_of_dates(service):
     url = make_conninfo(running_url(service.home), options="-c datestyle=German")
-    for command in (["status"], ["usage", "alice"], ["log", "alice"], ["explain", "alice"], ["migrate"]):
+    service.run("plan", "dates", "--plan", "pro")
+    for command in (["status"], ["usage", "dates"], ["log", "dates"], ["explain", "dates"], ["migrate"]):
         done = earmark(service, *command, EARMARK_DATABASE_URL=url)
         assert (done.returncode, "Traceback" in done.stderr) == (0, False), done.stderr
 

@@ -153,7 +153,7 @@ async def test_refunds_that_are_refused(client: AsyncClient, as_user: AsyncClien
         (NotRefundable, lambda: client.refund(kept.id)),
         (AlreadySettled, lambda: client.refund(gone.id)),
         (NotFound, lambda: client.refund(uuid4())),
-        (NotFound, lambda: client.refund(kept.id, items=["2"])),
+        (InvalidRequest, lambda: client.refund(kept.id, items=["2"])),
         (NotFound, lambda: client.refund(kept.id, subject="bob")),
         (InvalidRequest, lambda: client.refund(kept.id, items=[])),
         (Forbidden, lambda: as_user.refund(kept.id)),

@@ -1,6 +1,7 @@
 """A batch in one call answers, and leaves the books, exactly as its requests do one after another."""
 
 import json
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -149,7 +150,8 @@ def test_a_batch_is_its_requests_one_after_another(connection: psycopg.Connectio
                 try:
                     answers = anonymous(together.send(verb, what), together)
                 except psycopg.Error as error:  # malformed: refused whole in a batch, alone one by one
-                    with pytest.raises(type(error), match=error.diag.message_primary):
+                    words = re.split(r"[0-9a-f-]{36}", error.diag.message_primary or "")  # ids differ
+                    with pytest.raises(type(error), match=".{36}".join(map(re.escape, words))):
                         one_by_one.send(verb, what)
                     break
                 assert answers == anonymous(one_by_one.send(verb, what), one_by_one), verb

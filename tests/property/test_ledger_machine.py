@@ -114,6 +114,10 @@ class Oracle:
             place = (self.holders(subject), self.period(resource))
             self.holds.append(Hold(subject, reservation, item, resource, amount, *place, self.now + ttl))
 
+    def lacks(self, reservation: UUID, items: Iterable[str] | None) -> bool:
+        known = {hold.item for hold in self.holds if hold.reservation == reservation}
+        return bool(known) and not known.issuperset(items or ())
+
     def targets(self, reservation: UUID, items: Iterable[str] | None) -> list[Hold]:
         return [h for h in self.holds if h.reservation == reservation and (items is None or h.item in items)]
 
@@ -321,6 +325,10 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(reservation=reservations, items=some_items | actual, late=st.sampled_from(Late), grow=st.booleans())
     def commit(self, reservation: UUID, items: Any, late: Late, grow: bool) -> None:
+        if self.oracle.lacks(reservation, items):
+            with pytest.raises(InvalidRequest, match=r"has no item|holds no"):
+                self.ledger.commit(reservation, items=items, late=late, grow=grow)
+            return
         held = {(hold.item, hold.resource) for hold in self.oracle.targets(reservation, items)}
         actual = items if isinstance(items, dict) else {}
         if not {(item, name) for item, _ in held for name, n in actual.get(item, {}).items() if n} <= held:
@@ -335,6 +343,10 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(reservation=reservations, items=some_items, cause=st.sampled_from(Cause))
     def rollback(self, reservation: UUID, items: list[str] | None, cause: Cause) -> None:
+        if self.oracle.lacks(reservation, items):
+            with pytest.raises(InvalidRequest, match="has no item"):
+                self.ledger.rollback(reservation, items=items, cause=cause)
+            return
         outcome, done = self.oracle.rollback(reservation, items, cause)
         settlement = self.ledger.rollback(reservation, items=items, cause=cause)
         assert settlement.outcome == outcome
@@ -342,6 +354,10 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(reservation=reservations, items=some_items)
     def refund(self, reservation: UUID, items: list[str] | None) -> None:
+        if self.oracle.lacks(reservation, items):
+            with pytest.raises(InvalidRequest, match="has no item"):
+                self.ledger.refund(reservation, items=items)
+            return
         outcome, done = self.oracle.refund(reservation, items)
         settlement = self.ledger.refund(reservation, items=items)
         assert settlement.outcome == outcome

@@ -185,5 +185,9 @@ class OutsideMachine(ServiceMachine):
 def test_whatever_a_processor_outside_reports_ends_right(
     database: str, tmp_path: Path, connection: psycopg.Connection, clock: Any
 ) -> None:
-    connection.execute("SELECT earmark.configure_plan('pro', NULL, '{\"credits\": {\"quota\": 100}}')")
+    # No month ends in it.
+    images = '"images": {"quota": 500, "period": "lifetime", "refundable": false}'
+    connection.execute(
+        "SELECT earmark.configure_plan('pro', NULL, %s)", (f'{{"credits": {{"quota": 100}}, {images}}}',)
+    )
     assert_machine_holds(lambda pool: OutsideMachine(database, tmp_path, connection, clock, pool), examples=20)
