@@ -148,16 +148,20 @@ def test_an_account_without_a_name_serves_too(monkeypatch, secret, subject):
     assert _oneself(Settings(jwt_secret=secret)) == subject
 
 
-@pytest.mark.parametrize("command", [["usage", "alice"], ["explain", "alice"], ["log", "alice"], ["status"], ["verify"],
-                                     ["sweep"], ["reconcile"], ["rollback", str(uuid4())]])  # fmt: skip
-def test_a_folder_without_a_database_is_not_taken_for_an_empty_one(service, tmp_path, command):
-    elsewhere = tmp_path / "mistyped"
+def refused_elsewhere(service, elsewhere, command, lacking, *, code):
     done = subprocess.run(
         service.command(*command, "--home", str(elsewhere)),
         capture_output=True, text=True, env=service.environment, timeout=120, check=False,
     )  # fmt: skip
-    assert one_line(done, 1).startswith(f"earmark: there is no database in {elsewhere}. Give the --home of the service")
+    said = one_line(done, code)
+    assert said.startswith(f"earmark: there is no {lacking} in {elsewhere}. Give the --home of the service")
     assert not elsewhere.exists()
+
+
+@pytest.mark.parametrize("command", [["usage", "alice"], ["explain", "alice"], ["log", "alice"], ["status"], ["verify"],
+                                     ["sweep"], ["reconcile"], ["rollback", str(uuid4())]])  # fmt: skip
+def test_a_folder_without_a_database_is_not_taken_for_an_empty_one(service, tmp_path, command):
+    refused_elsewhere(service, tmp_path / "mistyped", command, "database", code=1)
 
 
 def test_migrate_twice(service_of):
@@ -178,13 +182,7 @@ def test_token(service, subject):
 
 @pytest.mark.parametrize("command", [["token", "alice"], ["upload", ".", "--as", "alice"]])
 def test_a_token_is_none_of_a_folder_that_nothing_was_served_from(service, tmp_path, command):
-    elsewhere = tmp_path / "mistyped"
-    done = subprocess.run(
-        service.command(*command, "--home", str(elsewhere)),
-        capture_output=True, text=True, env=service.environment, timeout=120, check=False,
-    )  # fmt: skip
-    assert one_line(done, 2).startswith(f"earmark: there is no secret in {elsewhere}. Give the --home of the service")
-    assert not elsewhere.exists()
+    refused_elsewhere(service, tmp_path / "mistyped", command, "secret", code=2)
 
 
 def test_whoever_is_unknown_can_be_made_known(service_of, database):

@@ -9,11 +9,22 @@ from psycopg_pool import AsyncConnectionPool
 
 from earmark.http_api.follower import Watch
 from earmark.ledger import AsyncLedger
-from earmark.ledger.own_pool import CancellablePool
+from earmark.ledger.cancellable_pool import CancellablePool
 from earmark.uploads.queue_app import queue_app
 
 TURNS = range(8)
 """Of the event loop, between the moment in which he gets it and the cancellation."""
+
+
+async def leaves(task: asyncio.Task[None], turns: int) -> bool:
+    """Whether it ends where it is cancelled once, after so many turns."""
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait({task}, timeout=5)
+    left = task.cancelled()
+    task.cancel()
+    return left
 
 
 async def hand_over(pool: AsyncConnectionPool, turns: int) -> bool:
@@ -32,12 +43,7 @@ async def hand_over(pool: AsyncConnectionPool, turns: int) -> bool:
         await asyncio.sleep(0)
     await asyncio.sleep(0)
     await pool.putconn(held.pop())
-    for _ in range(turns):
-        await asyncio.sleep(0)
-    taking.cancel()
-    await asyncio.wait({taking}, timeout=5)
-    left = taking.cancelled()
-    taking.cancel()
+    left = await leaves(taking, turns)
     for connection in held:
         await pool.putconn(connection)
     if left and not got_it:  # it went back to the others
@@ -100,12 +106,6 @@ def test_a_cancelled_wait_for_what_moves(turns):
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         watch.wake()
-        for _ in range(turns):
-            await asyncio.sleep(0)
-        following.cancel()
-        await asyncio.wait({following}, timeout=5)
-        left = following.cancelled()
-        following.cancel()
-        return left
+        return await leaves(following, turns)
 
     assert asyncio.run(run())

@@ -257,11 +257,15 @@ async def test_members_never_replace_the_standard_ones():
     assert b'"detail":"why"' in response.body
 
 
-async def test_a_database_that_takes_no_changes_is_away():
-    problem = problem_of(psycopg.errors.ReadOnlySqlTransaction("cannot execute UPDATE in a read-only transaction"))
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [(psycopg.errors.ReadOnlySqlTransaction, "takes no changes"), (psycopg.errors.QueryCanceled, "gave this up")],
+)
+async def test_a_database_that_cannot_do_it_now_says_why(kind: type[psycopg.Error], told: str):
+    problem = problem_of(kind("what it was is for the log"))
     assert (problem.status, problem.slug) == (503, "database-unavailable")
     assert "Retry-After" in problem.headers
-    assert "takes no changes" in problem.detail
+    assert told in problem.detail
 
 
 async def test_a_store_in_trouble_says_nothing_about_itself():

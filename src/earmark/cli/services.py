@@ -18,8 +18,8 @@ from earmark.config import Settings
 from earmark.http_api.answers import Answers, Connection
 from earmark.http_api.services import Services
 from earmark.ledger import AsyncLedger
-from earmark.ledger.isolation import as_written
 from earmark.ledger.service_pool import ServicePool
+from earmark.ledger.session import configure_session
 from earmark.uploads.flow import Uploads
 from earmark.uploads.inspection import check_allowed_types
 from earmark.uploads.job import ImageJobs
@@ -92,7 +92,7 @@ async def _configure(connection: Connection) -> None:
     lock is not to hold up the others.
     """
     set_json_loads(msgspec.json.decode, connection)
-    await as_written(connection)
+    await configure_session(connection)
     await connection.execute(_LOCK_TIMEOUT, (f"{LOCK_SECONDS}s",))
 
 

@@ -14,7 +14,6 @@ from earmark.cli.terminal import safe_text
 from earmark.errors import InvalidRequest
 
 DEFAULT_URL = "http://127.0.0.1:8787"
-WIDTH_WITHOUT_TERMINAL = 200
 
 
 def upload(
@@ -43,6 +42,7 @@ def upload(
     """
     from rich.console import Console  # noqa: PLC0415 - the other commands start faster without the client
 
+    from earmark.cli.tables import WIDTH_WITHOUT_TERMINAL  # noqa: PLC0415
     from earmark.cli.upload_folder import UploadOptions, upload_folder  # noqa: PLC0415
     from earmark.cli.upload_report import print_report  # noqa: PLC0415
 

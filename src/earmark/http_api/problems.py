@@ -217,6 +217,8 @@ def _without_database(error: Exception) -> Problem:
     if isinstance(error, psycopg.errors.LockNotAvailable):
         told = "Another transaction kept these books locked for too long; nothing was changed. Try again."
         return _unavailable(BooksLocked.slug, told)
+    if isinstance(error, psycopg.errors.QueryCanceled):
+        return _unavailable(DatabaseUnavailable.slug, "The database gave this up; nothing was changed. Try again.")
     if isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
         return _unavailable(DatabaseUnavailable.slug, "The database takes no changes right now; try again.")
     return _unavailable(DatabaseUnavailable.slug, "The database cannot be reached right now; try again.")

@@ -3,43 +3,25 @@
 Two processes on one connection read each other's answers, and Celery and `gunicorn --preload` fork with an open ledger.
 """
 
-import asyncio
 import os
 from collections.abc import Mapping
 from typing import Any
 from weakref import WeakSet
 
-from psycopg import AsyncConnection, Connection
-from psycopg_pool import AsyncConnectionPool, ConnectionPool
+from psycopg import Connection
+from psycopg_pool import ConnectionPool
 
-from earmark.ledger.isolation import as_written, as_written_sync
+from earmark.ledger.cancellable_pool import CancellablePool
+from earmark.ledger.session import configure_session, configure_session_sync
 
 _SETTINGS: Mapping[str, Any] = {"min_size": 1, "open": False, "kwargs": {"autocommit": True}}
-
-
-class CancellablePool(AsyncConnectionPool):
-    """A pool which a cancelled task leaves, even where it gets its connection in the same moment.
-
-    It waits by `asyncio.wait_for`, which until Python 3.12 forgets such a cancellation (CPython issue 86296): whoever
-    ends a task then waits for it for ever.
-    """
-
-    async def getconn(self, timeout: float | None = None) -> AsyncConnection[Any]:  # noqa: ASYNC109 - the base class's
-        """A connection, as the base class says."""
-        task = asyncio.current_task()
-        before = task.cancelling() if task else 0
-        connection = await super().getconn(timeout)
-        if task and task.cancelling() > before:
-            await self.putconn(connection)
-            raise asyncio.CancelledError
-        return connection
 
 
 class OwnPool(ConnectionPool):
     """A pool that a forked process opens anew where it first uses it."""
 
     def __init__(self, database: str, *, max_connections: int) -> None:
-        super().__init__(database, max_size=max_connections, configure=as_written_sync, **_SETTINGS)
+        super().__init__(database, max_size=max_connections, configure=configure_session_sync, **_SETTINGS)
         self._made_with = (database, max_connections)
         self._opens_at_use = False
         _POOLS.add(self)
@@ -63,7 +45,7 @@ class AsyncOwnPool(CancellablePool):
     """The same for asyncio; a forked process has another event loop, in which the ledger is to be opened again."""
 
     def __init__(self, database: str, *, max_connections: int) -> None:
-        super().__init__(database, max_size=max_connections, configure=as_written, **_SETTINGS)
+        super().__init__(database, max_size=max_connections, configure=configure_session, **_SETTINGS)
         self._made_with = (database, max_connections)
         _POOLS.add(self)
 

@@ -20,11 +20,20 @@ UNREACHABLE = (
 )
 """What is raised when the database is gone or its answer was lost, or when it takes no changes, as in a failover."""
 GAVE_UP = (psycopg.errors.LockNotAvailable, psycopg.errors.QueryCanceled)
-"""Of those, what a `lock_timeout` or a `statement_timeout` ends: that is about the books that it waited for, alone."""
+"""What a `lock_timeout` or a `statement_timeout` ends: that is about the books that it waited for, alone."""
+_OF_ONE_CALL = ("54", "58")
+"""Classes of SQLSTATE, such as of a block that cannot be read."""
 RETRY_DELAYS = (0.05, 0.25, 1.0)
 """Seconds before each further attempt."""
 
 _logger = logging.getLogger("earmark.ledger")
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether the database is out of reach for all calls, rather than unable to do this one."""
+    if not isinstance(error, UNREACHABLE) or isinstance(error, GAVE_UP):
+        return False
+    return not (error.sqlstate or "").startswith(_OF_ONE_CALL)
 
 
 async def insist(attempt: Callable[[], Awaitable[T]]) -> T:

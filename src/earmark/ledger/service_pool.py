@@ -16,7 +16,7 @@ from psycopg.abc import RV, PQGen
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.pq import Conninfo, TransactionStatus
 
-from earmark.ledger.own_pool import CancellablePool
+from earmark.ledger.cancellable_pool import CancellablePool
 
 ANSWER_SECONDS = 20.0
 """How long a statement waits for its answer, unless `answers_within` says otherwise; for locks it waits less."""

@@ -17,7 +17,7 @@ from psycopg import AsyncConnection
 
 from earmark.errors import EarmarkError
 from earmark.ledger import AsyncLedger
-from earmark.ledger.retrying import GAVE_UP, RETRY_DELAYS, UNREACHABLE
+from earmark.ledger.retrying import GAVE_UP, RETRY_DELAYS, is_away
 from earmark.model import Cause, Settlement
 from earmark.uploads import _calls
 from earmark.uploads._calls import Connections, Transition
@@ -121,11 +121,13 @@ class FailedRollbacks:
         outcome: str | None
         try:
             outcome = (await failed.again()).outcome
-        except UNREACHABLE as error:
+        except psycopg.Error as error:
             failed.error = _text(error)
-            return isinstance(error, GAVE_UP)
-        except psycopg.Error as error:  # a row that is broken: the sweeper will set it aside
-            failed.error = _text(error)
+            if is_away(error):
+                return False
+            if isinstance(error, GAVE_UP):
+                return True
+            # A row that is broken: the sweeper will set it aside.
             outcome = None if failed.attempts < MAX_ATTEMPTS else "given_up"
         except EarmarkError as error:  # it was refused, which is an end too
             outcome = type(error).__name__

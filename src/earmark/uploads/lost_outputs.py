@@ -4,7 +4,7 @@ import logging
 from collections.abc import Collection
 
 from earmark.errors import NotFound
-from earmark.ledger.retrying import UNREACHABLE
+from earmark.ledger.retrying import is_away
 from earmark.uploads import _calls
 from earmark.uploads.flow import Uploads
 from earmark.uploads.model import Image, State
@@ -27,9 +27,10 @@ async def remake_lost_outputs(uploads: Uploads, pool: ImagePool, processor: Proc
     try:
         lost = [name for name, output in image.outputs.items() if await uploads.storage.head(output.key) is None]
         return bool(lost) and await _remake(uploads, pool, processor, image, lost)
-    except UNREACHABLE:
-        raise
-    except Exception as error:  # noqa: BLE001 - the processor is the user's: whatever it raises may pass
+    except Exception as error:
+        if is_away(error):
+            raise
+        # The processor is the user's: whatever it raises may pass.
         fields = {"image": str(image.image), "error": f"{type(error).__name__}: {error}"}
         _logger.warning("outputs_not_remade", extra=fields)
         return False

@@ -16,7 +16,7 @@ import psycopg
 
 from earmark.errors import EarmarkError
 from earmark.faults import reached
-from earmark.ledger.retrying import GAVE_UP, UNREACHABLE
+from earmark.ledger.retrying import GAVE_UP, is_away
 from earmark.model import Cause
 from earmark.uploads import _calls
 from earmark.uploads.flow import Uploads, log_transition
@@ -109,7 +109,7 @@ async def recover(uploads: Uploads) -> tuple[Counter[str], Counter[str]]:
                 failed[type(error).__name__] += 1
                 _logger.warning("recovery_postponed", extra={"image": str(image.image), "error": str(error)})
             except (psycopg.Error, EarmarkError) as error:
-                if isinstance(error, UNREACHABLE) and not _is_about_one(error):
+                if is_away(error):
                     raise
                 # About this image: the others are not to wait for it.
                 failed[type(error).__name__] += 1
@@ -118,11 +118,6 @@ async def recover(uploads: Uploads) -> tuple[Counter[str], Counter[str]]:
                 )
         if len(overdue) < BATCH:
             return done, failed
-
-
-def _is_about_one(error: Exception) -> bool:
-    """Whether the database met it in one image's rows, such as a block that cannot be read, rather than went away."""
-    return isinstance(error, psycopg.Error) and (error.sqlstate or "").startswith(("54", "58"))
 
 
 async def _recover_one(uploads: Uploads, image: Image) -> str:
