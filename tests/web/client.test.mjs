@@ -190,6 +190,55 @@ test("bytes that a connection lost are sent again", async () => {
   way.close();
 });
 
+/** The client's pauses during `act`, in milliseconds, none of which takes any time. */
+async function pausesOf(act) {
+  const { setTimeout } = globalThis;
+  const pauses = [];
+  globalThis.setTimeout = (end, milliseconds, ...given) => {
+    if (!new Error().stack.includes(clientUrl)) return setTimeout(end, milliseconds, ...given); // Node's own
+    pauses.push(milliseconds);
+    return setTimeout(end, 0);
+  };
+  try {
+    await act();
+  } finally {
+    globalThis.setTimeout = setTimeout;
+  }
+  return pauses;
+}
+
+test("bytes wait for a service that is restarted, each client as long as it happens", async () => {
+  let puts = 0;
+  const way = await badWay((request) => {
+    if (!request.url.includes("original")) return false;
+    puts += 1;
+    request.socket.destroy();
+    return true;
+  });
+  const { images } = await client.reserve([file("a.png")]);
+  const target = { ...images[0], uploadUrl: images[0].uploadUrl.replace(baseUrl, way.url) };
+  const pauses = await pausesOf(() => assert.rejects(client.send(target, file("a.png")), Unreachable));
+  assert.equal(puts, 7);
+  const longest = [500, 1000, 2000, 4000, 8000, 16_000];
+  assert.ok(pauses.every((one, n) => longest[n] / 2 <= one && one <= longest[n]), `${pauses}`);
+  assert.ok(pauses.some((one) => !Number.isInteger(one)));
+  await client.cancel(images[0].imageId);
+  way.close();
+});
+
+test("what the service asks for is waited for, within reason", async () => {
+  for (const [asked, heeded] of [["7", 7000], ["86400", 30_000], ["Fri, 27 Nov 2026 21:00:00 GMT", 0]]) {
+    const way = await badWay(
+      theFirst(/preupload/, (_, response) => response.writeHead(503, { "retry-after": asked }).end()),
+    );
+    let granted;
+    const [pause] = await pausesOf(async () => (granted = await way.client.reserve([file("a.png")])));
+    assert.ok(heeded + 250 <= pause && pause <= heeded + 500, `${asked}: ${pause}`);
+    await client.release(granted.images.map(({ imageId }) => imageId));
+    way.close();
+  }
+});
+
 test("bytes whose answer a connection lost are stored once", async () => {
   let puts = 0;
   const way = await badWay((request, response) => {

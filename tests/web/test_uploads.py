@@ -145,6 +145,12 @@ def test_what_is_said_of_closing_the_tab_is_true(user, gate, slow_uploads, files
     expect(page.locator("#closing")).to_be_hidden()  # from now on, it goes on without the tab
 
 
+def give_up(user, page, count):
+    """The half minutes go by for which what a connection lost is sent again."""
+    failed = page.locator('#upload-list > li[data-state="failed"]')
+    user.wait_until(page, lambda: page.clock.run_for(4_000) or failed.count() == count)
+
+
 def test_all_that_was_not_sent_is_retried_together(user, files):
     page = user.open()
     expect(page.locator("#meters")).to_contain_text("0 of 500 images used")
@@ -163,9 +169,10 @@ def test_all_that_was_not_sent_is_retried_together(user, files):
 
 def test_all_that_failed_on_the_way_is_retried_together(user, files):
     page = user.open()
+    page.clock.install()
     page.route("**/storage/**", lambda route: route.abort())
     page.locator("#picker").set_input_files(files(4))
-    expect_all(page, 4, "failed")
+    give_up(user, page, 4)
     assert user.usage()["used"] == 0
     page.unroute("**/storage/**")
     page.get_by_role("button", name="Retry all").click()
@@ -177,9 +184,11 @@ def test_all_that_failed_on_the_way_is_retried_together(user, files):
 def test_what_is_said_of_an_upload_that_broke_off_is_true_once_the_service_knows(user, files):
     page = user.open()
     gone = ("**/storage/**", "**/api/images/*/failed")
+    page.clock.install()
     for address in gone:
         page.route(address, lambda route: route.abort())
     page.locator("#picker").set_input_files(files(1))
+    give_up(user, page, 1)
     expect(row(page, "01.png")).to_contain_text("The held quota comes back by itself soon after")
     (image,) = user.images()
     clock = "(at) => new Date(at).toLocaleTimeString(undefined, { hour: '2-digit', minute: '2-digit' })"

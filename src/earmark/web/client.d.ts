@@ -139,6 +139,8 @@ export class Problem extends Error {
   readonly status: number;
   readonly slug: string;
   readonly members: Record<string, unknown>;
+  /** Seconds after which the service wants to be asked again; 0 where it says nothing of it. */
+  readonly retryAfter: number;
 }
 
 export class Unreachable extends Error {}

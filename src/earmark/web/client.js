@@ -7,6 +7,8 @@
  */
 
 const RETRY_DELAYS_MS = [500, 1000, 2000, 4000];
+const SEND_DELAYS_MS = [...RETRY_DELAYS_MS, 8000, 16_000]; // a service that takes the bytes itself may be restarted meanwhile
+const ASKED_DELAY_MAX_MS = 30_000;
 const OFFLINE_LOOK_MS = 60_000;
 const UNAVAILABLE = new Set([408, 429, 502, 503, 504]); // of a gateway, too, that is too busy
 // To the bytes, S3 answers 500, and so does a service that ends, where they are to be sent again.
@@ -20,15 +22,19 @@ const RECONNECT_MAX_MS = 10_000;
 const SILENCE_MAX_MS = 40_000;
 const EVENT_LENGTH_MAX = 1_000_000;
 
-/** An RFC 9457 problem document: `slug` is the last part of its type, `members` the whole of it. */
+/**
+ * An RFC 9457 problem document: `slug` is the last part of its type, `members` the whole of it. `retryAfter`: the
+ * seconds after which the service wants to be asked again, 0 where it says nothing of it.
+ */
 export class Problem extends Error {
-  constructor(status, document) {
+  constructor(status, document, { retryAfter = 0 } = {}) {
     super(document.detail || document.title || fallback(status));
     this.status = status;
     this.slug = String(document.type ?? "")
       .split("/")
       .pop();
     this.members = document;
+    this.retryAfter = retryAfter;
   }
 }
 
@@ -127,7 +133,7 @@ export class EarmarkClient {
 
   /**
    * Only the bytes: at once, or part by part where the service wants a large file in parts. What a connection lost is
-   * sent again a few times, once the browser is online: a whole file is stored once, and a part anew.
+   * sent again for half a minute, once the browser is online: a whole file is stored once, and a part anew.
    */
   async send(target, file, { onProgress, onPart, signal, storedBytes = 0 } = {}) {
     for (const part of target.parts ?? [{ ...target, offset: 0, size: file.size }]) {
@@ -144,7 +150,7 @@ export class EarmarkClient {
           throw error;
         }
       };
-      await repeated(attempt, RETRY_DELAYS_MS, signal);
+      await repeated(attempt, SEND_DELAYS_MS, signal);
       onPart?.(end);
     }
   }
@@ -216,7 +222,7 @@ export class EarmarkClient {
         yield { type: "lost", error };
       }
       const longest = Math.min(RECONNECT_FIRST_MS * 2 ** failures, RECONNECT_MAX_MS);
-      await pause(longest * (0.5 + Math.random() / 2), signal);
+      await pause(atMost(longest), signal);
     }
   }
 
@@ -241,7 +247,7 @@ export class EarmarkClient {
         headers: place.id ? { "Last-Event-ID": place.id } : {},
         signal: connected,
       });
-      if (!response.ok) throw new Problem(response.status, parse(await response.text()) ?? {});
+      if (!response.ok) throw problemOf(response, parse(await response.text()));
       for await (const event of eventsIn(response.body, () => {
         clearTimeout(timer);
         timer = setTimeout(() => silence.abort(), SILENCE_MAX_MS);
@@ -287,7 +293,7 @@ export class EarmarkClient {
       throw new Unreachable("The service could not be reached.", { cause: error });
     }
     const value = parse(answer);
-    if (!response.ok) throw new Problem(response.status, value ?? {});
+    if (!response.ok) throw problemOf(response, value);
     if (value === null) throw new Unreachable("What answered was not the service."); // a hotel's sign-in page, for one
     return value;
   }
@@ -351,16 +357,27 @@ async function onceOnline(attempt, signal) {
   }
 }
 
-/** Calls again, after each of the delays, what failed in a way that may pass. */
+/** Calls again, after each of the delays on top of what the service asks for, what failed in a way that may pass. */
 async function repeated(attempt, delays, signal) {
   for (let failures = 0; ; failures += 1) {
     try {
       return await attempt();
     } catch (error) {
       if (signal?.aborted || !isTransient(error) || failures >= delays.length) throw error;
-      await pause(delays[failures], signal);
+      const asked = Math.min((error.retryAfter ?? 0) * 1000, ASKED_DELAY_MAX_MS);
+      await pause(asked + atMost(delays[failures]), signal);
     }
   }
+}
+
+/** Less a random part, lest all whose connections were lost together come back together. */
+function atMost(milliseconds) {
+  return milliseconds * (0.5 + Math.random() / 2);
+}
+
+function problemOf(response, document) {
+  const retryAfter = Number(response.headers.get("retry-after")) || 0; // a date, which is rare, is passed over
+  return new Problem(response.status, document ?? {}, { retryAfter });
 }
 
 /** XMLHttpRequest, because a browser's fetch reports no upload progress. Answers `{status, text}`. */
