@@ -14,7 +14,7 @@ from earmark.errors import (
     UnknownSubject,
 )
 from earmark.ledger import AsyncLedger, AsyncReservation, Ledger, Reservation
-from earmark.model import Cause, Late
+from earmark.model import Cause, Late, PlanQuota
 
 __all__ = [
     "AlreadySettled",
@@ -28,6 +28,7 @@ __all__ = [
     "Late",
     "Ledger",
     "NotFound",
+    "PlanQuota",
     "QuotaExceeded",
     "Reservation",
     "SchemaMismatch",

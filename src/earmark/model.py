@@ -580,11 +580,15 @@ class Health:
 
 @dataclass(frozen=True, slots=True)
 class PlanQuota:
-    """What a plan grants of one resource; `quota_limit` is -1 where unlimited."""
+    """What a plan grants of one resource; `quota_limit` is -1 where unlimited.
+
+    `period`: `lifetime`, or after what the count starts again, such as `P1D` or `P1M` (ISO 8601). `refundable`: whether
+    a refund, as of a deleted image, gives it back.
+    """
 
     quota_limit: int
-    period: str
-    refundable: bool
+    period: str = "lifetime"
+    refundable: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,13 @@ WRONG: dict[str, tuple[str, Callable[[Ledger], object]]] = {
     "reservations": ("a timedelta", lambda ledger: ledger.configure_retention(reservations=90, journal=None)),
     "resource": ("a text", lambda ledger: ledger.adjust("a", 1, 1, reason="r", actor="b")),
     "key": ("a text", lambda ledger: ledger.adopt([Counted("a", "images", 1)], key=1, reason="r", actor="b")),
+    "amounts": ("such as {'images': 1}", lambda ledger: ledger.reserve("a", 5)),
+    "amounts of an item": ("such as {'images': 1}", lambda ledger: ledger.reserve("a", items={"1": 5})),
+    "amounts of a commit": ("such as {'images': 1}", lambda ledger: ledger.commit(uuid4(), amounts=5)),
+    "items": ("a mapping", lambda ledger: ledger.reserve("a", items=["one", "two"])),
+    "quotas of a plan": ("such as {'images': 500}", lambda ledger: ledger.configure_plan("pro", quotas=["images"])),
+    "quotas": ("such as {'images': 500}", lambda ledger: ledger.configure_subject("a", quotas=7)),
+    "features": ("a mapping", lambda ledger: ledger.configure_plan("pro", features=["max_bulk_upload"])),
     "about": ("a UUID", lambda ledger: ledger.story("nothing")),
 }  # fmt: skip
 

@@ -168,6 +168,18 @@ def test_other_files_under_a_key_are_a_conflict_though_they_take_as_much(scratch
     assert [reserved(name) for name in ("one.png", "one.png", "two.png")] == ["granted", "granted", "conflict"]
 
 
+def test_a_plan_of_plain_numbers(books: Any) -> None:
+    books.configure_plan("plain", quotas={"images": 5, "credits": PlanQuota(7)})
+    (plan,) = [plan for plan in books.plans() if plan.plan == "plain"]
+    assert plan.quotas == {
+        "images": PlanQuota(5, "lifetime", refundable=False),
+        "credits": PlanQuota(7, "lifetime", refundable=False),
+    }
+    for wrong in ("5", 1.5, None, {"quota": 5}, True):
+        with pytest.raises(InvalidRequest, match="images"):
+            books.configure_plan("plain", quotas={"images": wrong})
+
+
 @pytest.mark.parametrize("limit", [-2, 1.5, "many", True, [], 2**63])
 def test_a_bulk_limit_is_a_whole_number(books: Any, limit: object) -> None:
     with pytest.raises(InvalidRequest) as caught:

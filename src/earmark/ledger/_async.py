@@ -416,11 +416,13 @@ class AsyncLedger(AsyncOperations):
         plan: str,
         *,
         features: Mapping[str, object] | None = None,
-        quotas: Mapping[str, PlanQuota] | None = None,
+        quotas: Mapping[str, PlanQuota | int] | None = None,
         actor: str | None = None,
         connection: AsyncConnection[Any] | None = None,
     ) -> None:
         """Creates or changes a plan; resources not named stay. Takes effect at the next grant.
+
+        A quota that is a number is for good: it never starts again, and no refund gives it back.
 
         `explain` tells what was changed, when and by whom: `actor`, or else the role in the database.
 

@@ -7,7 +7,7 @@ from typing import Any, Generic, LiteralString, TypeVar
 from uuid import UUID
 
 from earmark.errors import InvalidRequest, KeyConflict
-from earmark.ledger._parameters import check_parameters, count_of, document, id_of, value_of, word_of
+from earmark.ledger._parameters import check_parameters, count_of, document, id_of, mapping_of, value_of, word_of
 from earmark.model import (
     AdjustedLevel,
     Adjustment,
@@ -43,6 +43,7 @@ from earmark.model import (
 T = TypeVar("T")
 Row = tuple[Any, ...]
 Json = dict[str, Any]
+_QUOTAS = "{'images': 500}"
 
 DEFAULT_TTL = timedelta(minutes=15)
 
@@ -95,7 +96,7 @@ def reserve(
     """A request to reserve; every item with its amounts."""
     request: Json = {
         "subject": _text("subject", subject),
-        "items": {item: dict(amounts) for item, amounts in items.items()},
+        "items": _amounts_of_items(items),
         "ttl_seconds": _seconds(ttl),
     }
     return _batched(
@@ -119,7 +120,7 @@ def commit(
 ) -> Batched[Settlement]:
     """A request to commit."""
     if isinstance(items, Mapping):
-        items = {item: dict(actual) for item, actual in items.items()}
+        items = _amounts_of_items(items)
     return _batched(
         "commit",
         _settle(
@@ -129,7 +130,7 @@ def commit(
             actor,
             reason,
             late=word_of("late", Late, late),
-            amounts=amounts and dict(amounts),
+            amounts=amounts and _amounts(amounts),
             grow=grow or None,
         ),
         _settlement,
@@ -447,18 +448,15 @@ def plans() -> Query[tuple[Plan, ...]]:
 
 
 def configure_plan(
-    plan: str, *, features: Mapping[str, object] | None, quotas: Mapping[str, PlanQuota], actor: str | None
+    plan: str, *, features: Mapping[str, object] | None, quotas: Mapping[str, PlanQuota | int], actor: str | None
 ) -> Query[None]:
     """Create or change a plan."""
-    counted = {
-        resource: {"quota": quota.quota_limit, "period": quota.period, "refundable": quota.refundable}
-        for resource, quota in quotas.items()
-    }
+    counted = {resource: _counted(quota) for resource, quota in mapping_of("quotas", quotas, _QUOTAS).items()}
     return Query(
         "SELECT earmark.configure_plan(%s, %s::jsonb, %s::jsonb, %s)",
         (
             _text("plan", plan),
-            None if features is None else document(dict(features)),
+            None if features is None else document(mapping_of("features", features, "{'max_bulk_upload': 20}")),
             document(counted),
             _text("actor", actor),
         ),
@@ -481,7 +479,7 @@ def configure_subject(
         (
             _text("subject", subject),
             _text("plan", plan),
-            document(dict(quotas)),
+            document(mapping_of("quotas", quotas, _QUOTAS)),
             _moment("anchor", anchor),
             _text("parent", parent),
             _text("actor", actor),
@@ -507,6 +505,21 @@ def _settle(
         **{name: _text(name, text) for name, text in texts.items()},
         **more,
     )
+
+
+def _amounts_of_items(items: Mapping[str, Amounts]) -> dict[str, dict[str, int]]:
+    named = mapping_of("items", items, "{'1': {'images': 1}}")
+    return {item: _amounts(amounts) for item, amounts in named.items()}
+
+
+def _amounts(amounts: Amounts) -> dict[str, int]:
+    return mapping_of("amounts", amounts, "{'images': 1}")
+
+
+def _counted(quota: PlanQuota | int) -> Json:
+    if not isinstance(quota, PlanQuota):
+        quota = PlanQuota(quota)
+    return {"quota": quota.quota_limit, "period": quota.period, "refundable": quota.refundable}
 
 
 def _batched(

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import TypeVar, cast
@@ -56,6 +56,17 @@ def value_of(field: str, kind: type[T], value: T | None) -> T | None:
     if value is None or (isinstance(value, kind) and not isinstance(value, bool)):
         return value
     raise InvalidRequest(f"{field} must be {_KINDS[kind]}, not {value!r:.80}.", {"field": field})
+
+
+def mapping_of(field: str, value: Mapping[str, T], holds: str) -> dict[str, T]:
+    """What is given by names; `holds`: an example of it.
+
+    Raises:
+        InvalidRequest: It is something else.
+    """
+    if not isinstance(value, Mapping):
+        raise InvalidRequest(f"{field} must be a mapping such as {holds}, not {value!r:.80}.", {"field": field})
+    return dict(value)
 
 
 def id_of(field: str, value: UUID) -> UUID:
