@@ -13,8 +13,20 @@ BEGIN
     FROM jsonb_array_elements(requests) WITH ORDINALITY r
     JOIN _private_reservation p ON p.reservation = (r.value->>'reservation')::uuid
         AND p.subject = coalesce(r.value->>'subject', p.subject)
-    JOIN _private_hold h ON (h.root, h.reservation) = (p.root, p.reservation)
-    WHERE coalesce(jsonb_typeof(r.value->'items'), 'null') = 'null' OR r.value->'items' ? h.item;
+    CROSS JOIN LATERAL (
+        SELECT h.* FROM _private_hold h
+        WHERE (h.root, h.reservation) = (p.root, p.reservation) AND coalesce(jsonb_typeof(r.value->'items'), 'null') = 'null'
+        UNION ALL
+        SELECT h.* -- OFFSET: each item is looked up, and not the reservation read for each, however few items it seems to have
+        FROM (
+            SELECT jsonb_array_elements_text(CASE jsonb_typeof(r.value->'items') WHEN 'array' THEN r.value->'items' END)
+            UNION
+            SELECT jsonb_object_keys(CASE jsonb_typeof(r.value->'items') WHEN 'object' THEN r.value->'items' END)
+        ) i (item)
+        CROSS JOIN LATERAL (
+            SELECT * FROM _private_hold h WHERE (h.root, h.reservation, h.item) = (p.root, p.reservation, i.item) OFFSET 0
+        ) h
+    ) h;
 END $$;
 COMMENT ON FUNCTION earmark._private_settle_targets IS
 'The holds that requests to settle name, at every level, beside what is to be done with them. With a subject in the request, only his own are found. `items` is absent, an array of names, or an object of names and actual amounts.

@@ -38,7 +38,9 @@ BEGIN
         FROM (
             SELECT h.reservation, array_agg(DISTINCT h.item) AS items
             FROM unnest(roots, reservations, items) f (root, reservation, item)
-            JOIN _private_hold h ON (h.root, h.reservation, h.item) = (f.root, f.reservation, f.item)
+            CROSS JOIN LATERAL ( -- OFFSET: each is looked up, and not all that is overdue read again, however little that seems to be
+                SELECT * FROM _private_hold h WHERE (h.root, h.reservation, h.item) = (f.root, f.reservation, f.item) OFFSET 0
+            ) h
             WHERE h.state = 'held' AND h.expires_at <= latest
             GROUP BY h.reservation
         ) d;

@@ -1,7 +1,7 @@
 CREATE OR REPLACE FUNCTION earmark.history(subject text, before_seq bigint DEFAULT NULL, max_entries int DEFAULT 50)
 RETURNS TABLE (seq bigint, at timestamptz, kind text, resource text, period_start timestamptz, reservation uuid, item text,
     committed bigint, held bigint, cause text, actor text, reason text)
-LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = earmark, pg_temp AS $$
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = earmark, pg_temp SET enable_sort = off AS $$
 #variable_conflict use_column
 BEGIN
     PERFORM _private_authorize(history.subject);

@@ -1,5 +1,5 @@
 CREATE OR REPLACE FUNCTION earmark.images(subject text, before uuid DEFAULT NULL, max_images int DEFAULT 50)
-RETURNS SETOF jsonb LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = earmark, pg_temp AS $$
+RETURNS SETOF jsonb LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = earmark, pg_temp SET enable_sort = off AS $$
 #variable_conflict use_column
 BEGIN
     PERFORM _private_authorize(images.subject);
