@@ -61,6 +61,25 @@ SELECT 'old', r.reservation, 'old', r.reservation, '1', 'a.png', 'image/png', 9,
     r.created_at, r.created_at, row_number() OVER (ORDER BY r.reservation)
 FROM earmark._private_reservation r WHERE r.root = 'old';
 """
+BUSY = """
+INSERT INTO earmark._private_subject (root, subject, ancestors, plan, entries)
+VALUES ('team', 'team', '{team}', 'pro', 0);
+INSERT INTO earmark._private_subject (root, subject, ancestors, plan, entries)
+SELECT 'team', name, ARRAY[name, 'team'], 'pro', 0
+FROM (SELECT 'busy' UNION ALL SELECT 'm' || generate_series(1, 999)) m (name);
+INSERT INTO earmark._private_balance (root, subject, resource, period_start, period_end, held)
+SELECT root, subject, 'images', '-infinity', 'infinity', CASE WHEN subject IN ('team', 'busy') THEN 3000 ELSE 0 END
+FROM earmark._private_subject WHERE root = 'team';
+INSERT INTO earmark._private_balance (root, subject, resource, period_start, period_end, committed)
+SELECT 'team', 'busy', 'images', day, day + interval '1 d', 1
+FROM generate_series('2020-01-01', '2022-12-31', interval '1 d') day;
+INSERT INTO earmark._private_reservation (root, reservation, subject, key, request, outcome, expires_at, created_at)
+SELECT 'team', lpad(to_hex(n + 2000000), 32, '0')::uuid, 'busy', 'b' || n, '{}', 'granted', clock_timestamp() + '1 h',
+    clock_timestamp() FROM generate_series(1, 3000) n;
+INSERT INTO earmark._private_hold (root, reservation, item, resource, subject, level, period_start, amount, expires_at)
+SELECT 'team', r.reservation, '1', 'images', s.subject, s.level, '-infinity', 1, r.expires_at
+FROM earmark._private_reservation r, (VALUES ('busy', 0), ('team', 1)) s (subject, level) WHERE r.root = 'team';
+"""
 PAGES = (
     "SELECT seq FROM earmark.history('old')",
     "SELECT seq FROM earmark.history('old', 1500)",
@@ -172,6 +191,7 @@ def onlooker(server: str, template: str, request: pytest.FixtureRequest) -> Iter
             connection.execute("SET enable_seqscan = off")  # else what is looked up for each row takes minutes
             connection.execute(CROWD)
             connection.execute(OLD)
+            connection.execute(BUSY)
             if request.param == "fresh":
                 connection.execute("ANALYZE")
         with psycopg.connect(make_conninfo(server, dbname=name), autocommit=True) as connection:
@@ -351,9 +371,9 @@ def configure_subject(look: Onlooker) -> None:
         look.call("SELECT earmark.configure_subject(%s, 'free', '{\"images\": 5}')", subject)
 
 
-def image_to_the_end(look: Onlooker) -> None:
+def image_to_the_end(look: Onlooker, subject: str | None = None) -> None:
     """Both of the files arrive; one is completed and deleted, the other waits, is tried again and given up."""
-    subject = someone()
+    subject = subject or someone()
     good, bad = opened(look, subject)
     for image in (good, bad):
         look.call("SELECT * FROM earmark.image_in_parts(%s, 'u', 5)", image)
@@ -439,6 +459,35 @@ def test_a_page_is_read_and_not_all_that_he_ever_did(onlooker: Onlooker, query: 
         onlooker.rows_read()
         assert len(onlooker.call(query)) == 50
         assert 50 <= onlooker.rows_read() <= 250
+
+
+BUSY_CALLS: dict[str, Callable[[Onlooker, UUID], object]] = {
+    "reserve": lambda look, _: reserved(look, "busy"),
+    "commit": lambda look, held: settle(look, "commit", "busy", held),
+    "rollback": lambda look, held: settle(look, "rollback", None, held),
+    "extend": lambda look, held: settle(look, "extend", "busy", held),
+    "expire": lambda look, held: (late(look, held), look.call("SELECT * FROM earmark.expire(10)")),
+    "usage": lambda look, _: look.call("SELECT * FROM earmark.usage('busy')"),
+    "usages": lambda look, _: look.call("SELECT * FROM earmark.usages('{busy,m1,m2}')"),
+    "usage_levels": lambda look, _: look.call("SELECT * FROM earmark.usage_levels('busy')"),
+    "reservation": lambda look, held: look.call("SELECT * FROM earmark.reservation(%s)", held),
+    "images": lambda look, _: image_to_the_end(look, "busy"),
+    "adjust": lambda look, _: look.call(
+        "SELECT * FROM earmark.adjust(%s)",
+        json.dumps([{"subject": "busy", "resource": "images", "amount": 1, "reason": "r", "actor": "o"}]),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BUSY_CALLS)
+def test_what_else_somebody_holds_is_not_read(onlooker: Onlooker, name: str) -> None:
+    numbers = count(2_000_001 + 50 * list(BUSY_CALLS).index(name))
+    with onlooker.blind():
+        onlooker.call("SELECT * FROM earmark.expire(1000)")  # what other tests left
+    for _ in range(ROUNDS):
+        onlooker.rows_read()
+        BUSY_CALLS[name](onlooker, UUID(int=next(numbers)))
+        assert 1 <= onlooker.rows_read() <= 500
 
 
 @pytest.mark.parametrize("verb", ["commit", "rollback", "extend", "refund", "expire"])

@@ -12,7 +12,7 @@ BEGIN
     ) i (item)
     JOIN _private_reservation p ON p.reservation = (r.value->>'reservation')::uuid
         AND p.subject = coalesce(r.value->>'subject', p.subject) AND p.outcome = 'granted'
-    WHERE NOT EXISTS (SELECT FROM _private_hold h WHERE (h.root, h.reservation, h.item) = (p.root, p.reservation, i.item))
+    WHERE NOT EXISTS (SELECT FROM _private_hold h WHERE (h.root, h.reservation, h.item) = (p.root, p.reservation, i.item) OFFSET 0)
     GROUP BY r.ordinality, p.reservation;
 END $$;
 COMMENT ON FUNCTION earmark._private_check_items IS

@@ -17,7 +17,10 @@ BEGIN
             LEFT JOIN _private_quota(ARRAY(SELECT DISTINCT n.owner FROM _private_settle_targets(request) n), moment) q
                 ON (q.holder, q.resource) = (t.subject, t.resource)
             CROSS JOIN LATERAL (SELECT CASE t.state WHEN 'held' THEN t.period_start ELSE q.period_start END) p (period_start)
-            LEFT JOIN _private_balance b ON (b.root, b.subject, b.resource, b.period_start) = (t.root, t.subject, t.resource, p.period_start)
+            LEFT JOIN LATERAL (
+                SELECT * FROM _private_balance b
+                WHERE (b.root, b.subject, b.resource, b.period_start) = (t.root, t.subject, t.resource, p.period_start) OFFSET 0
+            ) b ON true
             WHERE (t.state = 'rolled_back' AND t.held_cause = 'expired' AND t.late = 'reacquire')
                 OR (g.grows AND t.state = 'held' AND t.actual > t.amount)
         ) l

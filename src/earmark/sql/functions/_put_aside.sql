@@ -18,7 +18,7 @@ BEGIN
     SET expires_at = retry
     FROM _private_settle_targets(jsonb_build_array(overdue)) t
     WHERE (h.root, h.reservation, h.item, h.resource, h.subject) = (t.root, t.reservation, t.item, t.resource, t.subject)
-        AND h.state = 'held';
+        AND t.state = 'held';
 
     SELECT p.subject INTO owner FROM _private_reservation p WHERE p.reservation = (overdue->>'reservation')::uuid;
     RAISE WARNING 'overdue item % of reservation % of % is set aside until %: %',

@@ -9,12 +9,14 @@ BEGIN
         q.period, q.refundable, p.period_start, p.period_end, coalesce(b.committed, 0), coalesce(b.held, 0)
     FROM _private_subject s
     CROSS JOIN LATERAL unnest(s.ancestors) WITH ORDINALITY h (name)
-    JOIN _private_subject t ON (t.root, t.subject) = (s.root, h.name)
+    JOIN _private_subject t ON t.subject = h.name
     JOIN _private_plan_quota q ON q.plan = t.plan
     LEFT JOIN _private_subject_quota o ON (o.root, o.subject, o.resource) = (t.root, t.subject, q.resource)
     CROSS JOIN LATERAL _private_period(t.anchor, q.period, at) p
-    LEFT JOIN _private_balance b
-        ON (b.root, b.subject, b.resource, b.period_start) = (t.root, t.subject, q.resource, p.period_start)
+    LEFT JOIN LATERAL ( -- OFFSET: one balance is looked up, and not every period of the holder's read
+        SELECT * FROM _private_balance b
+        WHERE (b.root, b.subject, b.resource, b.period_start) = (t.root, t.subject, q.resource, p.period_start) OFFSET 0
+    ) b ON true
     WHERE s.subject = ANY (subjects)
         AND (h.ordinality = 1 OR EXISTS (SELECT FROM _private_plan_quota own WHERE (own.plan, own.resource) = (s.plan, q.resource)));
 END $$;

@@ -19,7 +19,9 @@ BEGIN
             FROM jsonb_array_elements(requests) WITH ORDINALITY
         ) r
         JOIN _private_subject s ON s.subject = r.subject
-        LEFT JOIN _private_reservation p ON (p.root, p.subject, p.key) = (s.root, r.subject, r.key)
+        LEFT JOIN LATERAL ( -- OFFSET: the key is looked up, and not every key of the tree read
+            SELECT * FROM _private_reservation p WHERE (p.root, p.subject, p.key) = (s.root, s.subject, r.key) OFFSET 0
+        ) p ON true
     );
 END $$;
 COMMENT ON FUNCTION earmark._private_reserve_requests IS

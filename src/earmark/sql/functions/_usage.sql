@@ -30,7 +30,7 @@ BEGIN
         q.period, nullif(q.period_start, '-infinity'), nullif(q.period_end, 'infinity')
     FROM _private_subject s
     CROSS JOIN LATERAL unnest(s.ancestors) WITH ORDINALITY h (name)
-    JOIN _private_subject t ON (t.root, t.subject) = (s.root, h.name)
+    JOIN _private_subject t ON t.subject = h.name
     JOIN _private_plan p ON p.plan = t.plan
     LEFT JOIN _private_quota(ARRAY[_private_usage.subject], moment) q ON q.level = h.ordinality - 1
     CROSS JOIN LATERAL (

@@ -19,7 +19,9 @@ BEGIN
         'changes', (SELECT coalesce(jsonb_agg(to_jsonb(c) || jsonb_build_object('filename', i.filename) ORDER BY c.seq DESC), '[]')
             FROM history(explain.subject, max_entries => explain.max_changes) c
             LEFT JOIN _private_subject s ON s.subject = explain.subject
-            LEFT JOIN _private_image i ON (i.root, i.reservation, i.item) = (s.root, c.reservation, c.item)));
+            LEFT JOIN LATERAL (
+                SELECT * FROM _private_image i WHERE (i.root, i.reservation, i.item) = (s.root, c.reservation, c.item) OFFSET 0
+            ) i ON true));
 END $$;
 COMMENT ON FUNCTION earmark.explain IS
 'Why the subject''s quota is what it is, in one snapshot: levels (as usage_levels), open (what holds quota now: since when, until when, for what;

@@ -25,7 +25,10 @@ BEGIN
     FROM asked a
     JOIN counted c ON (c.plan, c.anchor) = (a.plan, a.anchor)
     LEFT JOIN _private_subject_quota o ON (o.root, o.subject, o.resource) = (a.root, a.subject, c.resource)
-    LEFT JOIN _private_balance b ON (b.root, b.subject, b.resource, b.period_start) = (a.root, a.subject, c.resource, c.period_start)
+    LEFT JOIN LATERAL (
+        SELECT * FROM _private_balance b
+        WHERE (b.root, b.subject, b.resource, b.period_start) = (a.root, a.subject, c.resource, c.period_start) OFFSET 0
+    ) b ON true
     CROSS JOIN LATERAL (
         SELECT CASE WHEN o.subject IS NULL THEN c.quota ELSE o.quota END AS quota,
             CASE WHEN c.resource IS NOT NULL THEN coalesce(b.committed, 0) END AS committed,
