@@ -490,6 +490,22 @@ def test_what_else_somebody_holds_is_not_read(onlooker: Onlooker, name: str) -> 
         assert 1 <= onlooker.rows_read() <= 500
 
 
+@pytest.mark.parametrize(
+    "call", [*(BUSY_CALLS[name] for name in ("usage", "usages", "usage_levels")), reserve_when_short]
+)
+def test_what_is_overdue_of_others_is_not_read(onlooker: Onlooker, call: Callable[..., object]) -> None:
+    given = () if call is reserve_when_short else (UUID(int=0),)
+    with onlooker.connection.transaction(force_rollback=True):
+        onlooker.connection.execute(
+            "UPDATE earmark._private_hold SET state = 'held', committed = 0, settled_at = NULL, settled_by = NULL, "
+            "expires_at = clock_timestamp() - interval '1 h' WHERE subject LIKE 'o%' AND state = 'committed'"
+        )
+        for _ in range(ROUNDS):
+            onlooker.rows_read()
+            call(onlooker, *given)
+            assert 1 <= onlooker.rows_read() <= 500
+
+
 @pytest.mark.parametrize("verb", ["commit", "rollback", "extend", "refund", "expire"])
 def test_of_a_large_reservation_the_items_named_are_read(onlooker: Onlooker, verb: str) -> None:
     with onlooker.blind():

@@ -29,7 +29,6 @@ BEGIN
         reservations := reservations || candidate.reservation;
         items := items || candidate.item;
     END LOOP;
-    -- One request per reservation: each request reads all the holds of its own.
     SELECT jsonb_agg(jsonb_build_object('reservation', c.reservation, 'items', c.items, 'cause', rollback_newest.cause,
         'actor', rollback_newest.actor, 'reason', rollback_newest.reason) ORDER BY c.reservation DESC)
     INTO requests
