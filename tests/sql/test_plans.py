@@ -490,11 +490,8 @@ def test_what_else_somebody_holds_is_not_read(onlooker: Onlooker, name: str) -> 
         assert 1 <= onlooker.rows_read() <= 500
 
 
-@pytest.mark.parametrize(
-    "call", [*(BUSY_CALLS[name] for name in ("usage", "usages", "usage_levels")), reserve_when_short]
-)
-def test_what_is_overdue_of_others_is_not_read(onlooker: Onlooker, call: Callable[..., object]) -> None:
-    given = () if call is reserve_when_short else (UUID(int=0),)
+@pytest.mark.parametrize("name", ["usage", "usages", "usage_levels", "reserve_when_short"])
+def test_what_is_overdue_of_others_is_not_read(onlooker: Onlooker, name: str) -> None:
     with onlooker.connection.transaction(force_rollback=True):
         onlooker.connection.execute(
             "UPDATE earmark._private_hold SET state = 'held', committed = 0, settled_at = NULL, settled_by = NULL, "
@@ -502,7 +499,7 @@ def test_what_is_overdue_of_others_is_not_read(onlooker: Onlooker, call: Callabl
         )
         for _ in range(ROUNDS):
             onlooker.rows_read()
-            call(onlooker, *given)
+            HOT[name](onlooker) if name in HOT else BUSY_CALLS[name](onlooker, UUID(int=0))
             assert 1 <= onlooker.rows_read() <= 500
 
 
