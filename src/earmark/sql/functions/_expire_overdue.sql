@@ -8,7 +8,7 @@ BEGIN
         SELECT h.reservation, array_agg(DISTINCT h.item) AS items
         FROM _private_subject s
         JOIN _private_hold h ON (h.root, h.subject) = (s.root, s.subject)
-        WHERE s.subject = ANY (subjects) AND h.state = 'held' AND h.expires_at <= moment
+        WHERE s.subject = ANY (subjects) AND h.settled_at IS NULL AND h.expires_at <= moment
         GROUP BY h.reservation
     ) h;
     IF overdue IS NULL THEN

@@ -8,8 +8,7 @@ BEGIN
     WITH extended AS (
         UPDATE _private_hold h
         SET expires_at = moment + (ttl_seconds + evidence_seconds) * interval '1 second'
-        WHERE (h.root, h.reservation, h.item) = (moved.root, moved.reservation, moved.item)
-            AND h.settled_at IS NULL -- and not state = 'held', at which all that the tree holds may be read
+        WHERE (h.root, h.reservation, h.item) = (moved.root, moved.reservation, moved.item) AND h.state = 'held'
     )
     UPDATE _private_image i
     SET state = _private_move_image.state, attempt = coalesce(_private_move_image.attempt, i.attempt), reason = _private_move_image.reason,

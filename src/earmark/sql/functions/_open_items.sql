@@ -12,7 +12,7 @@ BEGIN
             coalesce(bool_or(h.period_start < q.period_start), false) AS earlier_period, count(*) OVER () AS total, n.moment
         FROM _private_now() n (moment)
         JOIN _private_subject s ON s.subject = _private_open_items.subject
-        JOIN _private_hold h ON (h.root, h.subject) = (s.root, s.subject) AND h.state = 'held'
+        JOIN _private_hold h ON (h.root, h.subject) = (s.root, s.subject) AND h.settled_at IS NULL
         LEFT JOIN _private_quota(ARRAY[s.subject], n.moment) q ON q.level = 0 AND q.resource = h.resource
         GROUP BY h.root, h.reservation, h.item, n.moment
         ORDER BY h.reservation, h.item

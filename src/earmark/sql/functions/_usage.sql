@@ -37,7 +37,7 @@ BEGIN
         SELECT q.held - coalesce(sum(o.amount), 0)::bigint AS held
         FROM _private_hold o
         WHERE (o.root, o.subject, o.resource, o.period_start) = (q.root, q.holder, q.resource, q.period_start)
-            AND o.state = 'held' AND o.expires_at <= moment
+            AND o.settled_at IS NULL AND o.expires_at <= moment
     ) u
     WHERE s.subject = _private_usage.subject AND h.ordinality - 1 <= top
     ORDER BY h.ordinality, q.resource;

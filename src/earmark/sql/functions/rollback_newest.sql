@@ -19,7 +19,7 @@ BEGIN
         SELECT h.reservation, h.item, h.amount
         FROM _private_subject s
         JOIN _private_hold h ON (h.root, h.subject) = (s.root, s.subject)
-        WHERE s.subject = rollback_newest.subject AND h.state = 'held' AND h.resource = rollback_newest.resource
+        WHERE s.subject = rollback_newest.subject AND h.settled_at IS NULL AND h.resource = rollback_newest.resource
             AND h.level = 0
         ORDER BY h.reservation DESC, h.item DESC
     LOOP

@@ -35,7 +35,7 @@ BEGIN
             CASE WHEN b.held > 0 THEN b.held - (
                 SELECT coalesce(sum(h.amount), 0)::bigint FROM _private_hold h
                 WHERE (h.root, h.subject, h.resource, h.period_start) = (b.root, b.subject, b.resource, b.period_start)
-                    AND h.state = 'held' AND h.expires_at <= moment
+                    AND h.settled_at IS NULL AND h.expires_at <= moment
             ) WHEN c.resource IS NOT NULL THEN 0 END AS held
     ) f
     ORDER BY a.subject, c.resource;
