@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 FORKS = """
-import asyncio, os, sys
+import asyncio, gc, os, sys
 from earmark import AsyncLedger, Cause, Ledger
 
 def work(ledger, subject):
@@ -36,6 +36,7 @@ OPENED_IN_THE_CHILD_TOO = """
 async def child():
     async with ledger:
         print((await ledger.usage("a")).subject, flush=True)
+    gc.collect()
 
 async def main():
     global ledger

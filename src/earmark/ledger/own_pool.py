@@ -50,12 +50,14 @@ class AsyncOwnPool(CancellablePool):
         _POOLS.add(self)
 
     def start_anew(self) -> None:
-        """As in `OwnPool`."""
+        """As in `OwnPool`; the parent's is kept, as asyncio complains of a task that is collected unfinished."""
+        _LEFT.append(vars(self).copy())
         database, max_connections = self._made_with
         AsyncOwnPool.__init__(self, database, max_connections=max_connections)
 
 
 _POOLS: WeakSet[OwnPool | AsyncOwnPool] = WeakSet()
+_LEFT: list[dict[str, Any]] = []
 
 
 def _start_anew() -> None:
