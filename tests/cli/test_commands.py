@@ -148,7 +148,7 @@ def test_an_account_without_a_name_serves_too(monkeypatch, secret, subject):
     assert _oneself(Settings(jwt_secret=secret)) == subject
 
 
-def refused_elsewhere(service, elsewhere, command, lacking, *, code):
+def assert_refused_elsewhere(service, elsewhere, command, lacking, *, code):
     done = subprocess.run(
         service.command(*command, "--home", str(elsewhere)),
         capture_output=True, text=True, env=service.environment, timeout=120, check=False,
@@ -161,7 +161,7 @@ def refused_elsewhere(service, elsewhere, command, lacking, *, code):
 @pytest.mark.parametrize("command", [["usage", "alice"], ["explain", "alice"], ["log", "alice"], ["status"], ["verify"],
                                      ["sweep"], ["reconcile"], ["rollback", str(uuid4())]])  # fmt: skip
 def test_a_folder_without_a_database_is_not_taken_for_an_empty_one(service, tmp_path, command):
-    refused_elsewhere(service, tmp_path / "mistyped", command, "database", code=1)
+    assert_refused_elsewhere(service, tmp_path / "mistyped", command, "database", code=1)
 
 
 def test_migrate_twice(service_of):
@@ -182,7 +182,7 @@ def test_token(service, subject):
 
 @pytest.mark.parametrize("command", [["token", "alice"], ["upload", ".", "--as", "alice"]])
 def test_a_token_is_none_of_a_folder_that_nothing_was_served_from(service, tmp_path, command):
-    refused_elsewhere(service, tmp_path / "mistyped", command, "secret", code=2)
+    assert_refused_elsewhere(service, tmp_path / "mistyped", command, "secret", code=2)
 
 
 def test_whoever_is_unknown_can_be_made_known(service_of, database):

@@ -1,4 +1,4 @@
-"""No hot statement reads a large table from end to end, whatever the planner believes about it.
+"""No hot statement reads a large table from end to end, or more because of what else is there, whatever is believed.
 
 The server tells the plan of every statement that runs inside the functions (auto_explain); 50,000 settled holds of
 5,000 other subjects are in the tables, with fresh statistics and with those of when there was next to nothing.

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from psycopg import AsyncConnection
 
-from earmark.ledger import _calls, _overviews
+from earmark.ledger import _operations, _overviews
 from earmark.ledger._batching import AsyncTransport
 from earmark.ledger.rollback_log import log_rollback
 from earmark.model import (
@@ -50,7 +50,7 @@ class AsyncOperations:
         expired: list[Expired] = []
         reached: datetime | None = None
         for _ in range(max_batches):
-            batch = await self._transport.run(_calls.expire(max_holds, reached, before), connection)
+            batch = await self._transport.run(_operations.expire(max_holds, reached, before), connection)
             for hold in batch:
                 log_rollback(
                     hold.subject,
@@ -74,7 +74,7 @@ class AsyncOperations:
 
         In one snapshot, of one subject or of all. The journal's hash chain is followed from what was pruned to its end.
         """
-        return await self._transport.run(_calls.verify(subject), connection)
+        return await self._transport.run(_operations.verify(subject), connection)
 
     async def repair(
         self,
@@ -97,11 +97,11 @@ class AsyncOperations:
         Raises:
             InvalidRequest: No reason.
         """
-        return await self._transport.run(_calls.repair(reason, subject=subject, actor=actor), connection)
+        return await self._transport.run(_operations.repair(reason, subject=subject, actor=actor), connection)
 
     async def set_aside(self, *, connection: AsyncConnection[Any] | None = None) -> tuple[SetAside, ...]:
         """The overdue items that the sweeper could not roll back, and tries again at their `retry_at`."""
-        return await self._transport.run(_calls.set_aside(), connection)
+        return await self._transport.run(_operations.set_aside(), connection)
 
     async def follow(
         self, cursor: str | None = None, *, max_entries: int = 1000, connection: AsyncConnection[Any] | None = None
@@ -119,7 +119,7 @@ class AsyncOperations:
         Raises:
             InvalidRequest: Not a cursor.
         """
-        return await self._transport.run(_calls.journal_since(cursor, max_entries), connection)
+        return await self._transport.run(_operations.journal_since(cursor, max_entries), connection)
 
     async def journal_export(
         self,
@@ -133,7 +133,7 @@ class AsyncOperations:
 
         At most 10000 entries; the next page is `after_seq` the last one's. Times are microseconds since 1970.
         """
-        return await self._transport.run(_calls.journal_export(subject, after_seq, max_entries), connection)
+        return await self._transport.run(_operations.journal_export(subject, after_seq, max_entries), connection)
 
     async def prune_settled(
         self,
@@ -155,7 +155,7 @@ class AsyncOperations:
         reservations = holds = 0
         after: UUID | None = None
         while True:
-            call = _calls.prune_settled(before, max_reservations, after)
+            call = _operations.prune_settled(before, max_reservations, after)
             removed, of_holds, after = await self._transport.run(call, connection)
             reservations += removed
             holds += of_holds
@@ -181,7 +181,9 @@ class AsyncOperations:
         removed = 0
         after: str | None = None
         while True:
-            entries, after = await self._transport.run(_calls.prune_journal(before, max_entries, after), connection)
+            entries, after = await self._transport.run(
+                _operations.prune_journal(before, max_entries, after), connection
+            )
             removed += entries
             if after is None:
                 return removed
@@ -198,7 +200,7 @@ class AsyncOperations:
         Raises:
             InvalidRequest: A time not above zero.
         """
-        await self._transport.run(_calls.configure_retention(reservations, journal), connection)
+        await self._transport.run(_operations.configure_retention(reservations, journal), connection)
 
     async def adopt(
         self,
@@ -228,12 +230,12 @@ class AsyncOperations:
             UnknownResource: The subject's plan does not count this resource.
             UnknownSubject: A new subject without a plan, and no default plan.
         """
-        call = _calls.adopt(counted, key=key, reason=reason, actor=actor, dry_run=dry_run)
+        call = _operations.adopt(counted, key=key, reason=reason, actor=actor, dry_run=dry_run)
         return await self._transport.run(call, connection)
 
     async def health(self, *, connection: AsyncConnection[Any] | None = None) -> Health:
         """How the ledger and the uploads are doing: what is open and overdue, what has happened, what checks found."""
-        return await self._transport.run(_calls.health(), connection)
+        return await self._transport.run(_operations.health(), connection)
 
     async def tally(self, *, max_entries: int = 10_000, connection: AsyncConnection[Any] | None = None) -> int:
         """Counts what was added to the journal since the last time, for `health`; how many entries those were.
@@ -246,7 +248,7 @@ class AsyncOperations:
         """
         counted = 0
         while True:
-            batch = await self._transport.run(_calls.tally(max_entries), connection)
+            batch = await self._transport.run(_operations.tally(max_entries), connection)
             counted += batch
             if batch < max(max_entries, 1):
                 return counted
@@ -262,11 +264,11 @@ class AsyncOperations:
         Raises:
             InvalidRequest: Another name, or less than nothing.
         """
-        await self._transport.run(_calls.record_check(name, findings), connection)
+        await self._transport.run(_operations.record_check(name, findings), connection)
 
     async def journal_position(self, *, connection: AsyncConnection[Any] | None = None) -> str:
         """The cursor with which `follow` gives what comes from now on."""
-        return await self._transport.run(_calls.journal_position(), connection)
+        return await self._transport.run(_operations.journal_position(), connection)
 
     async def subjects_like(
         self, part: str, *, limit: int = 20, connection: AsyncConnection[Any] | None = None

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from psycopg import Connection
 
-from earmark.ledger import _calls, _overviews
+from earmark.ledger import _operations, _overviews
 from earmark.ledger._batching import Transport
 from earmark.ledger.rollback_log import log_rollback
 from earmark.model import (
@@ -50,7 +50,7 @@ class Operations:
         expired: list[Expired] = []
         reached: datetime | None = None
         for _ in range(max_batches):
-            batch = self._transport.run(_calls.expire(max_holds, reached, before), connection)
+            batch = self._transport.run(_operations.expire(max_holds, reached, before), connection)
             for hold in batch:
                 log_rollback(
                     hold.subject,
@@ -72,7 +72,7 @@ class Operations:
 
         In one snapshot, of one subject or of all. The journal's hash chain is followed from what was pruned to its end.
         """
-        return self._transport.run(_calls.verify(subject), connection)
+        return self._transport.run(_operations.verify(subject), connection)
 
     def repair(
         self,
@@ -95,11 +95,11 @@ class Operations:
         Raises:
             InvalidRequest: No reason.
         """
-        return self._transport.run(_calls.repair(reason, subject=subject, actor=actor), connection)
+        return self._transport.run(_operations.repair(reason, subject=subject, actor=actor), connection)
 
     def set_aside(self, *, connection: Connection[Any] | None = None) -> tuple[SetAside, ...]:
         """The overdue items that the sweeper could not roll back, and tries again at their `retry_at`."""
-        return self._transport.run(_calls.set_aside(), connection)
+        return self._transport.run(_operations.set_aside(), connection)
 
     def follow(
         self, cursor: str | None = None, *, max_entries: int = 1000, connection: Connection[Any] | None = None
@@ -117,7 +117,7 @@ class Operations:
         Raises:
             InvalidRequest: Not a cursor.
         """
-        return self._transport.run(_calls.journal_since(cursor, max_entries), connection)
+        return self._transport.run(_operations.journal_since(cursor, max_entries), connection)
 
     def journal_export(
         self,
@@ -131,7 +131,7 @@ class Operations:
 
         At most 10000 entries; the next page is `after_seq` the last one's. Times are microseconds since 1970.
         """
-        return self._transport.run(_calls.journal_export(subject, after_seq, max_entries), connection)
+        return self._transport.run(_operations.journal_export(subject, after_seq, max_entries), connection)
 
     def prune_settled(
         self,
@@ -153,7 +153,7 @@ class Operations:
         reservations = holds = 0
         after: UUID | None = None
         while True:
-            call = _calls.prune_settled(before, max_reservations, after)
+            call = _operations.prune_settled(before, max_reservations, after)
             removed, of_holds, after = self._transport.run(call, connection)
             reservations += removed
             holds += of_holds
@@ -179,7 +179,7 @@ class Operations:
         removed = 0
         after: str | None = None
         while True:
-            entries, after = self._transport.run(_calls.prune_journal(before, max_entries, after), connection)
+            entries, after = self._transport.run(_operations.prune_journal(before, max_entries, after), connection)
             removed += entries
             if after is None:
                 return removed
@@ -196,7 +196,7 @@ class Operations:
         Raises:
             InvalidRequest: A time not above zero.
         """
-        self._transport.run(_calls.configure_retention(reservations, journal), connection)
+        self._transport.run(_operations.configure_retention(reservations, journal), connection)
 
     def adopt(
         self,
@@ -226,12 +226,12 @@ class Operations:
             UnknownResource: The subject's plan does not count this resource.
             UnknownSubject: A new subject without a plan, and no default plan.
         """
-        call = _calls.adopt(counted, key=key, reason=reason, actor=actor, dry_run=dry_run)
+        call = _operations.adopt(counted, key=key, reason=reason, actor=actor, dry_run=dry_run)
         return self._transport.run(call, connection)
 
     def health(self, *, connection: Connection[Any] | None = None) -> Health:
         """How the ledger and the uploads are doing: what is open and overdue, what has happened, what checks found."""
-        return self._transport.run(_calls.health(), connection)
+        return self._transport.run(_operations.health(), connection)
 
     def tally(self, *, max_entries: int = 10_000, connection: Connection[Any] | None = None) -> int:
         """Counts what was added to the journal since the last time, for `health`; how many entries those were.
@@ -244,7 +244,7 @@ class Operations:
         """
         counted = 0
         while True:
-            batch = self._transport.run(_calls.tally(max_entries), connection)
+            batch = self._transport.run(_operations.tally(max_entries), connection)
             counted += batch
             if batch < max(max_entries, 1):
                 return counted
@@ -260,11 +260,11 @@ class Operations:
         Raises:
             InvalidRequest: Another name, or less than nothing.
         """
-        self._transport.run(_calls.record_check(name, findings), connection)
+        self._transport.run(_operations.record_check(name, findings), connection)
 
     def journal_position(self, *, connection: Connection[Any] | None = None) -> str:
         """The cursor with which `follow` gives what comes from now on."""
-        return self._transport.run(_calls.journal_position(), connection)
+        return self._transport.run(_operations.journal_position(), connection)
 
     def subjects_like(
         self, part: str, *, limit: int = 20, connection: Connection[Any] | None = None

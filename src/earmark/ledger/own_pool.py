@@ -50,14 +50,14 @@ class AsyncOwnPool(CancellablePool):
         _POOLS.add(self)
 
     def start_anew(self) -> None:
-        """As in `OwnPool`; the parent's is kept, as asyncio complains of a task that is collected unfinished."""
-        _LEFT.append(vars(self).copy())
+        """As in `OwnPool`. The parent's tasks are kept: asyncio complains of unfinished ones that are collected."""
+        _OF_PARENTS.append(vars(self).copy())
         database, max_connections = self._made_with
         AsyncOwnPool.__init__(self, database, max_connections=max_connections)
 
 
 _POOLS: WeakSet[OwnPool | AsyncOwnPool] = WeakSet()
-_LEFT: list[dict[str, Any]] = []
+_OF_PARENTS: list[dict[str, Any]] = []
 
 
 def _start_anew() -> None:

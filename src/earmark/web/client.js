@@ -7,7 +7,7 @@
  */
 
 const RETRY_DELAYS_MS = [500, 1000, 2000, 4000];
-const SEND_DELAYS_MS = [...RETRY_DELAYS_MS, 8000, 16_000]; // a service that takes the bytes itself may be restarted meanwhile
+const SEND_DELAYS_MS = [...RETRY_DELAYS_MS, 8000, 16_000]; // as long as a restart of a service that stores them takes
 const ASKED_DELAY_MAX_MS = 30_000;
 const OFFLINE_LOOK_MS = 60_000;
 const UNAVAILABLE = new Set([408, 429, 502, 503, 504]); // of a gateway, too, that is too busy
@@ -222,7 +222,7 @@ export class EarmarkClient {
         yield { type: "lost", error };
       }
       const longest = Math.min(RECONNECT_FIRST_MS * 2 ** failures, RECONNECT_MAX_MS);
-      await pause(atMost(longest), signal);
+      await pause(jittered(longest), signal);
     }
   }
 
@@ -365,13 +365,13 @@ async function repeated(attempt, delays, signal) {
     } catch (error) {
       if (signal?.aborted || !isTransient(error) || failures >= delays.length) throw error;
       const asked = Math.min((error.retryAfter ?? 0) * 1000, ASKED_DELAY_MAX_MS);
-      await pause(asked + atMost(delays[failures]), signal);
+      await pause(asked + jittered(delays[failures]), signal);
     }
   }
 }
 
 /** Less a random part, lest all whose connections were lost together come back together. */
-function atMost(milliseconds) {
+function jittered(milliseconds) {
   return milliseconds * (0.5 + Math.random() / 2);
 }
 
